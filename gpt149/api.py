@@ -1,0 +1,62 @@
+"""Generation as one call, for Python programs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from .attention import Attention
+from .checkpoint import Checkpoint
+from .engine import Generation, Options, TorchEngine
+from .errors import InputError
+from .kernels import DEFAULT, Kernel
+from .sampling import Sampling
+
+
+def generate(
+    checkpoint: Checkpoint,
+    prompt: str | Sequence[int],
+    *,
+    kernel: Kernel | str = DEFAULT,
+    n: int = 256,
+    stop: Sequence[str] = (),
+    num_samples: int = 1,
+    logprobs: int | None = None,
+    n_ctx: int | None = None,
+    n_threads: int | None = None,
+    kv_cache: bool = True,
+    **sampling: Any,
+) -> Generation:
+    """Iterate over the result to generate, a `Piece` (sample, token id, text) at a time.
+
+    Args:
+        checkpoint: what `load` returned.
+        prompt: a text, or token ids.
+        kernel: a kernel's name, a path, or what `resolve` returned.
+        n: tokens to generate.
+        stop: texts at which to end.
+        num_samples: samples of the one prompt, generated as a batch.
+        logprobs: report log-probabilities, and this many of the likeliest tokens.
+        n_ctx: a context shorter than the model's.
+        n_threads: at most this many; None: every processor.
+        kv_cache: False recomputes every token at every step.
+        **sampling: the fields of `Sampling`: temperature, top_k, top_p, ..., seed.
+
+    Raises:
+        Gpt149Error: see `errors`; what the arguments' classes raise.
+    """
+    tokenizer = checkpoint.tokenizer
+    if isinstance(prompt, str):
+        if tokenizer is None:
+            raise InputError(f"'{checkpoint.name}' has no tokenizer: give token ids.")
+        prompt = tokenizer.encode(prompt)
+    engine = TorchEngine(
+        checkpoint.model,
+        Attention(kernel, n_threads=n_threads),
+        n_ctx=n_ctx,
+        kv_cache=kv_cache,
+    )
+    options = Options(n, tuple(stop), num_samples, logprobs=logprobs)
+    return Generation(
+        engine, prompt, tokenizer=tokenizer, sampling=Sampling(**sampling), options=options
+    )

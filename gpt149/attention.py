@@ -1,0 +1,160 @@
+"""THE call: checks shapes, allocates the output and the workspace, dispatches, counts.
+
+Every attention of a model passes through here, whichever kernel computes it.
+"""
+
+from __future__ import annotations
+
+import time
+
+import torch
+from torch import Tensor
+
+from . import abi, kernels
+from .errors import InputError
+from .kernels import Kernel
+from .loaders.contract import ContractKernel
+from .threads import checked_threads
+
+INT32_MAX = 2**31 - 1
+
+
+class Attention:
+    """A kernel with its settings. Counts its calls and the seconds spent in them.
+
+    Not to be shared between threads: it owns one workspace.
+    """
+
+    def __init__(
+        self, kernel: Kernel | str, *, n_threads: int | None = None, br: int = 0, bc: int = 0
+    ) -> None:
+        """A kernel or its name (see `kernels.resolve`); br, bc: tile sizes, 0 for its choice."""
+        self.kernel = kernels.resolve(kernel) if isinstance(kernel, str) else kernel
+        self.n_threads = checked_threads(n_threads)
+        if br < 0 or bc < 0:
+            raise InputError(f"tile sizes are br={br}, bc={bc}, and must be >= 0.")
+        self.br, self.bc = br, bc
+        self.calls, self.seconds = 0, 0.0
+        self._workspace = torch.empty(0, dtype=torch.uint8)
+
+    def __call__(
+        self, q: Tensor, k: Tensor, v: Tensor, *, causal: bool, scale: float | None = None
+    ) -> Tensor:
+        """See `attention`."""
+        start = time.perf_counter()
+        check_shapes(q, k, v, causal)
+        scale = q.shape[3] ** -0.5 if scale is None else scale
+        if isinstance(self.kernel, ContractKernel):
+            out = self._run_contract(self.kernel, q, k, v, causal, scale)
+        else:
+            out = self.kernel.function(q, k, v, causal=causal, scale=scale)
+        self.calls += 1
+        self.seconds += time.perf_counter() - start
+        return out
+
+    def _run_contract(
+        self, kernel: ContractKernel, q: Tensor, k: Tensor, v: Tensor, causal: bool, scale: float
+    ) -> Tensor:
+        q, k, v = (t if t.stride(3) == 1 or t.shape[3] == 1 else t.contiguous() for t in (q, k, v))
+        batch, n_head, n_q, head_dim = q.shape
+        # Token-major memory, so that joining the heads behind the call is a view.
+        out = torch.empty(batch, n_q, n_head, head_dim).transpose(1, 2)
+        args = abi.shape_args(
+            batch=batch,
+            n_head=n_head,
+            n_kv_head=k.shape[1],
+            head_dim=head_dim,
+            n_q=n_q,
+            n_kv=k.shape[2],
+            causal=causal,
+            scale=scale,
+            n_threads=self.n_threads,
+            br=self.br,
+            bc=self.bc,
+        )
+        args.q_stride = abi.Strides(*q.stride()[:3])
+        args.k_stride = abi.Strides(*k.stride()[:3])
+        args.v_stride = abi.Strides(*v.stride()[:3])
+        args.out_stride = abi.Strides(*out.stride()[:3])
+        self._reserve(kernel.workspace_bytes(args))
+        args.q, args.k, args.v = q.data_ptr(), k.data_ptr(), v.data_ptr()
+        args.out, args.workspace = out.data_ptr(), self._workspace.data_ptr()
+        kernel.run(args)
+        return out
+
+    def _reserve(self, n_bytes: int) -> None:
+        if n_bytes <= self._workspace.numel():
+            return
+        try:
+            self._workspace = torch.empty(n_bytes, dtype=torch.uint8)  # torch aligns to 64 bytes
+        except RuntimeError as e:
+            raise InputError(
+                f"the kernel '{self.kernel.name}' wants {n_bytes:,} bytes of workspace, and there "
+                "is not that much memory. Shorten the context, or choose another kernel with -a."
+            ) from e
+
+
+def attention(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    *,
+    causal: bool = False,
+    scale: float | None = None,
+    kernel: Kernel | str = kernels.DEFAULT,
+    n_threads: int | None = None,
+    br: int = 0,
+    bc: int = 0,
+) -> Tensor:
+    """softmax(scale * Q K^T + mask) V, computed by the kernel of your choice.
+
+    A name is looked up (and compiled if need be) at every call; keep `resolve(name)` or an
+    `Attention` where that matters. A file of yours runs in this process.
+
+    Args:
+        q: float32 (batch, n_head, n_q, head_dim), any strides, on the CPU.
+        k: float32 (batch, n_kv_head, n_kv, head_dim); n_kv_head divides n_head.
+        v: like k.
+        causal: query i sees the keys j <= i + n_kv - n_q (aligned to the bottom right).
+        scale: what the scores are multiplied by; None: 1/sqrt(head_dim).
+        kernel: a name, a path, or what `resolve` returned.
+        n_threads: at most this many; None: every processor.
+        br: queries a tile, 0 for the kernel's choice; kernels without tiles ignore it.
+        bc: keys a tile, likewise.
+
+    Returns:
+        float32 (batch, n_head, n_q, head_dim).
+
+    Raises:
+        InputError: shapes or dtypes that do not fit together, or an unknown kernel.
+        KernelDeclined: the kernel cannot do this.
+    """
+    call = Attention(kernel, n_threads=n_threads, br=br, bc=bc)
+    return call(q, k, v, causal=causal, scale=scale)
+
+
+def check_shapes(q: Tensor, k: Tensor, v: Tensor, causal: bool) -> None:
+    """Raise InputError, with the shapes, unless q, k and v make an attention call."""
+    problem = _problem(q, k, v, causal)
+    if problem:
+        shapes = f"q {tuple(q.shape)}, k {tuple(k.shape)}, v {tuple(v.shape)}"
+        raise InputError(f"{problem}: {shapes}.")
+
+
+def _problem(q: Tensor, k: Tensor, v: Tensor, causal: bool) -> str | None:
+    tensors = (q, k, v)
+    if any(t.dim() != 4 for t in tensors):
+        return "q, k and v must have four dimensions (batch, n_head, n, head_dim)"
+    if any(t.dtype != torch.float32 or t.device.type != "cpu" for t in tensors):
+        return f"q, k and v must be float32 on the CPU, not {q.dtype}, {k.dtype}, {v.dtype}"
+    if k.shape != v.shape:
+        return "k and v must have the same shape"
+    if q.shape[0] != k.shape[0] or q.shape[3] != k.shape[3]:
+        return "q and k must agree in batch and head_dim"
+    if any(not 1 <= n <= INT32_MAX for t in tensors for n in t.shape):
+        return "every dimension must be from 1 to 2^31 - 1"
+    if q.shape[1] % k.shape[1]:
+        return "the number of key heads must divide the number of query heads"
+    if causal and q.shape[2] > k.shape[2]:
+        return "a causal call needs n_q <= n_kv"
+    return None

@@ -1,0 +1,176 @@
+"""A C++ source file becomes a cached shared library, compiled on first use.
+
+An entry of the cache is a folder named after a digest of the source, its path, the command, the
+compiler's version and the CPU. It holds the library and a manifest of the headers that the source
+included (the compiler lists them) with their digests: while those match, the library is current.
+One file is one compiler run, so no build system stands between.
+
+Two processes that want the same library meet at an flock, which the operating system releases even
+when its holder is killed; results appear by rename, so a library is whole or absent.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import logging
+import os
+import platform
+import shlex
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from .errors import BuildError, InputError, MissingDependency
+from .paths import cache_dir, shipped
+
+log = logging.getLogger(__name__)
+
+# No -ffast-math: it lets the compiler assume that there are no NaNs and infinities.
+FLAGS = ("-std=c++17", "-O3", "-fPIC", "-shared", "-Wall", "-Wextra")
+HOMEBREW_OPENMP = ("/opt/homebrew/opt/libomp", "/usr/local/opt/libomp")
+
+
+def build(source: Path) -> Path:
+    """The shared library of a C++ source file, compiled unless a current one is cached.
+
+    `GPT149_MARCH` replaces `native` in -march=native, for tests of other instruction sets.
+
+    Raises:
+        InputError: the source cannot be read.
+        MissingDependency: there is no C++ compiler.
+        BuildError: the compiler fails (its whole output is in the message), or the cache
+            directory cannot be written.
+    """
+    try:
+        content = source.read_bytes()
+    except OSError as e:
+        raise InputError(f"cannot read the kernel source {source}: {e.strerror}.") from e
+    compiler = find_compiler()
+    command = [compiler, *FLAGS, *_machine_flags(), f"-I{shipped('csrc')}", str(source.resolve())]
+    key = _digest(content, *command, _version(compiler), _cpu())
+    entry = cache_dir() / "kernels" / f"{source.stem}-{key[:20]}"
+    try:
+        if library := _current(entry):
+            return library
+        with _locked(entry):
+            return _current(entry) or _compile(command, source, entry)
+    except OSError as e:
+        raise BuildError(
+            f"cannot write the kernel cache {entry.parent}: {e.strerror or e}. "
+            "Point GPT149_CACHE to a directory that can be written."
+        ) from e
+
+
+def find_compiler() -> str:
+    """$CXX, or the first of c++, g++ and clang++ on the PATH.
+
+    Raises:
+        MissingDependency: there is none.
+    """
+    wanted = [os.environ["CXX"]] if os.environ.get("CXX") else ["c++", "g++", "clang++"]
+    for name in wanted:
+        if path := shutil.which(name):
+            return path
+    hint = (
+        "`xcode-select --install`, and `brew install libomp` for OpenMP"
+        if sys.platform == "darwin"
+        else "`sudo apt install g++` (Debian, Ubuntu) or `sudo dnf install gcc-c++` (Fedora)"
+    )
+    raise MissingDependency(
+        f"no C++ compiler found (looked for {', '.join(wanted)}), and kernels are compiled on "
+        f"first use. Install one with {hint}; the kernels torch and reference need none."
+    )
+
+
+def _machine_flags() -> list[str]:
+    """The instruction set and OpenMP, as this platform's compiler spells them."""
+    arm = platform.machine() in ("arm64", "aarch64")
+    flags = [f"-m{'cpu' if arm else 'arch'}={os.environ.get('GPT149_MARCH', 'native')}"]
+    if sys.platform != "darwin":
+        return [*flags, "-fopenmp"]
+    prefix = next((p for p in HOMEBREW_OPENMP if Path(p).is_dir()), HOMEBREW_OPENMP[0])
+    return [*flags, "-Xpreprocessor", "-fopenmp", f"-I{prefix}/include", f"-L{prefix}/lib", "-lomp"]
+
+
+def _compile(command: list[str], source: Path, entry: Path) -> Path:
+    """Run the compiler; put the library, then the manifest that makes it current, in place."""
+    for stale in entry.glob("*.tmp*"):  # of a compilation that was killed
+        stale.unlink()
+    library, depfile = entry / "library.tmp", entry / "depfile.tmp"
+    command = [*command, "-MMD", "-MF", str(depfile), "-o", str(library)]
+    log.info("compiling %s", source.name)
+    done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
+    if done.returncode:
+        raise BuildError(f"{source} does not compile.\n$ {shlex.join(command)}\n{done.stderr}")
+    if done.stderr:
+        log.warning("%s", done.stderr.rstrip())
+    headers = {str(path): _file_digest(path) for path in _dependencies(depfile)}
+    # Named after its inputs: dlopen would answer a known path with the library already loaded.
+    current = entry / f"{_digest(*headers.values())[:20]}.so"
+    os.replace(library, current)
+    manifest = entry / "manifest.json.tmp"
+    manifest.write_text(json.dumps({"library": current.name, "headers": headers}))
+    os.replace(manifest, entry / "manifest.json")
+    for old in entry.glob("*.so"):
+        if old != current:
+            old.unlink()
+    depfile.unlink()
+    return current
+
+
+def _current(entry: Path) -> Path | None:
+    """The entry's library, if it is there and none of its headers has changed."""
+    try:
+        manifest = json.loads((entry / "manifest.json").read_text())
+        unchanged = all(_file_digest(Path(p)) == d for p, d in manifest["headers"].items())
+    except (FileNotFoundError, ValueError):
+        return None
+    library: Path = entry / manifest["library"]
+    return library if unchanged and library.exists() else None
+
+
+@contextmanager
+def _locked(entry: Path) -> Iterator[None]:
+    entry.mkdir(parents=True, exist_ok=True)
+    with (entry / "lock").open("w") as f:
+        fcntl.flock(f, fcntl.LOCK_EX)
+        yield
+
+
+def _dependencies(depfile: Path) -> list[Path]:
+    r"""The headers in a make rule `target: source header header \\`, spaces escaped."""
+    words = shlex.split(depfile.read_text().split(":", 1)[1].replace("\\\n", " "))
+    return [Path(word) for word in words[1:]]
+
+
+def _version(compiler: str) -> str:
+    done = subprocess.run([compiler, "--version"], capture_output=True, text=True, check=False)
+    return done.stdout
+
+
+def _cpu() -> str:
+    """Model and feature flags: a library for one CPU can be an illegal instruction on another."""
+    try:
+        cpuinfo = Path("/proc/cpuinfo").read_text().split("\n\n", 1)[0]
+    except OSError:
+        return f"{platform.machine()} {platform.processor()}"
+    return "\n".join(
+        line for line in cpuinfo.splitlines() if line.startswith(("model", "flags", "Features"))
+    )
+
+
+def _file_digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def _digest(*parts: str | bytes) -> str:
+    sha = hashlib.sha256()
+    for part in parts:
+        data = part.encode() if isinstance(part, str) else part
+        sha.update(len(data).to_bytes(8, "little") + data)
+    return sha.hexdigest()

@@ -1,0 +1,368 @@
+"""What `-m` names becomes a model and its tokenizer; and the way back to files.
+
+A name under weights/, a Hugging Face GPT-2 directory, a nanoGPT or cs149gpt ckpt.pt, a name on the
+Hugging Face hub, or `random:gpt2`. No pickle is executed on the way.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save
+from torch import Tensor
+
+from . import tokenizer as tokenizers
+from .errors import CheckpointError, MissingDependency
+from .model import ACTIVATIONS, GPT, GPTConfig
+from .paths import shipped
+from .tokenizer import Tokenizer
+
+DEFAULT_MODEL = "shakespeare"
+
+# n_layer, n_head, n_embd, n_ctx, vocab_size
+RANDOM_MODELS = {
+    "tiny": (4, 4, 128, 1024, 65),  # cs149gpt's size
+    "distilgpt2": (6, 12, 768, 1024, 50257),
+    "gpt2": (12, 12, 768, 1024, 50257),
+    "gpt2-medium": (24, 16, 1024, 1024, 50257),
+    "gpt2-large": (36, 20, 1280, 1024, 50257),
+    "gpt2-xl": (48, 25, 1600, 1024, 50257),
+}
+RANDOM_SEED = 149
+
+# Stored (in, out) by GPT-2's Conv1D, (out, in) by nn.Linear.
+CONV1D = re.compile(r"h\.\d+\.(attn\.c_attn|attn\.c_proj|mlp\.c_fc|mlp\.c_proj)\.weight")
+# Causal masks that some files carry as buffers.
+MASK_BUFFER = re.compile(r"h\.\d+\.attn\.(masked_)?bias")
+
+HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+|(distil)?gpt2(-medium|-large|-xl)?")
+HUB_FILES = ["*.json", "*.safetensors", "merges.txt", "vocab.bpe"]
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A model ready to run, and its tokenizer if its files hold one."""
+
+    name: str
+    model: GPT
+    tokenizer: Tokenizer | None
+
+
+def load(spec: str = DEFAULT_MODEL, *, meta: Path | None = None) -> Checkpoint:
+    """The model that `spec` names (see the top of this file).
+
+    Args:
+        spec: a name under weights/, a directory, a ckpt.pt, a hub name, or random:NAME.
+        meta: nanoGPT's meta.pkl with the character vocabulary, if it is not beside the ckpt.pt.
+
+    Raises:
+        CheckpointError: missing, damaged, of another architecture, or at odds with its config.
+        TokenizerError: its vocabulary cannot be used.
+        MissingDependency: a hub name without huggingface-hub.
+    """
+    if spec.startswith("random:"):
+        return _random(spec)
+    path = Path(spec).expanduser()
+    if path.is_file():
+        return _from_nanogpt(path, meta, spec)
+    if not path.is_dir() and (shipped("weights") / spec / "config.json").is_file():
+        path = shipped("weights") / spec
+    if not path.is_dir():
+        path = _from_hub(spec)
+    if (path / "ckpt.pt").is_file() and not (path / "config.json").is_file():
+        return _from_nanogpt(path / "ckpt.pt", meta, spec)
+    return _from_gpt2_directory(path, spec)
+
+
+def save_gpt2(model: GPT, out: Path) -> None:
+    """Write config.json and model.safetensors of a Hugging Face GPT-2 directory.
+
+    Raises:
+        CheckpointError: the model is not one that the format can say (no biases).
+    """
+    c = model.config
+    if not c.bias:
+        raise CheckpointError("GPT-2's format needs biases, and this model has none.")
+    config = {
+        "model_type": "gpt2",
+        "architectures": ["GPT2LMHeadModel"],
+        "n_layer": c.n_layer,
+        "n_head": c.n_head,
+        "n_embd": c.n_embd,
+        "n_inner": c.n_inner,
+        "n_positions": c.n_ctx,
+        "n_ctx": c.n_ctx,
+        "vocab_size": c.vocab_size,
+        "activation_function": c.activation,
+        "layer_norm_epsilon": c.layer_norm_epsilon,
+        "scale_attn_weights": c.scale_attn,
+        "scale_attn_by_inverse_layer_idx": c.scale_attn_by_layer,
+        "tie_word_embeddings": c.tie_word_embeddings,
+        "bos_token_id": None,
+        "eos_token_id": None,
+    }
+    tensors = {
+        name: (p.t() if CONV1D.fullmatch(name) else p).float().contiguous()
+        for name, p in model.state_dict().items()
+        if not (name == "lm_head.weight" and c.tie_word_embeddings)
+    }
+    out.mkdir(parents=True, exist_ok=True)
+    _write(out / "model.safetensors", save(tensors, metadata={"format": "pt"}))
+    _write(out / "config.json", (json.dumps(config, indent=2) + "\n").encode())
+
+
+def _write(path: Path, data: bytes) -> None:
+    temporary = path.with_name(path.name + ".tmp")
+    temporary.write_bytes(data)
+    os.replace(temporary, path)
+
+
+def _random(spec: str) -> Checkpoint:
+    name = spec.removeprefix("random:")
+    if name not in RANDOM_MODELS:
+        raise CheckpointError(
+            f"unknown architecture '{name}' for random weights. Known: {', '.join(RANDOM_MODELS)}."
+        )
+    n_layer, n_head, n_embd, n_ctx, vocab_size = RANDOM_MODELS[name]
+    config = GPTConfig(n_layer, n_head, n_embd, n_ctx, vocab_size)
+    with torch.device("meta"):
+        model = GPT(config)
+    model = model.to_empty(device="cpu")
+    if config.tie_word_embeddings:
+        model.lm_head.weight = model.wte.weight
+    with torch.no_grad():
+        model.init_weights(torch.Generator().manual_seed(RANDOM_SEED))
+    return Checkpoint(spec, model.eval(), None)
+
+
+def _from_gpt2_directory(path: Path, spec: str) -> Checkpoint:
+    raw = _read_config(path)
+    config = _gpt2_config(raw, path)
+    tensors = _read_tensors(path)
+    prefix = "transformer."
+    tensors = {name.removeprefix(prefix): t for name, t in tensors.items()}
+    model = _assemble(config, tensors, path, conv1d=True)
+    bos, eos = raw.get("bos_token_id"), raw.get("eos_token_id")
+    eos = eos[0] if isinstance(eos, list) and eos else eos
+    tokenizer = tokenizers.from_directory(path, _id_or_none(bos), _id_or_none(eos))
+    return Checkpoint(spec, model, _fitting(tokenizer, config, path))
+
+
+def _from_nanogpt(path: Path, meta: Path | None, spec: str) -> Checkpoint:
+    saved = _torch_load(path)
+    if not isinstance(saved, dict) or not {"model", "model_args"} <= set(saved):
+        raise CheckpointError(f"{path} is not a nanoGPT checkpoint: no 'model' and 'model_args'.")
+    tensors = {
+        name.removeprefix("_orig_mod.").removeprefix("transformer."): t
+        for name, t in saved["model"].items()
+    }
+    a = saved["model_args"]
+    try:
+        config = GPTConfig(
+            n_layer=a["n_layer"],
+            n_head=a["n_head"],
+            n_embd=a["n_embd"],
+            n_ctx=a["block_size"],
+            vocab_size=a["vocab_size"],
+            activation="gelu",
+            bias="ln_f.bias" in tensors,
+            # cs149gpt's variant of nanoGPT says these two, and does not scale its scores.
+            scale_attn=not {"use_cpp", "testname"} & set(a),
+        )
+    except (KeyError, TypeError) as e:
+        raise CheckpointError(f"the model_args of {path} lack {e}.") from e
+    _check_config(config, path)
+    model = _assemble(config, tensors, path, conv1d=False)
+    beside = path.parent / "meta.pkl"
+    if meta is None and beside.is_file():
+        meta = beside
+    if meta is not None:
+        tokenizer: Tokenizer | None = tokenizers.from_meta_pickle(meta)
+    else:
+        tokenizer = tokenizers.from_directory(path.parent)
+    return Checkpoint(spec, model, _fitting(tokenizer, config, path))
+
+
+def _from_hub(name: str) -> Path:
+    """The local snapshot of a hub repository: the cached one, else downloaded."""
+    known = sorted(p.parent.name for p in shipped("weights").glob("*/config.json"))
+    if not HUB_NAME.fullmatch(name):
+        raise CheckpointError(
+            f"no model '{name}': it is no directory, no ckpt.pt and no name that ships "
+            f"({', '.join(known) or 'none'}). Give a path, a hub name such as "
+            "openai-community/gpt2, or random:gpt2."
+        )
+    try:
+        from huggingface_hub import snapshot_download
+    except ImportError as e:
+        raise MissingDependency(
+            f"no model '{name}' here (shipped: {', '.join(known)}), and reading the Hugging Face "
+            "hub needs huggingface-hub: pip install 'gpt149[hub]'."
+        ) from e
+    repository = name if "/" in name else f"openai-community/{name}"
+    try:
+        path = Path(snapshot_download(repository, local_files_only=True))
+        if (path / "config.json").is_file() and _weight_files(path):
+            return path
+    except Exception:  # not in the cache; every way of saying so ends in the download
+        pass
+    try:
+        return Path(snapshot_download(repository, allow_patterns=HUB_FILES))
+    except Exception as e:  # the client's and the network's many kinds
+        reason = str(e).strip().split("\n")[0]
+        raise CheckpointError(
+            f"cannot get '{repository}' from the Hugging Face hub: {reason or type(e).__name__} "
+            f"It is not in the local cache either. Shipped models: {', '.join(known)}."
+        ) from e
+
+
+def _read_config(path: Path) -> dict[str, Any]:
+    file = path / "config.json"
+    try:
+        raw = json.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError as e:
+        raise CheckpointError(f"{path} is not a model directory: it has no config.json.") from e
+    except (OSError, ValueError) as e:
+        raise CheckpointError(f"cannot read {file}: {e}.") from e
+    if not isinstance(raw, dict) or raw.get("model_type") != "gpt2":
+        kind = raw.get("model_type") if isinstance(raw, dict) else type(raw).__name__
+        raise CheckpointError(
+            f"{path} holds a model of type '{kind}'; gpt149 runs GPT-2's architecture only."
+        )
+    return raw
+
+
+def _gpt2_config(raw: dict[str, Any], path: Path) -> GPTConfig:
+    if raw.get("add_cross_attention"):
+        raise CheckpointError(f"{path} has cross-attention, which gpt149 does not run.")
+    try:
+        config = GPTConfig(
+            n_layer=raw["n_layer"],
+            n_head=raw["n_head"],
+            n_embd=raw["n_embd"],
+            n_ctx=raw["n_positions"] if "n_positions" in raw else raw["n_ctx"],
+            vocab_size=raw["vocab_size"],
+            n_inner=raw.get("n_inner"),
+            activation=raw.get("activation_function", "gelu_new"),
+            layer_norm_epsilon=raw.get("layer_norm_epsilon", 1e-5),
+            scale_attn=raw.get("scale_attn_weights", True),
+            scale_attn_by_layer=raw.get("scale_attn_by_inverse_layer_idx", False),
+            tie_word_embeddings=raw.get("tie_word_embeddings", True),
+        )
+    except KeyError as e:
+        raise CheckpointError(f"the config.json in {path} does not say {e}.") from e
+    _check_config(config, path)
+    return config
+
+
+def _check_config(c: GPTConfig, path: Path) -> None:
+    sizes = {
+        "n_layer": c.n_layer,
+        "n_head": c.n_head,
+        "n_embd": c.n_embd,
+        "n_ctx": c.n_ctx,
+        "vocab_size": c.vocab_size,
+        "n_inner": 1 if c.n_inner is None else c.n_inner,
+    }
+    for name, value in sizes.items():
+        if not isinstance(value, int) or value < 1:
+            raise CheckpointError(f"{path}: {name} is {value!r}, and must be a whole number >= 1.")
+    if c.n_embd % c.n_head:
+        raise CheckpointError(f"{path}: n_head={c.n_head} does not divide n_embd={c.n_embd}.")
+    if c.activation not in ACTIVATIONS:
+        raise CheckpointError(
+            f"{path}: activation '{c.activation}' is not one of {', '.join(ACTIVATIONS)}."
+        )
+
+
+def _weight_files(path: Path) -> list[Path]:
+    """model.safetensors, or the shards that its index lists."""
+    index = path / "model.safetensors.index.json"
+    if not index.is_file():
+        return [p for p in [path / "model.safetensors"] if p.is_file()]
+    try:
+        names = sorted(set(json.loads(index.read_text())["weight_map"].values()))
+    except (ValueError, KeyError, AttributeError) as e:
+        raise CheckpointError(f"{index} is damaged: {e}.") from e
+    if any(Path(name).name != name for name in names):
+        raise CheckpointError(f"{index} names files outside its directory.")
+    return [path / name for name in names]
+
+
+def _read_tensors(path: Path) -> dict[str, Tensor]:
+    """Every tensor of the directory, mapped from its files, not read."""
+    files = _weight_files(path)
+    if not files:
+        raise CheckpointError(f"{path} has a config.json but no model.safetensors.")
+    tensors: dict[str, Tensor] = {}
+    for file in files:
+        try:
+            tensors.update(load_file(file))
+        except (SafetensorError, OSError, ValueError) as e:
+            size = file.stat().st_size if file.is_file() else 0
+            raise CheckpointError(
+                f"{file} is damaged or incomplete ({size} bytes): {e}. Fetch it again."
+            ) from e
+    return tensors
+
+
+def _torch_load(path: Path) -> Any:
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    except pickle.UnpicklingError as e:
+        reason = str(e).strip().split("\n")[0]
+        raise CheckpointError(
+            f"{path} holds more than tensors and plain values, and was not executed: {reason}"
+        ) from e
+    except (OSError, RuntimeError, ValueError, EOFError, KeyError) as e:
+        reason = str(e).strip().split("\n")[0]
+        raise CheckpointError(f"{path} is not a torch checkpoint, or is damaged: {reason}") from e
+
+
+def _assemble(config: GPTConfig, tensors: dict[str, Tensor], path: Path, *, conv1d: bool) -> GPT:
+    """A GPT whose parameters are the given tensors: no copy where they are float32."""
+    with torch.device("meta"):
+        model = GPT(config)
+    if config.tie_word_embeddings and "wte.weight" in tensors:
+        tensors = {**tensors, "lm_head.weight": tensors["wte.weight"]}
+    state: dict[str, Tensor] = {}
+    for name, p in model.state_dict().items():
+        if name not in tensors:
+            raise CheckpointError(f"{path} lacks the tensor '{name}' that its config asks for.")
+        tensor = tensors[name].float()
+        stored = p.shape[::-1] if conv1d and CONV1D.fullmatch(name) else p.shape
+        if tensor.shape != stored:
+            raise CheckpointError(
+                f"{path}: the tensor '{name}' has shape {tuple(tensor.shape)}, its config asks "
+                f"for {tuple(stored)}."
+            )
+        state[name] = tensor.t() if conv1d and CONV1D.fullmatch(name) else tensor
+    extra = [n for n in tensors if n not in state and not MASK_BUFFER.fullmatch(n)]
+    if extra:
+        raise CheckpointError(
+            f"{path} has {len(extra)} tensors that its config does not explain, such as "
+            f"'{extra[0]}'."
+        )
+    model.load_state_dict(state, assign=True)
+    return model.eval().requires_grad_(False)
+
+
+def _id_or_none(value: object) -> int | None:
+    return value if isinstance(value, int) else None
+
+
+def _fitting(tokenizer: Tokenizer | None, config: GPTConfig, path: Path) -> Tokenizer | None:
+    if tokenizer is not None and tokenizer.n_vocab > config.vocab_size:
+        raise CheckpointError(
+            f"{path}: the tokenizer has {tokenizer.n_vocab} tokens, the model only "
+            f"{config.vocab_size}."
+        )
+    return tokenizer

@@ -1,0 +1,135 @@
+"""The command line: parse, call, print. What commands do is in `commands/`.
+
+Nothing heavy is imported until a command runs, so that --help is immediate.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from pathlib import Path
+from typing import Any, NoReturn
+
+import click
+
+from . import __version__
+from .child import in_child, run_in_child
+from .errors import Gpt149Error, MissingDependency
+
+NEEDED = ("numpy", "safetensors", "tiktoken", "torch")
+
+
+class Cli(click.Group):
+    """Turns our errors into `Error: ...` and their exit status, and Ctrl-C into 130."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except ModuleNotFoundError as e:
+            name = (e.name or "").partition(".")[0]
+            if name not in NEEDED:
+                raise
+            missing = MissingDependency(
+                f"this needs the package {name}, which is not installed: pip install {name}."
+            )
+            _fail(ctx, missing)
+        except Gpt149Error as e:
+            _fail(ctx, e)
+        except KeyboardInterrupt:
+            ctx.exit(130)
+
+
+def _fail(ctx: click.Context, error: Gpt149Error) -> NoReturn:
+    click.echo(f"Error: {error}", err=True)
+    ctx.exit(error.exit_status)
+
+
+def _complete_kernel(_ctx: click.Context, _param: click.Parameter, start: str) -> list[str]:
+    from .kernels import BUILTINS
+
+    return [name for name in BUILTINS if name.startswith(start)]
+
+
+@click.group(cls=Cli, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__)
+def main() -> None:
+    """Generate text with a small GPT through the attention kernel of your choice."""
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    for noisy in ("httpx", "huggingface_hub"):
+        logging.getLogger(noisy).setLevel(logging.ERROR)
+
+
+@main.command()
+@click.argument("prompt", required=False)
+@click.option("-f", "--file", type=click.Path(path_type=Path), help="Read the prompt from a file.")
+@click.option("-i", "--interactive", is_flag=True, help="Prompt after prompt, in one context.")
+@click.option("--prompt-ids", metavar="IDS", help='The prompt as token ids: "15496 995".')
+@click.option("--prompt-tokens", type=int, metavar="N", help="A prompt of N seeded random tokens.")
+@click.option("--special", is_flag=True, help="Special tokens written in the prompt count as such.")
+@click.option(
+    "-a",
+    "--attention",
+    default="flash",
+    show_default=True,
+    envvar="GPT149_ATTENTION",
+    show_envvar=True,
+    metavar="NAME|FILE",
+    shell_complete=_complete_kernel,
+    help="The attention kernel: see `gpt149 kernels`, or a .cpp file of yours.",
+)
+@click.option("--br", type=int, default=0, help="Queries a tile; 0: the kernel's choice.")
+@click.option("--bc", type=int, default=0, help="Keys a tile; 0: the kernel's choice.")
+@click.option(
+    "-m",
+    "--model",
+    default="shakespeare",
+    show_default=True,
+    help="A model that ships, a GPT-2 directory, a nanoGPT ckpt.pt, a Hugging Face hub name, "
+    "or random:gpt2.",
+)
+@click.option("--meta", type=click.Path(path_type=Path), help="meta.pkl of a nanoGPT checkpoint.")
+@click.option("-n", type=int, default=256, show_default=True, help="Tokens to generate.")
+@click.option("-c", "--n-ctx", type=int, help="A context shorter than the model's.")
+@click.option("--temperature", type=float, default=0.8, show_default=True, help="0: greedy.")
+@click.option("--top-k", type=int, default=0, help="Keep the K likeliest tokens; 0: all.")
+@click.option("--top-p", type=float, default=1.0, help="Keep the likeliest, up to this sum.")
+@click.option("--min-p", type=float, default=0.0, help="Drop below this share of the likeliest.")
+@click.option("--repetition-penalty", type=float, default=1.0, help="1: none.")
+@click.option("--seed", type=int, default=149, show_default=True)
+@click.option("--stop", multiple=True, metavar="TEXT", help="End before this text; repeatable.")
+@click.option("--num-samples", type=int, default=1, help="Samples of one prompt, as a batch.")
+@click.option("--ignore-eos", is_flag=True, help="Go on behind the end-of-text token.")
+@click.option("--logprobs", type=int, metavar="K", help="Report log-probabilities, and the top K.")
+@click.option("--threads", type=int, help="Default: every processor.")
+@click.option("--no-kv-cache", is_flag=True, help="Recompute all tokens at every step.")
+@click.option("--no-echo", is_flag=True, help="Print the continuation without the prompt.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object instead of text.")
+def generate(attention: str, **options: Any) -> None:
+    """Generate text behind PROMPT (`-` reads it from stdin).
+
+    Text goes to stdout, statistics and warnings to stderr.
+    """
+    from .kernels import is_file_spec
+
+    if is_file_spec(attention) and not in_child():
+        sys.exit(run_in_child(attention))
+    from .commands.generate import Request, run
+
+    sys.exit(run(Request(attention=attention, **options)))
+
+
+@main.command()
+@click.option(
+    "--shape",
+    default="1,12,1024,64",
+    show_default=True,
+    metavar="B,H,N,D",
+    help="batch, heads, tokens, head_dim for which the extra memory is shown.",
+)
+@click.option("--threads", type=int, help="Default: every processor.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object instead of a table.")
+def kernels(shape: str, threads: int | None, as_json: bool) -> None:
+    """List the attention kernels: idea, extra memory, instruction set."""
+    from .commands.kernels import run
+
+    run(shape, threads, as_json)

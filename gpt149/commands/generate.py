@@ -1,0 +1,330 @@
+"""`gpt149 generate`: a prompt becomes text on stdout, and one line of statistics on stderr."""
+
+from __future__ import annotations
+
+import json
+import random
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from ..errors import InputError
+
+if TYPE_CHECKING:
+    from ..engine import Generation, Piece, Stats, TorchEngine
+    from ..tokenizer import Tokenizer
+
+
+@dataclass(frozen=True)
+class Request:
+    """The options of the command, as `gpt149 generate --help` lists them."""
+
+    prompt: str | None
+    file: Path | None
+    interactive: bool
+    prompt_ids: str | None
+    prompt_tokens: int | None
+    special: bool
+    attention: str
+    br: int
+    bc: int
+    model: str
+    meta: Path | None
+    n: int
+    n_ctx: int | None
+    temperature: float
+    top_k: int
+    top_p: float
+    min_p: float
+    repetition_penalty: float
+    seed: int
+    stop: tuple[str, ...]
+    num_samples: int
+    ignore_eos: bool
+    logprobs: int | None
+    threads: int | None
+    no_kv_cache: bool
+    no_echo: bool
+    as_json: bool
+
+
+def run(request: Request) -> int:
+    """Do it; returns the exit status: 0, or 130 after Ctrl-C.
+
+    Raises:
+        Gpt149Error: see `errors`.
+    """
+    start = time.perf_counter()
+    text = _prompt_text(request)
+    session = _Session(request)
+    session.load_s = time.perf_counter() - start
+    if request.interactive:
+        return session.converse()
+    prompt = session.encode(text)
+    generation = session.generation(prompt)
+    if request.as_json:
+        status = session.drain(generation)
+        click.echo(json.dumps(_as_json(generation, text), ensure_ascii=False))
+        return status
+    return session.stream(generation, "" if request.no_echo else text or "")
+
+
+class _Session:
+    """The loaded model with the request's settings."""
+
+    def __init__(self, request: Request) -> None:
+        import torch
+
+        from .. import checkpoint, kernels
+        from ..attention import Attention
+        from ..engine import Options, TorchEngine
+        from ..sampling import Sampling
+
+        r = self.request = request
+        self.load_s = 0.0
+        self.sampling = Sampling(
+            r.temperature, r.top_k, r.top_p, r.min_p, r.repetition_penalty, r.seed
+        )
+        self.options = Options(r.n, r.stop, r.num_samples, r.ignore_eos, r.logprobs)
+        kernel = kernels.resolve(r.attention)
+        attention = Attention(kernel, n_threads=r.threads, br=r.br, bc=r.bc)
+        torch.set_num_threads(attention.n_threads)
+        loaded = checkpoint.load(r.model, meta=r.meta)
+        self.tokenizer: Tokenizer | None = loaded.tokenizer
+        self.engine: TorchEngine = TorchEngine(
+            loaded.model, attention, n_ctx=r.n_ctx, kv_cache=not r.no_kv_cache
+        )
+
+    def encode(self, text: str | None) -> list[int]:
+        """The prompt's ids: of the text, as given, or drawn."""
+        r, tokenizer = self.request, self.tokenizer
+        vocab_size = self.engine.model.config.vocab_size
+        if r.prompt_tokens is not None:
+            if r.prompt_tokens < 1:
+                raise InputError(f"--prompt-tokens is {r.prompt_tokens}, and must be >= 1.")
+            draw = random.Random(r.seed)
+            return [draw.randrange(vocab_size) for _ in range(r.prompt_tokens)]
+        if r.prompt_ids is not None:
+            try:
+                return [int(word) for word in r.prompt_ids.replace(",", " ").split()]
+            except ValueError as e:
+                raise InputError(f"--prompt-ids must be whole numbers: {e}.") from e
+        if tokenizer is None:
+            raise InputError(
+                f"the model '{r.model}' has no tokenizer, so it cannot read text. Give "
+                "--prompt-tokens N, or token ids with --prompt-ids."
+            )
+        if text == "":
+            if tokenizer.bos is None:
+                raise InputError(
+                    "the prompt is empty, and this model has no beginning-of-text token. "
+                    "Give at least one character."
+                )
+            return [tokenizer.bos]
+        return tokenizer.encode(text or "", special=r.special)
+
+    def generation(self, prompt: list[int]) -> Generation:
+        from ..engine import Generation
+
+        generation = Generation(
+            self.engine,
+            prompt,
+            tokenizer=self.tokenizer,
+            sampling=self.sampling,
+            options=self.options,
+        )
+        generation.stats.load_s = self.load_s
+        return generation
+
+    def drain(self, generation: Generation) -> int:
+        try:
+            for _ in generation:
+                pass
+        except KeyboardInterrupt:
+            generation.interrupt()
+            return 130
+        return 0
+
+    def stream(self, generation: Generation, echo: str) -> int:
+        """Print the texts as they come (several samples one after the other), then the rest."""
+        status = 0
+        shown = [""] * len(generation.samples)  # what stdout holds of each sample
+        alone = len(shown) == 1
+        if alone:
+            _write(echo)
+        try:
+            for piece in generation:
+                text = self._text(piece)
+                shown[piece.sample] += text
+                if alone:
+                    _write(text)
+        except KeyboardInterrupt:
+            status = 130
+            for piece in generation.interrupt():
+                shown[piece.sample] += piece.text
+                if alone:
+                    _write(piece.text)
+        for i, text in enumerate(shown):
+            if not alone:
+                _say(f"--- sample {i + 1} of {len(shown)}")
+                _write(echo + text)
+            if not (echo + text).endswith("\n"):
+                _write("\n")
+        self._say_logprobs(generation)
+        self._say_end(generation)
+        return status
+
+    def converse(self) -> int:
+        """Read prompts line by line; each continues the context of what came before."""
+        if self.tokenizer is None:
+            raise InputError(f"the model '{self.request.model}' has no tokenizer to converse with.")
+        _say("Each line continues the text. /reset starts anew, Ctrl-D ends.")
+        status, unfed = 0, list[int]()
+        for line in _lines():
+            if line.strip() == "/reset":
+                self.engine.clear()
+                unfed = []
+                continue
+            try:
+                generation = self.generation(unfed + self.encode(line))
+            except InputError as e:
+                _say(f"{e} /reset starts anew.")
+                continue
+            status = self.stream(generation, "")
+            unfed = generation.unfed
+            if self.engine.length + len(unfed) >= self.engine.n_ctx:
+                _say("/reset starts anew.")
+        return status
+
+    def _text(self, piece: Piece) -> str:
+        """The piece's text; a model without a tokenizer shows ids."""
+        return piece.text if self.tokenizer else f"{piece.token_id} "
+
+    def _say_logprobs(self, generation: Generation) -> None:
+        def name(token: int) -> str:
+            return f"{self.tokenizer.decode([token])!r}" if self.tokenizer else str(token)
+
+        for sample in generation.samples:
+            for entry in sample.logprobs:
+                top = "  ".join(f"{name(i)} {logprob:.3f}" for i, logprob in entry.top)
+                _say(f"{name(entry.token_id):>14} {entry.logprob:8.3f}   {top}")
+
+    def _say_end(self, generation: Generation) -> None:
+        if any(s.finish_reason == "context" for s in generation.samples):
+            _say(f"The context is full ({self.engine.n_ctx} tokens): generation stopped.")
+        _say(statistics_line(generation.stats))
+
+
+def statistics_line(s: Stats) -> str:
+    """One line: what ran, how long everything took, how fast it was."""
+    from ..engine import peak_rss
+
+    parts = [
+        f"{s.engine} engine, {s.kernel} ({s.isa})",
+        f"load {s.load_s:.2f} s",
+        f"prompt {s.prompt_tokens} tokens, prefill {_rate(s.prefill_tok_s)}",
+        f"TTFT {'-' if s.ttft_s is None else f'{s.ttft_s * 1e3:.1f} ms'}",
+        f"generated {s.generated_tokens} tokens, decode {_rate(s.decode_tok_s)}",
+        f"attention {'-' if s.attention_share is None else f'{s.attention_share:.0%}'}",
+        f"{s.kernel_calls} kernel calls",
+        f"{s.n_threads} threads",
+        f"peak RSS {peak_rss() / 1e6:.0f} MB",
+    ]
+    return " | ".join(parts)
+
+
+def _rate(tok_s: float | None) -> str:
+    return "-" if tok_s is None else f"{tok_s:.0f} tok/s"
+
+
+def _as_json(generation: Generation, text: str | None) -> dict[str, Any]:
+    from ..engine import peak_rss
+
+    samples = []
+    for sample in generation.samples:
+        entry = asdict(sample)
+        if generation.options.logprobs is None:
+            del entry["logprobs"]
+        samples.append(entry)
+    s = generation.stats
+    derived = {
+        "prefill_tok_s": s.prefill_tok_s,
+        "decode_tok_s": s.decode_tok_s,
+        "attention_share": s.attention_share,
+        "peak_rss_bytes": peak_rss(),
+    }
+    return {
+        "prompt": text,
+        "prompt_token_ids": generation.prompt,
+        "samples": samples,
+        "stats": {**asdict(s), **derived},
+    }
+
+
+def _prompt_text(r: Request) -> str | None:
+    """The prompt, from the one place that was named; None where it is not text."""
+    given = [
+        name
+        for name, is_given in (
+            ("PROMPT", r.prompt is not None),
+            ("-f", r.file is not None),
+            ("-i", r.interactive),
+            ("--prompt-ids", r.prompt_ids is not None),
+            ("--prompt-tokens", r.prompt_tokens is not None),
+        )
+        if is_given
+    ]
+    if len(given) != 1:
+        found = f"{' and '.join(given)} do not go together" if given else "there is no prompt"
+        raise InputError(
+            f"{found}. Give one of: PROMPT (- for stdin), -f FILE, -i, --prompt-ids, "
+            "--prompt-tokens."
+        )
+    if r.interactive and (r.as_json or r.num_samples != 1):
+        raise InputError("-i goes with neither --json nor --num-samples.")
+    if r.file is not None:
+        try:
+            return _utf8(r.file.read_bytes(), str(r.file))
+        except OSError as e:
+            raise InputError(f"cannot read {r.file}: {e.strerror}.") from e
+    if r.prompt == "-":
+        return _utf8(sys.stdin.buffer.read(), "stdin")
+    if r.prompt is not None:
+        return _utf8(r.prompt.encode(errors="surrogateescape"), "the prompt")
+    return None
+
+
+def _utf8(data: bytes, source: str) -> str:
+    try:
+        return data.decode("utf-8")
+    except UnicodeDecodeError as e:
+        raise InputError(
+            f"{source} is not UTF-8: byte 0x{data[e.start]:02x} at offset {e.start}. "
+            "Convert it first, such as with `iconv -t utf-8`."
+        ) from e
+
+
+def _lines() -> Iterator[str]:
+    while True:
+        if sys.stdin.isatty():
+            click.echo("> ", nl=False, err=True)
+        try:
+            line = sys.stdin.buffer.readline()
+        except KeyboardInterrupt:
+            return
+        if not line:
+            return
+        yield _utf8(line.rstrip(b"\r\n"), "stdin")
+
+
+def _write(text: str) -> None:
+    click.echo(text, nl=False)
+
+
+def _say(text: str) -> None:
+    click.echo(text, err=True)

@@ -1,0 +1,76 @@
+"""`gpt149 kernels`: what there is to choose from."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from typing import Any
+
+import click
+
+from .. import abi
+from ..errors import Gpt149Error, InputError
+from ..kernels import BUILTINS, resolve
+from ..loaders.contract import ContractKernel
+from ..loaders.tensors import TENSOR_KERNELS
+
+
+def run(shape: str, threads: int | None, as_json: bool) -> None:
+    """Print every kernel's own description, or why it cannot run here.
+
+    Raises:
+        InputError: a shape that is not four positive whole numbers.
+    """
+    from ..threads import checked_threads
+
+    args = _args(shape, checked_threads(threads))
+    rows = [_describe(name, args) for name in BUILTINS]
+    if as_json:
+        click.echo(json.dumps({"shape": shape, "kernels": rows}))
+        return
+    click.echo(f"Extra memory for batch, heads, tokens, head_dim = {shape}, causal:\n")
+    for row in rows:
+        n_bytes = "" if row["bytes"] is None else f" = {row['bytes']:,} bytes"
+        click.echo(f"{row['name']:<10} {row['isa'] or '-':<8} {row['idea'] or ''}")
+        click.echo(
+            f"{'':<19} extra memory {row['memory']}{n_bytes}" if row["memory"] else "", nl=False
+        )
+        click.echo(f"{'':<19} cannot run here: {row['unavailable']}" if row["unavailable"] else "")
+
+
+def _describe(name: str, args: abi.Args) -> dict[str, Any]:
+    row: dict[str, Any] = dict.fromkeys(("idea", "memory", "bytes", "isa", "unavailable"))
+    row["name"] = name
+    if name in TENSOR_KERNELS and importlib.util.find_spec("torch") is None:
+        return row | {"unavailable": "torch is not installed"}
+    try:
+        kernel = resolve(name)
+    except Gpt149Error as e:
+        return row | {"unavailable": str(e)}
+    n_bytes = kernel.workspace_bytes(args) if isinstance(kernel, ContractKernel) else None
+    return row | {
+        "idea": kernel.idea,
+        "memory": kernel.memory,
+        "bytes": n_bytes,
+        "isa": kernel.isa,
+    }
+
+
+def _args(shape: str, n_threads: int) -> abi.Args:
+    try:
+        batch, n_head, n, head_dim = (int(word) for word in shape.split(","))
+    except ValueError as e:
+        raise InputError(f"--shape is '{shape}', and must be B,H,N,D.") from e
+    if min(batch, n_head, n, head_dim) < 1:
+        raise InputError(f"--shape is '{shape}', and its numbers must be >= 1.")
+    return abi.shape_args(
+        batch=batch,
+        n_head=n_head,
+        n_kv_head=n_head,
+        head_dim=head_dim,
+        n_q=n,
+        n_kv=n,
+        causal=True,
+        scale=head_dim**-0.5,
+        n_threads=n_threads,
+    )

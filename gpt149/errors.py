@@ -1,0 +1,41 @@
+"""What can go wrong, and the exit status that each kind stands for (DESIGN: 1 no, 2 not asked)."""
+
+from __future__ import annotations
+
+
+class Gpt149Error(Exception):
+    """A sentence on what happened, the numbers, the next step. Shown without a traceback."""
+
+    exit_status = 2
+
+
+class InputError(Gpt149Error):
+    """A value that was given (a flag, a prompt, a shape) cannot be used."""
+
+
+class CheckpointError(Gpt149Error):
+    """A model's files are missing, damaged or of another kind."""
+
+
+class TokenizerError(Gpt149Error):
+    """A vocabulary cannot be used, or lacks what a text needs."""
+
+
+class BuildError(Gpt149Error):
+    """A kernel could not be compiled or loaded."""
+
+
+class MissingDependency(Gpt149Error):
+    """A package or program that this command needs is not installed."""
+
+
+class KernelDeclined(Gpt149Error):
+    """The kernel said that it cannot do what the model needs."""
+
+    exit_status = 1
+
+
+class KernelCrashed(Gpt149Error):
+    """The child process that ran a user's kernel died."""
+
+    exit_status = 1

@@ -1,0 +1,71 @@
+"""Kernels that keep the contract of csrc/gpt149.h: compiled, loaded and described here."""
+
+from __future__ import annotations
+
+import ctypes
+from ctypes import byref
+from pathlib import Path
+
+from .. import abi
+from ..build import build
+from ..errors import BuildError, KernelDeclined
+
+
+class ContractKernel:
+    """A native kernel: its descriptor, and `run` on a filled `abi.Args`.
+
+    A call releases the GIL, so several threads may run one kernel at once.
+    """
+
+    def __init__(self, entry: abi.KernelEntry, library: ctypes.CDLL) -> None:
+        self._entry, self._library = entry, library  # the library lives as long as its kernels
+        self.name = entry.name.decode()
+        self.idea = entry.idea.decode()
+        self.memory = f"O({entry.memory.decode()})"
+        self.isa = entry.isa.decode()
+
+    def workspace_bytes(self, args: abi.Args) -> int:
+        """Bytes of workspace for a call of this shape; the pointers in `args` are not read."""
+        n_bytes: int = self._entry.workspace_bytes(byref(args))
+        return n_bytes
+
+    def run(self, args: abi.Args) -> None:
+        """Make the call.
+
+        Raises:
+            KernelDeclined: the kernel says that it cannot, and why.
+        """
+        why = self._entry.run(byref(args))
+        if why is not None:
+            raise KernelDeclined(
+                f"the kernel '{self.name}' declines this call: {why.decode(errors='replace')}. "
+                f"batch={args.batch} n_head={args.n_head} n_kv_head={args.n_kv_head} "
+                f"head_dim={args.head_dim} n_q={args.n_q} n_kv={args.n_kv} causal={args.causal}. "
+                "Choose another with -a."
+            )
+
+
+def load(source: Path) -> list[ContractKernel]:
+    """Compile a C++ source file and read its table of kernels.
+
+    Raises:
+        BuildError: it does not compile or load, or it holds no kernels of this ABI.
+    """
+    library_path = build(source)
+    try:
+        library = ctypes.CDLL(str(library_path))
+        table = abi.Table.in_dll(library, "gpt149_kernels")
+    except OSError as e:
+        raise BuildError(f"{source} compiled, but does not load: {e}.") from e
+    except ValueError as e:
+        raise BuildError(
+            f"{source} exports no table of kernels. End the file with "
+            'GPT149_KERNEL({"name", "idea", "memory", workspace_bytes, run}).'
+        ) from e
+    mine = (abi.ABI_VERSION, ctypes.sizeof(abi.Args), ctypes.sizeof(abi.KernelEntry))
+    if (table.abi_version, table.args_size, table.kernel_size) != mine:
+        raise BuildError(
+            f"{source} was written for version {table.abi_version} of gpt149.h, this is version "
+            f"{abi.ABI_VERSION}. Include the gpt149.h that comes with this gpt149."
+        )
+    return [ContractKernel(table.kernels[i], library) for i in range(table.n_kernels)]

@@ -1,0 +1,173 @@
+"""GPT-2 in torch: learned positions, pre-LN blocks, a fused QKV projection and a tied head.
+
+Read top-down: `GPT.forward` is a step, `Block` a layer, `CausalSelfAttention` the one place that
+calls the attention kernel. The kernel comes in as an argument, so this file knows none of them.
+
+Parameter names are those of GPT-2's files on the Hugging Face hub (`h.0.attn.c_attn.weight`).
+Architecture: Radford et al. 2019; layout of the code after nanoGPT.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from .cache import KVCache
+
+
+class AttentionFn(Protocol):
+    """softmax(scale * Q K^T + mask) V; see `gpt149.attention.attention` for shapes."""
+
+    def __call__(
+        self, q: Tensor, k: Tensor, v: Tensor, *, causal: bool, scale: float
+    ) -> Tensor: ...
+
+
+ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "gelu": F.gelu,
+    "gelu_new": partial(F.gelu, approximate="tanh"),
+    "gelu_pytorch_tanh": partial(F.gelu, approximate="tanh"),
+    "gelu_fast": partial(F.gelu, approximate="tanh"),
+    "relu": F.relu,
+}
+
+
+@dataclass(frozen=True)
+class GPTConfig:
+    """The shape of a model and the few choices in which GPT-2's descendants differ."""
+
+    n_layer: int
+    n_head: int
+    n_embd: int
+    n_ctx: int
+    vocab_size: int
+    n_inner: int | None = None  # width of the MLP; None: 4 n_embd
+    activation: str = "gelu_new"
+    layer_norm_epsilon: float = 1e-5
+    bias: bool = True
+    scale_attn: bool = True  # 1 / sqrt(head_dim); False: 1.0, as in cs149gpt
+    scale_attn_by_layer: bool = False  # divide the scale by the layer's number, from 1
+    tie_word_embeddings: bool = True
+    dropout: float = 0.0  # of embeddings and residuals, in training only
+
+    @property
+    def head_dim(self) -> int:
+        return self.n_embd // self.n_head
+
+    def scale(self, layer: int) -> float:
+        """What the scores of this layer (from 0) are multiplied by before the softmax."""
+        scale = self.head_dim**-0.5 if self.scale_attn else 1.0
+        return scale / (layer + 1) if self.scale_attn_by_layer else scale
+
+
+class CausalSelfAttention(nn.Module):
+    def __init__(self, config: GPTConfig, layer: int) -> None:
+        super().__init__()
+        self.n_head, self.head_dim = config.n_head, config.head_dim
+        self.layer, self.scale = layer, config.scale(layer)
+        self.c_attn = nn.Linear(config.n_embd, 3 * config.n_embd, bias=config.bias)
+        self.c_proj = nn.Linear(config.n_embd, config.n_embd, bias=config.bias)
+
+    def forward(self, x: Tensor, attention: AttentionFn, cache: KVCache | None) -> Tensor:
+        batch, n, n_embd = x.shape
+        qkv = self.c_attn(x).view(batch, n, 3, self.n_head, self.head_dim)
+        q, k, v = qkv.permute(2, 0, 3, 1, 4).unbind()  # each (batch, n_head, n, head_dim)
+        if cache is not None:
+            k, v = cache.append(self.layer, k, v)  # now (batch, n_head, n_kv, head_dim)
+        y = attention(q, k, v, causal=True, scale=self.scale)
+        out: Tensor = self.c_proj(y.transpose(1, 2).reshape(batch, n, n_embd))
+        return out
+
+
+class MLP(nn.Module):
+    def __init__(self, config: GPTConfig) -> None:
+        super().__init__()
+        n_inner = config.n_inner or 4 * config.n_embd
+        self.c_fc = nn.Linear(config.n_embd, n_inner, bias=config.bias)
+        self.c_proj = nn.Linear(n_inner, config.n_embd, bias=config.bias)
+        self.activation = ACTIVATIONS[config.activation]
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.c_proj(self.activation(self.c_fc(x)))
+        return out
+
+
+class Block(nn.Module):
+    def __init__(self, config: GPTConfig, layer: int) -> None:
+        super().__init__()
+        norm = partial(nn.LayerNorm, config.n_embd, config.layer_norm_epsilon, bias=config.bias)
+        self.ln_1 = norm()
+        self.attn = CausalSelfAttention(config, layer)
+        self.ln_2 = norm()
+        self.mlp = MLP(config)
+        self.drop = nn.Dropout(config.dropout)
+
+    def forward(self, x: Tensor, attention: AttentionFn, cache: KVCache | None) -> Tensor:
+        x = x + self.drop(self.attn(self.ln_1(x), attention, cache))
+        x = x + self.drop(self.mlp(self.ln_2(x)))
+        return x
+
+
+class GPT(nn.Module):
+    def __init__(self, config: GPTConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.wte = nn.Embedding(config.vocab_size, config.n_embd)
+        self.wpe = nn.Embedding(config.n_ctx, config.n_embd)
+        self.drop = nn.Dropout(config.dropout)
+        self.h = nn.ModuleList(Block(config, layer) for layer in range(config.n_layer))
+        self.ln_f = nn.LayerNorm(config.n_embd, config.layer_norm_epsilon, bias=config.bias)
+        self.lm_head = nn.Linear(config.n_embd, config.vocab_size, bias=False)
+        if config.tie_word_embeddings:
+            self.lm_head.weight = self.wte.weight
+
+    def forward(
+        self,
+        ids: Tensor,
+        attention: AttentionFn,
+        *,
+        cache: KVCache | None = None,
+        offset: int = 0,
+        last_only: bool = False,
+    ) -> Tensor:
+        """One step: the logits that follow each of `ids`.
+
+        Args:
+            ids: (batch, n) token ids.
+            attention: called once a layer.
+            cache: holds keys and values of earlier tokens; this step's are appended.
+            offset: position of the first id when there is no cache.
+            last_only: compute the logits of the last position alone.
+
+        Returns:
+            float32 logits (batch, n, vocab_size), or (batch, 1, vocab_size) with `last_only`.
+        """
+        start = cache.length if cache is not None else offset
+        positions = torch.arange(start, start + ids.shape[1], device=ids.device)
+        x = self.drop(self.wte(ids) + self.wpe(positions))
+        for block in self.h:
+            x = block(x, attention, cache)
+        if cache is not None:
+            cache.advance(ids.shape[1])
+        if last_only:
+            x = x[:, -1:]
+        logits: Tensor = self.lm_head(self.ln_f(x))
+        return logits
+
+    def init_weights(self, generator: torch.Generator | None = None) -> None:
+        """GPT-2's initialisation: N(0, 0.02), residual projections 1/sqrt(2 n_layer) of it."""
+        for name, p in self.named_parameters():
+            if p.dim() == 2:
+                residual = name.endswith("c_proj.weight")
+                std = 0.02 * ((2 * self.config.n_layer) ** -0.5 if residual else 1.0)
+                nn.init.normal_(p, std=std, generator=generator)
+            elif name.endswith("bias"):
+                nn.init.zeros_(p)
+            else:
+                nn.init.ones_(p)

@@ -1,0 +1,21 @@
+"""How many threads to use."""
+
+from __future__ import annotations
+
+import os
+
+from .errors import InputError
+
+
+def checked_threads(wanted: int | None) -> int:
+    """The wanted number, or every processor that this process may use.
+
+    Raises:
+        InputError: less than one.
+    """
+    if wanted is None:
+        affinity = getattr(os, "sched_getaffinity", None)
+        return len(affinity(0)) if affinity else os.cpu_count() or 1
+    if wanted < 1:
+        raise InputError(f"the number of threads is {wanted}, and must be >= 1.")
+    return wanted
