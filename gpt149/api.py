@@ -21,6 +21,7 @@ def generate(
     n: int = 256,
     stop: Sequence[str] = (),
     num_samples: int = 1,
+    ignore_eos: bool = False,
     logprobs: int | None = None,
     n_ctx: int | None = None,
     n_threads: int | None = None,
@@ -36,6 +37,7 @@ def generate(
         n: tokens to generate.
         stop: texts at which to end.
         num_samples: samples of the one prompt, generated as a batch.
+        ignore_eos: go on behind the end-of-text token.
         logprobs: report log-probabilities, and this many of the likeliest tokens.
         n_ctx: a context shorter than the model's.
         n_threads: at most this many; None: every processor.
@@ -56,7 +58,7 @@ def generate(
         n_ctx=n_ctx,
         kv_cache=kv_cache,
     )
-    options = Options(n, tuple(stop), num_samples, logprobs=logprobs)
+    options = Options(n, tuple(stop), num_samples, ignore_eos, logprobs)
     return Generation(
         engine, prompt, tokenizer=tokenizer, sampling=Sampling(**sampling), options=options
     )

@@ -186,7 +186,7 @@ def _from_bpe(
         )
     if any(len(pair) != 2 for pair in merges):
         raise TokenizerError(f"a line of the merges in {path} is not two tokens.")
-    byte_of = _bytes_of_characters()
+    byte_of = bytes_of_characters()
     _check_merges(vocab, merges, byte_of, path)
     products = {a + b for a, b in merges}
     ranks: dict[bytes, int] = {}
@@ -284,7 +284,7 @@ def _from_tokenizer_json(path: Path, bos: int | None, eos: int | None) -> Tokeni
     return _from_bpe({**model["vocab"], **added}, pairs, path.parent, bos, eos)
 
 
-def _bytes_of_characters() -> dict[str, int]:
+def bytes_of_characters() -> dict[str, int]:
     """GPT-2's files write every byte as a printable character: this is the way back."""
     printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
     table = {chr(b): b for b in printable}

@@ -1,0 +1,48 @@
+"""What several test files share: a cache of compiled kernels, and a tiny model on disk."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+
+from gpt149.checkpoint import save_gpt2
+from gpt149.model import GPT, GPTConfig
+from gpt149.tokenizer import bytes_of_characters
+
+TINY = GPTConfig(n_layer=2, n_head=4, n_embd=32, n_ctx=64, vocab_size=257)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def kernel_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Kernels are compiled once a test run, outside the user's own cache."""
+    cache = tmp_path_factory.mktemp("cache")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("GPT149_CACHE", str(cache))
+        patch.delenv("GPT149_ATTENTION", raising=False)
+        yield cache
+
+
+def random_model(config: GPTConfig = TINY, seed: int = 0) -> GPT:
+    """Weights large enough that greedy text varies and every layer matters."""
+    model = GPT(config)
+    with torch.no_grad():
+        model.init_weights(torch.Generator().manual_seed(seed))
+        for name, p in model.named_parameters():
+            if p.dim() == 2 and name.startswith(("h.", "wpe")):
+                p.mul_(10)
+    return model.eval().requires_grad_(False)
+
+
+@pytest.fixture(scope="session")
+def tiny_model_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A GPT-2 directory whose tokens are the 256 bytes and <|endoftext|>."""
+    path = tmp_path_factory.mktemp("tiny")
+    save_gpt2(random_model(), path)
+    vocab = {c: i for i, c in enumerate(bytes_of_characters())} | {"<|endoftext|>": 256}
+    (path / "vocab.json").write_text(json.dumps(vocab), encoding="utf-8")
+    (path / "merges.txt").write_text("#version: 0.2\n")
+    return path

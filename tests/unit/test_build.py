@@ -1,0 +1,183 @@
+"""A kernel is compiled when, and only when, something that it is made of has changed."""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from gpt149 import build as build_module
+from gpt149.build import build
+from gpt149.errors import BuildError, InputError, MissingDependency
+from gpt149.kernels import resolve
+from gpt149.paths import shipped
+
+SOURCE = (shipped("csrc") / "naive.cpp").read_text()
+BUILD = (
+    "import sys; from pathlib import Path; from gpt149.build import build; build(Path(sys.argv[1]))"
+)
+
+
+@pytest.fixture
+def source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A kernel source with a header of its own, and an empty cache."""
+    monkeypatch.setenv("GPT149_CACHE", str(tmp_path / "cache"))
+    (tmp_path / "tile size.h").write_text("#define TILE 4\n")
+    path = tmp_path / "mine.cpp"
+    path.write_text(f'#include "tile size.h"\n{SOURCE}')
+    return path
+
+
+@pytest.fixture
+def compilations(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A compiler that writes a line to this file whenever it compiles; COMPILE_DELAY slows it."""
+    log = tmp_path / "compilations"
+    log.write_text("")
+    wrapper = tmp_path / "cxx"
+    wrapper.write_text(
+        "#!/bin/sh\n"
+        f'case "$*" in *--version*) exec {build_module.find_compiler()} "$@";; esac\n'
+        f"echo compiled >> '{log}'\nsleep ${{COMPILE_DELAY:-0}}\n"
+        f'exec {build_module.find_compiler()} "$@"\n'
+    )
+    wrapper.chmod(0o755)
+    monkeypatch.setenv("CXX", str(wrapper))
+    return log
+
+
+def count(compilations: Path) -> int:
+    return len(compilations.read_text().splitlines())
+
+
+def test_second_build_compiles_nothing(source: Path, compilations: Path) -> None:
+    first = build(source)
+    assert first.is_file()
+    assert build(source) == first
+    assert count(compilations) == 1
+
+
+def test_changed_source_or_header_compiles_again(source: Path, compilations: Path) -> None:
+    first = build(source)
+    (source.parent / "tile size.h").write_text("#define TILE 8\n")
+    second = build(source)
+    assert second != first
+    source.write_text(source.read_text() + "// more\n")
+    assert build(source) != second
+    assert count(compilations) == 3
+
+
+def test_touching_without_changing_compiles_nothing(source: Path, compilations: Path) -> None:
+    build(source)
+    os.utime(source)
+    os.utime(source.parent / "tile size.h")
+    build(source)
+    assert count(compilations) == 1
+
+
+def test_other_instruction_set_or_cpu_is_another_library(
+    source: Path, compilations: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    libraries = {build(source)}
+    monkeypatch.setattr(build_module, "_cpu", lambda: "another CPU")
+    libraries.add(build(source))
+    monkeypatch.setattr(build_module, "_version", lambda _: "another compiler")
+    libraries.add(build(source))
+    assert len(libraries) == count(compilations) == 3
+
+
+def test_march_override_reaches_the_compiler(source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GPT149_MARCH", "no-such-cpu")
+    with pytest.raises(BuildError, match="no-such-cpu"):
+        build(source)
+
+
+def test_two_processes_at_once_compile_once(
+    source: Path, compilations: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COMPILE_DELAY", "0.5")
+    command = [sys.executable, "-c", BUILD, str(source)]
+    processes = [subprocess.Popen(command) for _ in range(2)]
+    assert [p.wait(60) for p in processes] == [0, 0]
+    assert count(compilations) == 1
+
+
+def test_killed_in_the_middle_the_next_build_succeeds(
+    source: Path, compilations: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COMPILE_DELAY", "30")
+    process = subprocess.Popen([sys.executable, "-c", BUILD, str(source)], start_new_session=True)
+    while count(compilations) == 0:
+        time.sleep(0.01)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    monkeypatch.delenv("COMPILE_DELAY")
+    assert build(source).is_file()
+    assert count(compilations) == 2
+
+
+def test_half_a_library_or_manifest_is_not_used(source: Path, compilations: Path) -> None:
+    library = build(source)
+    (library.parent / "manifest.json").write_text('{"library": ')
+    build(source)
+    library.unlink()
+    assert build(source).is_file()
+    assert count(compilations) == 3
+
+
+def test_compile_error_shows_command_and_whole_output(source: Path) -> None:
+    source.write_text("int f() { return missing_name; }\nint g() { return other_name; }\n")
+    with pytest.raises(BuildError) as caught:
+        build(source)
+    message = str(caught.value)
+    assert "missing_name" in message
+    assert "other_name" in message
+    assert f"$ {build_module.find_compiler()} " in message
+    assert not list((source.parent / "cache").glob("**/*.so"))
+
+
+def test_no_compiler_says_what_to_install_and_tensor_kernels_still_work(
+    source: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", "")
+    monkeypatch.delenv("CXX", raising=False)
+    with pytest.raises(MissingDependency, match=r"no C\+\+ compiler.*Install one"):
+        build(source)
+    assert resolve("torch").name == "torch"
+    assert resolve("reference").name == "reference"
+
+
+def test_on_macos_the_hint_names_openmp(source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "")
+    monkeypatch.delenv("CXX", raising=False)
+    monkeypatch.setattr(sys, "platform", "darwin")
+    with pytest.raises(MissingDependency, match="brew install libomp"):
+        build(source)
+
+
+def test_unwritable_cache_says_how_to_move_it(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "a file").write_text("")
+    monkeypatch.setenv("GPT149_CACHE", str(tmp_path / "a file"))
+    with pytest.raises(BuildError, match=r"cannot write .*GPT149_CACHE"):
+        build(source)
+
+
+def test_full_disk_is_one_sentence(source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "replace", full)
+    with pytest.raises(BuildError, match=r"No space left on device.*GPT149_CACHE"):
+        build(source)
+
+
+def test_unreadable_source(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="cannot read the kernel source"):
+        build(tmp_path / "none.cpp")
