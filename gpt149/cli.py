@@ -100,7 +100,7 @@ def main() -> None:
 @click.option("--num-samples", type=int, default=1, help="Samples of one prompt, as a batch.")
 @click.option("--ignore-eos", is_flag=True, help="Go on behind the end-of-text token.")
 @click.option("--logprobs", type=int, metavar="K", help="Report log-probabilities, and the top K.")
-@click.option("--threads", type=int, help="Default: every processor.")
+@click.option("--threads", type=int, help="Default: OMP_NUM_THREADS, else every processor.")
 @click.option("--no-kv-cache", is_flag=True, help="Recompute all tokens at every step.")
 @click.option("--no-echo", is_flag=True, help="Print the continuation without the prompt.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object instead of text.")
@@ -126,7 +126,7 @@ def generate(attention: str, **options: Any) -> None:
     metavar="B,H,N,D",
     help="batch, heads, tokens, head_dim for which the extra memory is shown.",
 )
-@click.option("--threads", type=int, help="Default: every processor.")
+@click.option("--threads", type=int, help="Default: OMP_NUM_THREADS, else every processor.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object instead of a table.")
 def kernels(shape: str, threads: int | None, as_json: bool) -> None:
     """List the attention kernels: idea, extra memory, instruction set."""

@@ -7,8 +7,8 @@ scored once, at the end. A byte-level BPE is learned on the first 90 % alone. Ev
 resumed run needs is in RUN/state.pt; run the same command again after an interruption.
 
 Recipe: Muon (Jordan et al. 2024) on the matrices and AdamW on the rest, cosine schedule, dropout,
-BPE-dropout (Provilkov et al. 2020) as augmentation, an exponential average of the weights. Most
-steps see windows of n_ctx/4 tokens at random positions; the last ones whole contexts.
+BPE-dropout (Provilkov et al. 2020) as augmentation, an exponential average of the weights. Steps
+see windows of n_ctx, n_ctx/2, n_ctx/4 or n_ctx/8 tokens, at random positions or from the start.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from gpt149.checkpoint import save_gpt2
 from gpt149.model import GPT, GPTConfig
 
 DEV_SHARE = 0.04  # of the training text: chooses the checkpoint
-LONG_SHARE = 0.3  # of the steps, at the end: windows of a whole context
+WINDOWS = (1, 2, 4, 8)  # a step's windows have n_ctx divided by one of these tokens
 
 
 @dataclass(frozen=True)
@@ -119,15 +119,13 @@ class Batches:
         self.ids = torch.empty(0)
         self.left = 0
 
-    def draw(self, step: int) -> tuple[Tensor, Tensor, int]:
+    def draw(self) -> tuple[Tensor, Tensor, int]:
         """Inputs and targets (batch, n), and the position of their first token."""
         recipe = self.recipe
         if self.left <= 0:
             self.ids = encode(self.bpe, self.text, recipe.bpe_dropout)
             self.left = len(self.ids)
-        whole = step >= recipe.steps * (1 - LONG_SHARE)
-        n = recipe.n_ctx if whole else recipe.n_ctx // 4
-        n = min(n, len(self.ids) - 1)
+        n = min(recipe.n_ctx // random.choice(WINDOWS), len(self.ids) - 1)
         offset = random.choice([0, random.randint(0, recipe.n_ctx - n)])
         starts = torch.randint(len(self.ids) - n, (max(1, recipe.tokens_per_step // n),))
         windows = torch.stack([self.ids[s : s + n + 1] for s in starts])
@@ -253,7 +251,7 @@ def main(
             for optim, peak in zip(optims, (recipe.matrix_lr, recipe.lr), strict=True):
                 for group in optim.param_groups:
                     group["lr"] = peak * schedule(step, recipe.steps)
-            inputs, targets, offset = batches.draw(step)
+            inputs, targets, offset = batches.draw()
             with torch.autocast(device, torch.bfloat16):
                 logits = model(inputs.to(device), sdpa, offset=offset)
             loss = F.cross_entropy(logits.float().flatten(0, 1), targets.to(device).flatten())

@@ -17,10 +17,15 @@ TINY = GPTConfig(n_layer=2, n_head=4, n_embd=32, n_ctx=64, vocab_size=257)
 
 
 @pytest.fixture(scope="session", autouse=True)
-def kernel_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """Kernels are compiled once a test run, outside the user's own cache."""
+def surroundings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Kernels are compiled once a test run, outside the user's own cache.
+
+    One thread where a test names no number: teams that wait for each other crawl on busy machines.
+    """
     cache = tmp_path_factory.mktemp("cache")
+    torch.set_num_threads(1)
     with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("OMP_NUM_THREADS", "1")
         patch.setenv("GPT149_CACHE", str(cache))
         patch.delenv("GPT149_ATTENTION", raising=False)
         yield cache

@@ -51,9 +51,17 @@ def load(source: Path) -> list[ContractKernel]:
     Raises:
         BuildError: it does not compile or load, or it holds no kernels of this ABI.
     """
-    library_path = build(source)
+    return open_library(build(source), str(source))
+
+
+def open_library(path: Path, source: str) -> list[ContractKernel]:
+    """The kernels of a shared library that was compiled from `source` (its name, for messages).
+
+    Raises:
+        BuildError: the library does not load, or it holds no kernels of this ABI.
+    """
     try:
-        library = ctypes.CDLL(str(library_path))
+        library = ctypes.CDLL(str(path))
         table = abi.Table.in_dll(library, "gpt149_kernels")
     except OSError as e:
         raise BuildError(f"{source} compiled, but does not load: {e}.") from e

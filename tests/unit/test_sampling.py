@@ -1,0 +1,399 @@
+"""The draw is the documented one, and the filters keep what Hugging Face's keep."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from transformers.generation import logits_process
+
+from gpt149 import sampling
+from gpt149.errors import InputError
+from gpt149.sampling import Sampling, log_probabilities, uniform
+
+Logits = NDArray[np.float32]
+
+MASK64 = 2**64 - 1
+
+
+def array(*values: float) -> Logits:
+    return np.array(values, dtype=np.float32)
+
+
+def logits_of(*probabilities: float) -> Logits:
+    with np.errstate(divide="ignore"):
+        return array(*np.log(probabilities))
+
+
+def random_logits(n: int, seed: int, spread: float = 2.0) -> Logits:
+    return array(*spread * np.random.default_rng(seed).standard_normal(n))
+
+
+class Draw:
+    """Stands in for `uniform`: every draw is the number that it was told."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.u = 0.0
+        monkeypatch.setattr(sampling, "uniform", lambda seed, sample, step: self.u)
+
+    def choose(self, chooser: Sampling, logits: Logits, u: float, seen: Sequence[int] = ()) -> int:
+        self.u = u
+        return chooser.choose(logits, seen, 0, 0)
+
+    def kept(self, chooser: Sampling, logits: Logits, seen: Sequence[int] = ()) -> set[int]:
+        """What is chosen at 400 numbers that are spread evenly over [0, 1)."""
+        return {self.choose(chooser, logits, (i + 0.5) / 400, seen) for i in range(400)}
+
+
+@pytest.fixture
+def draw(monkeypatch: pytest.MonkeyPatch) -> Draw:
+    return Draw(monkeypatch)
+
+
+def chooser(**settings: Any) -> Sampling:
+    return Sampling(**{"temperature": 1.0, **settings})
+
+
+# The random numbers
+
+# The first outputs of SplitMix64 by its starting state.
+SPLITMIX64 = {
+    0: (0xE220A8397B1DCDAF, 0x6E789E6AA1B965F4, 0x06C45D188009454F),
+    1234567: (6457827717110365317, 3203168211198807973, 9817491932198370423),
+}
+
+
+def unshift(z: int, n: int) -> int:
+    """The number whose z ^ (z >> n) is this."""
+    x = z
+    for _ in range(64 // n + 1):
+        x = z ^ (x >> n)
+    return x
+
+
+def unmix64(z: int) -> int:
+    """The number that SplitMix64's output function turns into this."""
+    z = unshift(z, 31) * pow(0x94D049BB133111EB, -1, 2**64) & MASK64
+    z = unshift(z, 27) * pow(0xBF58476D1CE4E5B9, -1, 2**64) & MASK64
+    return unshift(z, 30)
+
+
+@pytest.mark.parametrize("state", SPLITMIX64)
+def test_the_numbers_are_those_of_splitmix64(state: int) -> None:
+    seed = unmix64(state)
+    want = [(output >> 11) / 2**53 for output in SPLITMIX64[state]]
+    assert [uniform(seed, 0, step) for step in range(3)] == want
+
+
+def test_samples_are_2_to_the_32_entries_apart() -> None:
+    assert uniform(7, 1, 5) == uniform(7, 0, 2**32 + 5)
+    # Entry c of the stream from state s is entry 0 of the stream from s + c * gamma.
+    gamma = 0x9E3779B97F4A7C15
+    moved = unmix64((1234567 - ((3 << 32) + 9) * gamma) & MASK64)
+    assert uniform(moved, 3, 9) == (SPLITMIX64[1234567][0] >> 11) / 2**53
+
+
+def test_the_numbers_fill_0_to_1_and_differ_by_seed_sample_and_step() -> None:
+    numbers = [
+        uniform(seed, sample, step)
+        for seed in (0, 1, 2, 149, 2**64 - 1)
+        for sample in range(20)
+        for step in range(50)
+    ]
+    assert len(set(numbers)) == len(numbers) == 5000
+    assert all(0 <= u < 1 for u in numbers)
+    counts = np.histogram(numbers, bins=10, range=(0, 1))[0]
+    assert counts.min() > 400
+    assert counts.max() < 600
+
+
+def test_a_seed_sample_and_step_give_their_token_again() -> None:
+    logits = random_logits(50, seed=0)
+
+    def tokens(seed: int, sample: int) -> list[int]:
+        return [chooser(seed=seed).choose(logits, [], sample, step) for step in range(40)]
+
+    assert tokens(1, 0) == tokens(1, 0)
+    assert len({tuple(tokens(seed, sample)) for seed in (1, 2) for sample in (0, 1)}) == 4
+
+
+# The draw
+
+
+def test_the_draw_inverts_the_cumulative_distribution_in_id_order(draw: Draw) -> None:
+    logits = logits_of(0.1, 0.2, 0.0, 0.3, 0.4)
+    edges = {0.0: 0, 0.0999: 0, 0.1001: 1, 0.2999: 1, 0.3001: 3, 0.5999: 3, 0.6001: 4}
+    for u, token in (edges | {1 - 2**-53: 4}).items():
+        assert draw.choose(chooser(), logits, u) == token, u
+
+
+@pytest.mark.parametrize("u", [0.0, 1 - 2**-53])
+def test_impossible_tokens_at_either_end_are_never_drawn(draw: Draw, u: float) -> None:
+    ends = array(-np.inf, -2000, 0, 0, 0, -2000, -np.inf)
+    assert draw.choose(chooser(), ends, u) in (2, 3, 4)
+    uneven = np.concatenate([array(-np.inf), random_logits(1001, seed=1), array(-np.inf)])
+    assert 0 < draw.choose(chooser(), uneven, u) < 1002
+
+
+@pytest.mark.parametrize("over", ["steps", "samples"])
+def test_frequencies_are_the_probabilities(over: str) -> None:
+    logits = np.random.default_rng(2).permutation(logits_of(0.02, 0.05, 0.08, 0.15, 0.3, 0.4))
+    p = np.exp(logits.astype(np.float64))
+    n = 6000
+    places = [(0, i) if over == "steps" else (i, 0) for i in range(n)]
+    drawn = [chooser(seed=3).choose(logits, [], *place) for place in places]
+    want = n * p / p.sum()
+    chi_squared = ((np.bincount(drawn, minlength=6) - want) ** 2 / want).sum()
+    assert chi_squared < 20.5  # 5 degrees of freedom: passed by all but 0.1 %
+
+
+def test_temperature_0_takes_the_largest_and_of_equal_ones_the_lower_id(draw: Draw) -> None:
+    greedy = Sampling(temperature=0)
+    for u in (0.0, 0.5, 1 - 2**-53):
+        assert draw.choose(greedy, array(1, 5, 3), u) == 1
+        assert draw.choose(greedy, array(1, 7, 3, 7, 7), u) == 1
+        assert draw.choose(greedy, array(0, 0, 0), u) == 0
+        assert draw.choose(greedy, array(-3, -1, -np.inf), u) == 1
+
+
+def test_temperature_divides_the_logits(draw: Draw) -> None:
+    logits = logits_of(0.25, 0.75)
+    for temperature, first in ((1.0, 1 / 4), (0.5, 1 / 10), (2.0, 1 / (1 + 3**0.5))):
+        warm = Sampling(temperature=temperature)
+        assert draw.choose(warm, logits, first - 1e-6) == 0
+        assert draw.choose(warm, logits, first + 1e-6) == 1
+
+
+def test_huge_logits_and_small_temperatures_do_not_overflow(draw: Draw) -> None:
+    for logits in (array(3e38, -3e38, 3e38), array(-3e38, -3.1e38, -3e38)):
+        for temperature in (1.0, 1e-3, 1e-200):
+            kept = draw.kept(Sampling(temperature=temperature), logits)
+            assert kept == {0, 2}
+
+
+# The filters
+
+
+@pytest.mark.parametrize(
+    ("k", "kept"),
+    [(1, {2}), (2, {2, 4}), (3, {1, 2, 4}), (5, {0, 1, 2, 3, 4}), (99, set(range(5)))],
+)
+def test_top_k_keeps_the_k_likeliest(draw: Draw, k: int, kept: set[int]) -> None:
+    assert draw.kept(chooser(top_k=k), array(1.0, 2.0, 4.0, 0.5, 3.0)) == kept
+
+
+@pytest.mark.parametrize(
+    ("k", "kept"), [(1, {1}), (2, {1, 0}), (3, {1, 0, 2}), (4, {1, 0, 2, 4}), (5, {0, 1, 2, 3, 4})]
+)
+def test_top_k_keeps_k_of_equal_ones_those_with_lower_ids(
+    draw: Draw, k: int, kept: set[int]
+) -> None:
+    assert draw.kept(chooser(top_k=k), array(2, 3, 2, 1, 2)) == kept
+
+
+@pytest.mark.parametrize(
+    ("p", "kept"),
+    [
+        (1e-9, {1}),
+        (0.3999, {1}),
+        (0.4001, {1, 3}),
+        (0.6999, {1, 3}),
+        (0.7001, {1, 3, 2}),
+        (0.8999, {1, 3, 2}),
+        (0.9001, {0, 1, 2, 3}),
+        (1.0, {0, 1, 2, 3}),
+    ],
+)
+def test_top_p_keeps_the_likeliest_until_they_reach_p(draw: Draw, p: float, kept: set[int]) -> None:
+    assert draw.kept(chooser(top_p=p), logits_of(0.1, 0.4, 0.2, 0.3)) == kept
+
+
+def test_top_p_that_is_reached_exactly_needs_no_further_token(draw: Draw) -> None:
+    logits = array(0, 0, 0, 0)  # of equal ones the lower ids, and quarters are exact
+    kept = [draw.kept(chooser(top_p=p), logits) for p in (0.25, 0.5, 0.5 + 2**-40, 0.75)]
+    assert kept == [{0}, {0, 1}, {0, 1, 2}, {0, 1, 2}]
+
+
+@pytest.mark.parametrize(
+    ("min_p", "kept"),
+    [(0.0, {0, 1, 2, 3}), (0.24, {0, 1, 2, 3}), (0.26, {1, 2, 3}), (0.51, {1, 3}), (1.0, {1})],
+)
+def test_min_p_drops_what_is_less_likely_than_its_share_of_the_likeliest(
+    draw: Draw, min_p: float, kept: set[int]
+) -> None:
+    assert draw.kept(chooser(min_p=min_p), logits_of(0.1, 0.4, 0.2, 0.3)) == kept
+
+
+def test_min_p_keeps_what_lies_exactly_on_its_bound(draw: Draw) -> None:
+    assert draw.kept(chooser(min_p=1.0), array(2, 1, 2, 2)) == {0, 2, 3}
+
+
+def test_the_penalty_divides_positive_and_multiplies_negative_logits(draw: Draw) -> None:
+    logits = array(2, 2, -2, -2, 0, 0)
+    once, often = [0, 2, 4], [4, 2, 0, 0, 2, 2, 0]
+    p = np.exp([1.0, 2, -4, -2, 0, 0])
+    edges = np.cumsum(p / p.sum())[:-1]
+    for seen in (once, often):
+        for i, edge in enumerate(edges):
+            penalised = chooser(repetition_penalty=2)
+            assert draw.choose(penalised, logits, edge - 1e-9, seen) == i
+            assert draw.choose(penalised, logits, edge + 1e-9, seen) == i + 1
+
+
+def test_the_penalty_counts_for_greedy_too_and_below_1_it_attracts() -> None:
+    def greedy(penalty: float, seen: list[int]) -> int:
+        settings = Sampling(temperature=0, repetition_penalty=penalty)
+        return settings.choose(array(3, 2, 1), seen, 0, 0)
+
+    assert greedy(1.4, [0]) == 0
+    assert greedy(1.6, [0]) == 1
+    assert greedy(4.0, [0, 1]) == 2
+    assert greedy(0.3, [2]) == 2
+    assert greedy(4.0, []) == 0
+
+
+def test_choosing_leaves_the_logits_as_they_are() -> None:
+    logits = random_logits(20, seed=5)
+    before = logits.copy()
+    settings = Sampling(0.7, top_k=5, top_p=0.8, min_p=0.1, repetition_penalty=1.5)
+    for step in range(10):
+        settings.choose(logits, [1, 2, 3], 0, step)
+    assert np.array_equal(logits, before)
+
+
+@pytest.mark.parametrize(
+    ("settings", "logits", "seen", "kept"),
+    [
+        # Penalty, then top-k: the third token has become the likeliest.
+        ({"repetition_penalty": 9.0, "top_k": 1}, array(3, 2, 1), [0, 1], {2}),
+        # Penalty, then min-p: the first two have become equal.
+        ({"repetition_penalty": 2.0, "min_p": 0.9}, array(4, 2, 1), [0], {0, 1}),
+        # Temperature, then top-p: the cooled first token reaches 0.7 alone.
+        ({"temperature": 0.2, "top_p": 0.7}, logits_of(0.5, 0.3, 0.2), [], {0}),
+        ({"temperature": 1.0, "top_p": 0.7}, logits_of(0.5, 0.3, 0.2), [], {0, 1}),
+        # Temperature, then min-p: warmed, a quarter of the likeliest is a half of it.
+        ({"temperature": 2.0, "min_p": 0.3}, logits_of(0.4, 0.4, 0.1, 0.1), [], {0, 1, 2, 3}),
+        ({"temperature": 1.0, "min_p": 0.3}, logits_of(0.4, 0.4, 0.1, 0.1), [], {0, 1}),
+        # Top-k, then top-p: among the first two the first has 4/7.
+        ({"top_k": 2, "top_p": 0.55}, logits_of(0.4, 0.3, 0.2, 0.1), [], {0}),
+        # Top-p, then min-p: among all the first has 0.4, which is not enough.
+        ({"top_p": 0.55, "min_p": 0.6}, logits_of(0.4, 0.3, 0.2, 0.1), [], {0, 1}),
+    ],
+)
+def test_settings_compose_in_the_documented_order(
+    draw: Draw, settings: dict[str, float], logits: Logits, seen: list[int], kept: set[int]
+) -> None:
+    assert draw.kept(chooser(**settings), logits, seen) == kept
+
+
+# Hugging Face's processors
+
+
+def huggingface_probabilities(
+    settings: Sampling, logits: Logits, seen: Sequence[int]
+) -> NDArray[np.float64]:
+    """What transformers' generate would draw from with these settings, in its order."""
+    processors: list[Any] = []
+    if settings.repetition_penalty != 1:
+        penalty = float(settings.repetition_penalty)
+        processors.append(logits_process.RepetitionPenaltyLogitsProcessor(penalty))
+    processors.append(logits_process.TemperatureLogitsWarper(settings.temperature))
+    if settings.top_k:
+        processors.append(logits_process.TopKLogitsWarper(settings.top_k))
+    if settings.top_p < 1:
+        processors.append(logits_process.TopPLogitsWarper(settings.top_p))
+    if settings.min_p > 0:
+        processors.append(logits_process.MinPLogitsWarper(settings.min_p))
+    scores = torch.from_numpy(logits).double()[None]
+    for processor in processors:
+        scores = processor(torch.tensor([list(seen)]), scores)
+    probabilities: NDArray[np.float64] = scores[0].softmax(-1).numpy()
+    return probabilities
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"temperature": 0.7},
+        {"top_k": 1},
+        {"top_k": 7},
+        {"top_k": 1000},
+        {"top_p": 0.05},
+        {"top_p": 0.6},
+        {"top_p": 0.95},
+        {"min_p": 0.02},
+        {"min_p": 0.3},
+        {"repetition_penalty": 1.3},
+        {"repetition_penalty": 0.8},
+        {"temperature": 1.5, "top_k": 20, "top_p": 0.9},
+        {"temperature": 0.5, "top_p": 0.9, "min_p": 0.05},
+        {"temperature": 1.4, "top_k": 30, "top_p": 0.9, "min_p": 0.1, "repetition_penalty": 1.7},
+    ],
+    ids=str,
+)
+def test_the_distribution_is_hugging_faces(draw: Draw, settings: dict[str, float]) -> None:
+    """Both ends of every token's interval of the cumulative distribution choose that token."""
+    mine = chooser(**settings)
+    for seed in range(5):
+        logits = random_logits(60, seed)
+        seen = np.random.default_rng(seed).integers(0, 60, 15).tolist()
+        p = huggingface_probabilities(mine, logits, seen)
+        ends = np.cumsum(p)
+        for token in np.flatnonzero(p).tolist():
+            for u in (ends[token] - p[token] * (1 - 1e-6), ends[token] - p[token] * 1e-6):
+                assert draw.choose(mine, logits, u, seen) == token
+
+
+# Values that mean nothing
+
+NAN, INFINITY = float("nan"), float("inf")
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        *(("temperature", value) for value in (-0.1, NAN, INFINITY, -INFINITY)),
+        *(("top_k", value) for value in (-1, NAN)),
+        *(("top_p", value) for value in (0, -0.5, 1.001, NAN, INFINITY)),
+        *(("min_p", value) for value in (-0.01, 1.5, NAN, INFINITY)),
+        *(("repetition_penalty", value) for value in (0, -1.2, NAN, INFINITY)),
+        *(("seed", value) for value in (-1, 2**64, NAN)),
+    ],
+)
+def test_a_value_that_means_nothing_is_refused_with_its_number(name: str, value: float) -> None:
+    settings: dict[str, Any] = {name: value}
+    with pytest.raises(InputError) as e:
+        Sampling(**settings)
+    assert f"{name} is {value}, and must be " in str(e.value)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"temperature": 0},
+        {"temperature": 1e9},
+        {"top_k": 0},
+        {"top_p": 1},
+        {"min_p": 1},
+        {"repetition_penalty": 0.01},
+        {"seed": 0},
+        {"seed": 2**64 - 1},
+    ],
+    ids=str,
+)
+def test_values_at_the_bounds_are_taken(settings: dict[str, Any]) -> None:
+    assert 0 <= Sampling(**settings).choose(random_logits(10, seed=1), [1, 2], 0, 0) < 10
+
+
+# Log-probabilities
+
+
+def test_log_probabilities_are_the_log_softmax_of_the_raw_logits() -> None:
+    logits = np.concatenate([random_logits(40, seed=9, spread=20), array(-np.inf)])
+    want = torch.from_numpy(logits).double().log_softmax(-1).numpy()
+    np.testing.assert_allclose(log_probabilities(logits), want, rtol=1e-12, atol=1e-12)
+    assert np.exp(log_probabilities(array(3e38, 3e38))).tolist() == [0.5, 0.5]
