@@ -10,6 +10,7 @@ import json
 import os
 import pickle
 import re
+import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -38,12 +39,16 @@ RANDOM_MODELS = {
 }
 RANDOM_SEED = 149
 
+LARGEST_SIZE = 2**24  # of any dimension: keeps sizes of damaged files from overflowing
+
 # Stored (in, out) by GPT-2's Conv1D, (out, in) by nn.Linear.
 CONV1D = re.compile(r"h\.\d+\.(attn\.c_attn|attn\.c_proj|mlp\.c_fc|mlp\.c_proj)\.weight")
 # Causal masks that some files carry as buffers.
 MASK_BUFFER = re.compile(r"h\.\d+\.attn\.(masked_)?bias")
 
 HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+|(distil)?gpt2(-medium|-large|-xl)?")
+LONGEST_NAME = 96  # of a hub repository
+WEIGHT_SUFFIXES = (".pt", ".pth", ".bin", ".safetensors")
 HUB_FILES = ["*.json", "*.safetensors", "merges.txt", "vocab.bpe"]
 
 
@@ -71,6 +76,8 @@ def load(spec: str = DEFAULT_MODEL, *, meta: Path | None = None) -> Checkpoint:
     if spec.startswith("random:"):
         return _random(spec)
     path = Path(spec).expanduser()
+    if not _is_name(spec) and not _exists(path):
+        raise CheckpointError(f"no such file or directory: {spec}.")
     if path.is_file():
         return _from_nanogpt(path, meta, spec)
     if not path.is_dir() and (shipped("weights") / spec / "config.json").is_file():
@@ -80,6 +87,25 @@ def load(spec: str = DEFAULT_MODEL, *, meta: Path | None = None) -> Checkpoint:
     if (path / "ckpt.pt").is_file() and not (path / "config.json").is_file():
         return _from_nanogpt(path / "ckpt.pt", meta, spec)
     return _from_gpt2_directory(path, spec)
+
+
+def _is_name(spec: str) -> bool:
+    """Whether the spec can be a model's name; anything else must be there as a path."""
+    path = Path(spec)
+    if len(spec) > LONGEST_NAME or path.suffix in WEIGHT_SUFFIXES:
+        return False
+    return not spec.startswith((".", "/", "~")) and not (len(path.parts) > 1 and _here(path))
+
+
+def _here(path: Path) -> bool:
+    return Path(path.parts[0]).is_dir()
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except OSError:  # such as a name that is too long
+        return False
 
 
 def save_gpt2(model: GPT, out: Path) -> None:
@@ -146,9 +172,7 @@ def _random(spec: str) -> Checkpoint:
 def _from_gpt2_directory(path: Path, spec: str) -> Checkpoint:
     raw = _read_config(path)
     config = _gpt2_config(raw, path)
-    tensors = _read_tensors(path)
-    prefix = "transformer."
-    tensors = {name.removeprefix(prefix): t for name, t in tensors.items()}
+    tensors = _without_prefix(_read_tensors(path), "transformer.", path)
     model = _assemble(config, tensors, path, conv1d=True)
     bos, eos = raw.get("bos_token_id"), raw.get("eos_token_id")
     eos = eos[0] if isinstance(eos, list) and eos else eos
@@ -157,14 +181,17 @@ def _from_gpt2_directory(path: Path, spec: str) -> Checkpoint:
 
 
 def _from_nanogpt(path: Path, meta: Path | None, spec: str) -> Checkpoint:
+    if path.suffix == ".safetensors":
+        raise CheckpointError(f"{path} is one file of a model: give its directory, {path.parent}.")
     saved = _torch_load(path)
-    if not isinstance(saved, dict) or not {"model", "model_args"} <= set(saved):
+    saved = saved if isinstance(saved, dict) else {}
+    weights, a = saved.get("model"), saved.get("model_args")
+    if not isinstance(weights, dict) or not isinstance(a, dict):
         raise CheckpointError(f"{path} is not a nanoGPT checkpoint: no 'model' and 'model_args'.")
-    tensors = {
-        name.removeprefix("_orig_mod.").removeprefix("transformer."): t
-        for name, t in saved["model"].items()
-    }
-    a = saved["model_args"]
+    if not all(isinstance(n, str) and isinstance(t, Tensor) for n, t in weights.items()):
+        raise CheckpointError(f"{path}: 'model' holds more than named tensors.")
+    tensors = _without_prefix(weights, "_orig_mod.", path)
+    tensors = _without_prefix(tensors, "transformer.", path)
     try:
         config = GPTConfig(
             n_layer=a["n_layer"],
@@ -177,7 +204,7 @@ def _from_nanogpt(path: Path, meta: Path | None, spec: str) -> Checkpoint:
             # cs149gpt's variant of nanoGPT says these two, and does not scale its scores.
             scale_attn=not {"use_cpp", "testname"} & set(a),
         )
-    except (KeyError, TypeError) as e:
+    except KeyError as e:
         raise CheckpointError(f"the model_args of {path} lack {e}.") from e
     _check_config(config, path)
     model = _assemble(config, tensors, path, conv1d=False)
@@ -219,8 +246,9 @@ def _from_hub(name: str) -> Path:
     except Exception as e:  # the client's and the network's many kinds
         reason = str(e).strip().split("\n")[0]
         raise CheckpointError(
-            f"cannot get '{repository}' from the Hugging Face hub: {reason or type(e).__name__} "
-            f"It is not in the local cache either. Shipped models: {', '.join(known)}."
+            f"cannot get '{repository}' from the Hugging Face hub "
+            f"({reason.rstrip('.') or type(e).__name__}), and it is not in the local cache. "
+            f"Shipped models: {', '.join(known)}."
         ) from e
 
 
@@ -273,11 +301,21 @@ def _check_config(c: GPTConfig, path: Path) -> None:
         "n_inner": 1 if c.n_inner is None else c.n_inner,
     }
     for name, value in sizes.items():
-        if not isinstance(value, int) or value < 1:
-            raise CheckpointError(f"{path}: {name} is {value!r}, and must be a whole number >= 1.")
+        if type(value) is not int or not 1 <= value <= LARGEST_SIZE:
+            raise CheckpointError(
+                f"{path}: {name} is {value!r}, and must be a whole number from 1 to {LARGEST_SIZE}."
+            )
+    for name in ("scale_attn", "scale_attn_by_layer", "tie_word_embeddings", "bias"):
+        if type(getattr(c, name)) is not bool:
+            raise CheckpointError(f"{path}: {name} is {getattr(c, name)!r}, not true or false.")
+    epsilon = c.layer_norm_epsilon
+    if not isinstance(epsilon, float | int) or not 0 <= epsilon < 1:
+        raise CheckpointError(
+            f"{path}: layer_norm_epsilon is {epsilon!r}, and must be a number from 0 to 1."
+        )
     if c.n_embd % c.n_head:
         raise CheckpointError(f"{path}: n_head={c.n_head} does not divide n_embd={c.n_embd}.")
-    if c.activation not in ACTIVATIONS:
+    if not isinstance(c.activation, str) or c.activation not in ACTIVATIONS:
         raise CheckpointError(
             f"{path}: activation '{c.activation}' is not one of {', '.join(ACTIVATIONS)}."
         )
@@ -290,9 +328,9 @@ def _weight_files(path: Path) -> list[Path]:
         return [p for p in [path / "model.safetensors"] if p.is_file()]
     try:
         names = sorted(set(json.loads(index.read_text())["weight_map"].values()))
-    except (ValueError, KeyError, AttributeError) as e:
+    except (ValueError, KeyError, AttributeError, TypeError) as e:
         raise CheckpointError(f"{index} is damaged: {e}.") from e
-    if any(Path(name).name != name for name in names):
+    if any(not isinstance(n, str) or Path(n).name != n or n in ("", "..") for n in names):
         raise CheckpointError(f"{index} names files outside its directory.")
     return [path / name for name in names]
 
@@ -314,13 +352,23 @@ def _read_tensors(path: Path) -> dict[str, Tensor]:
     return tensors
 
 
+def _without_prefix(tensors: dict[str, Tensor], prefix: str, path: Path) -> dict[str, Tensor]:
+    bare = {name.removeprefix(prefix): t for name, t in tensors.items()}
+    if len(bare) != len(tensors):
+        raise CheckpointError(f"{path} holds tensors twice, with and without '{prefix}'.")
+    return bare
+
+
 def _torch_load(path: Path) -> Any:
     try:
-        return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        # Only torch's own zip files can be mapped; older ones are read.
+        mapped = zipfile.is_zipfile(path)
+        return torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
     except pickle.UnpicklingError as e:
-        reason = str(e).strip().split("\n")[0]
+        named = re.search(r"GLOBAL (\S+)", str(e))
         raise CheckpointError(
-            f"{path} holds more than tensors and plain values, and was not executed: {reason}"
+            f"{path} is no torch checkpoint of tensors and plain values: it holds "
+            f"{named[1] if named else 'other things'}. Nothing in it was executed."
         ) from e
     except (OSError, RuntimeError, ValueError, EOFError, KeyError) as e:
         reason = str(e).strip().split("\n")[0]
@@ -331,13 +379,17 @@ def _assemble(config: GPTConfig, tensors: dict[str, Tensor], path: Path, *, conv
     """A GPT whose parameters are the given tensors: no copy where they are float32."""
     with torch.device("meta"):
         model = GPT(config)
+    whole = [name for name, t in tensors.items() if not t.is_floating_point()]
+    if whole := [name for name in whole if not MASK_BUFFER.fullmatch(name)]:
+        raise CheckpointError(f"{path}: '{whole[0]}' is {tensors[whole[0]].dtype}, not a float.")
+    tensors = {name: t.float() for name, t in tensors.items()}
     if config.tie_word_embeddings and "wte.weight" in tensors:
-        tensors = {**tensors, "lm_head.weight": tensors["wte.weight"]}
+        tensors = {"lm_head.weight": tensors["wte.weight"], **tensors}
     state: dict[str, Tensor] = {}
     for name, p in model.state_dict().items():
         if name not in tensors:
             raise CheckpointError(f"{path} lacks the tensor '{name}' that its config asks for.")
-        tensor = tensors[name].float()
+        tensor = tensors[name]
         stored = p.shape[::-1] if conv1d and CONV1D.fullmatch(name) else p.shape
         if tensor.shape != stored:
             raise CheckpointError(
@@ -348,7 +400,7 @@ def _assemble(config: GPTConfig, tensors: dict[str, Tensor], path: Path, *, conv
     extra = [n for n in tensors if n not in state and not MASK_BUFFER.fullmatch(n)]
     if extra:
         raise CheckpointError(
-            f"{path} has {len(extra)} tensors that its config does not explain, such as "
+            f"{path} holds tensors that its config does not explain ({len(extra)}), such as "
             f"'{extra[0]}'."
         )
     model.load_state_dict(state, assign=True)

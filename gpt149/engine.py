@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from .attention import Attention
 from .cache import KVCache
-from .errors import InputError
+from .errors import InputError, NotFinite
 from .model import GPT
 from .sampling import Sampling, log_probabilities
 from .tokenizer import TextStream, Tokenizer
@@ -254,6 +254,13 @@ class Generation:
         stats.kernel_calls += attention.calls - calls
         stats.attention_s += attention.seconds - seconds
         stats.steps += 1
+        n_bad = int((~np.isfinite(logits)).sum())
+        if n_bad:
+            raise NotFinite(
+                f"{n_bad} of {logits.size} logits behind token {self.engine.length} are NaN or "
+                f"infinite. The kernel '{stats.kernel}' is wrong, or the weights are: see what "
+                "`-a reference` gives."
+            )
         return logits
 
     def _check_prompt(self) -> None:

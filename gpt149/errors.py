@@ -35,6 +35,12 @@ class KernelDeclined(Gpt149Error):
     exit_status = 1
 
 
+class NotFinite(Gpt149Error):
+    """The model's logits are NaN or infinite, as a wrong kernel makes them."""
+
+    exit_status = 1
+
+
 class KernelCrashed(Gpt149Error):
     """The child process that ran a user's kernel died."""
 

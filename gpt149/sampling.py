@@ -44,7 +44,7 @@ class Sampling:
         # Written as `not good`, so that NaN is refused too.
         for good, name, value, must in (
             (0 <= self.temperature < float("inf"), "temperature", self.temperature, ">= 0"),
-            (self.top_k >= 0, "top_k", self.top_k, ">= 0"),
+            (_whole(self.top_k) and self.top_k >= 0, "top_k", self.top_k, ">= 0"),
             (0 < self.top_p <= 1, "top_p", self.top_p, "above 0 and at most 1"),
             (0 <= self.min_p <= 1, "min_p", self.min_p, "from 0 to 1"),
             (
@@ -53,7 +53,12 @@ class Sampling:
                 self.repetition_penalty,
                 "above 0",
             ),
-            (0 <= self.seed <= MASK64, "seed", self.seed, "from 0 to 2^64 - 1"),
+            (
+                _whole(self.seed) and 0 <= self.seed <= MASK64,
+                "seed",
+                self.seed,
+                "from 0 to 2^64 - 1",
+            ),
         ):
             if not good:
                 raise InputError(f"{name} is {value}, and must be {must}.")
@@ -72,19 +77,21 @@ class Sampling:
         x = logits.astype(np.float64)
         if self.repetition_penalty != 1:
             ids = np.unique(np.fromiter(seen, dtype=np.int64))
+            ids = ids[ids < len(x)]
             penalty = self.repetition_penalty
             x[ids] = np.where(x[ids] > 0, x[ids] / penalty, x[ids] * penalty)
         if self.temperature == 0:
             return int(np.argmax(x))
-        p = self._filtered(x / self.temperature)
+        with np.errstate(over="ignore"):  # a tiny temperature: -inf, and probability 0
+            p = self._filtered((x - x.max()) / self.temperature)
         cumulative = np.cumsum(p)
         u = uniform(self.seed, sample, step) * cumulative[-1]
         chosen = int(np.searchsorted(cumulative, u, side="right"))
         return min(chosen, int(np.flatnonzero(p)[-1]))  # u may round up to the whole sum
 
     def _filtered(self, x: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Probabilities, not normalised, with 0 for the tokens that the filters drop."""
-        p: NDArray[np.float64] = np.exp(x - x.max())
+        """Relative probabilities of x <= 0; the tokens that the filters drop get 0."""
+        p: NDArray[np.float64] = np.exp(x)
         if 0 < self.top_k < len(p):
             p[~_largest(p, self.top_k)] = 0
         if self.top_p < 1:
@@ -95,6 +102,10 @@ class Sampling:
         if self.min_p > 0:
             p[p < self.min_p * p.max()] = 0
         return p
+
+
+def _whole(value: object) -> bool:
+    return isinstance(value, int)
 
 
 def log_probabilities(logits: NDArray[np.float32]) -> NDArray[np.float64]:

@@ -13,6 +13,7 @@ import io
 import json
 import pickle
 import pickletools
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +27,12 @@ from .errors import TokenizerError
 GPT2_PATTERN = r"""'(?:[sdmt]|ll|ve|re)| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"""
 CHARACTER_PATTERN = r"[\s\S]"
 END_OF_TEXT = "<|endoftext|>"
+# Tokens that no merge makes count as special if they look like this: <s>, <|endoftext|>, [PAD].
+MARKED = re.compile(r"<.+>|\[.+\]", re.DOTALL)
+
+# GPT-2's pattern looks ahead at the end of white space, and tiktoken's stack ends somewhere above.
+LONGEST_SPACE = 100_000
+LONG_SPACE = re.compile(rf"\s{{{LONGEST_SPACE + 1}}}")
 
 # (vocabulary, merges) as Hugging Face and as OpenAI name the same two files.
 BPE_FILES = (("vocab.json", "merges.txt"), ("encoder.json", "vocab.bpe"))
@@ -65,25 +72,33 @@ class Tokenizer:
         return b"".join(self.token_bytes(i) for i in ids).decode("utf-8", errors="replace")
 
     def token_bytes(self, token: int) -> bytes:
+        """The bytes of a token; raises TokenizerError where there is no such id."""
+        if not 0 <= token < self.n_vocab:
+            raise TokenizerError(f"there is no token {token}; ids go from 0 to {self.n_vocab - 1}.")
         return self.encoding.decode_single_token_bytes(token)
 
     def _check(self, text: str, special: bool) -> None:
+        """Raise TokenizerError for what makes tiktoken panic."""
+        try:
+            text.encode()
+        except UnicodeEncodeError as e:
+            raise TokenizerError(
+                f"the text is not valid Unicode: a lone surrogate U+{ord(text[e.start]):04X} "
+                f"at character {e.start}."
+            ) from e
+        if len(text) > LONGEST_SPACE and (run := LONG_SPACE.search(text)):
+            raise TokenizerError(
+                f"at character {run.start()} the text has more than {LONGEST_SPACE:,} spaces or "
+                "line ends in a row, which tiktoken cannot split. Shorten them."
+            )
         if not self.whole_characters and all(bytes([b]) in self.ranks for b in range(256)):
-            try:
-                text.encode()
-            except UnicodeEncodeError as e:
-                raise TokenizerError(
-                    f"the text is not valid Unicode: a lone surrogate U+{ord(text[e.start]):04X} "
-                    f"at character {e.start}."
-                ) from e
             return
-        if special:
-            for name in self.special:
-                text = text.replace(name, "")
+        skipped = "|".join(re.escape(name) for name in self.special) if special else ""
+        names = re.finditer(skipped, text) if skipped else iter(())
+        inside = {i for name in names for i in range(*name.span())}
         for position, c in enumerate(text):
-            data = c.encode(errors="surrogatepass")
-            parts = [data] if self.whole_characters else [bytes([b]) for b in data]
-            if any(part not in self.ranks for part in parts):
+            parts = [c.encode()] if self.whole_characters else [bytes([b]) for b in c.encode()]
+            if position not in inside and any(part not in self.ranks for part in parts):
                 raise TokenizerError(
                     f"the model's vocabulary lacks the character {c!r} (U+{ord(c):04X}), "
                     f"at character {position} of the text; it has {self.n_vocab} tokens. "
@@ -116,9 +131,11 @@ def from_characters(characters: list[str]) -> Tokenizer:
     Raises:
         TokenizerError: an entry is not one character, or occurs twice.
     """
-    if any(not isinstance(c, str) or len(c) != 1 for c in characters):
+    if not characters or any(not isinstance(c, str) or len(c) != 1 for c in characters):
         raise TokenizerError("a character vocabulary must hold single characters only.")
-    ranks = {c.encode(errors="surrogatepass"): i for i, c in enumerate(characters)}
+    if any(0xD800 <= ord(c) < 0xE000 for c in characters):
+        raise TokenizerError("a character vocabulary must not hold lone surrogates.")
+    ranks = {c.encode(): i for i, c in enumerate(characters)}
     if len(ranks) != len(characters):
         raise TokenizerError("a character stands twice in the character vocabulary.")
     encoding = tiktoken.Encoding(
@@ -154,6 +171,12 @@ PLAIN_OPCODES = frozenset(
     TUPLE2 TUPLE3""".split()
 )
 
+# Opcodes that import names, call them or set attributes.
+CODE_OPCODES = frozenset(
+    """GLOBAL STACK_GLOBAL INST OBJ NEWOBJ NEWOBJ_EX REDUCE BUILD EXT1 EXT2 EXT4 PERSID
+    BINPERSID""".split()
+)
+
 
 class _PlainUnpickler(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> Any:
@@ -164,8 +187,9 @@ def _load_plain_pickle(data: bytes, path: Path) -> Any:
     try:
         for opcode, arg, position in pickletools.genops(data):
             if opcode.name not in PLAIN_OPCODES:
+                what = "would execute code" if opcode.name in CODE_OPCODES else "is not plain data"
                 raise TokenizerError(
-                    f"{path} would execute code: opcode {opcode.name} at byte {position}, where a "
+                    f"{path} {what}: opcode {opcode.name} at byte {position}, where a "
                     "character vocabulary needs only dicts, strings and numbers. It was not run."
                 )
             if opcode.name.endswith("PUT") and isinstance(arg, int) and arg > len(data):
@@ -178,9 +202,19 @@ def _load_plain_pickle(data: bytes, path: Path) -> Any:
 
 
 def _from_bpe(
-    vocab: object, merges: list[tuple[str, ...]], path: Path, bos: int | None, eos: int | None
+    vocab: object,
+    merges: list[tuple[str, ...]],
+    path: Path,
+    bos: int | None,
+    eos: int | None,
+    added: frozenset[str] = frozenset(),
 ) -> Tokenizer:
-    if not isinstance(vocab, dict) or sorted(vocab.values()) != list(range(len(vocab))):
+    if (
+        not isinstance(vocab, dict)
+        or not vocab
+        or any(type(i) is not int for i in vocab.values())
+        or sorted(vocab.values()) != list(range(len(vocab)))
+    ):
         raise TokenizerError(
             f"the vocabulary in {path} must give the ids 0 .. n-1, each once, to its tokens."
         )
@@ -194,8 +228,13 @@ def _from_bpe(
     for token, token_id in vocab.items():
         if token in products or (len(token) == 1 and token in byte_of):
             ranks[_to_bytes(token, byte_of, path)] = token_id
-        else:
+        elif MARKED.fullmatch(token) or token in added:
             special[token] = token_id
+        else:
+            raise TokenizerError(
+                f"no merge in {path} makes the token '{token}' (id {token_id}): the merges are "
+                f"incomplete ({len(merges)} for {len(vocab)} tokens)."
+            )
     encoding = tiktoken.Encoding(
         path.name, pat_str=GPT2_PATTERN, mergeable_ranks=ranks, special_tokens=special
     )
@@ -260,10 +299,18 @@ def _stay_apart(
 def _from_tokenizer_json(path: Path, bos: int | None, eos: int | None) -> Tokenizer:
     """A Hugging Face tokenizer.json, if it says what GPT-2's says: byte-level BPE and no more."""
     spec = _read_json(path)
+    try:
+        return _from_tokenizer_spec(spec, path, bos, eos)
+    except (KeyError, TypeError, AttributeError) as e:
+        raise TokenizerError(f"{path} is damaged: it does not have the usual parts ({e}).") from e
+
+
+def _from_tokenizer_spec(spec: Any, path: Path, bos: int | None, eos: int | None) -> Tokenizer:
     model = spec.get("model") if isinstance(spec, dict) else None
     if not isinstance(model, dict) or model.get("type") != "BPE":
         raise TokenizerError(f"{path} is not a BPE tokenizer.")
     pre = spec.get("pre_tokenizer") or {}
+    template = (spec.get("post_processor") or {}).get("single") or []
     reasons = [
         reason
         for wrong, reason in (
@@ -271,6 +318,7 @@ def _from_tokenizer_json(path: Path, bos: int | None, eos: int | None) -> Tokeni
             (pre.get("add_prefix_space"), "it adds a space before the text"),
             (pre.get("use_regex") is False, "it does not split by GPT-2's pattern"),
             (spec.get("normalizer"), "it normalizes the text"),
+            (any("SpecialToken" in part for part in template), "it adds tokens around the text"),
             (model.get("ignore_merges"), "it ignores merges"),
             (model.get("continuing_subword_prefix"), "it marks continuing subwords"),
             (model.get("end_of_word_suffix"), "it marks the ends of words"),
@@ -281,7 +329,8 @@ def _from_tokenizer_json(path: Path, bos: int | None, eos: int | None) -> Tokeni
         raise TokenizerError(f"{path} is not GPT-2's kind of tokenizer: {'; '.join(reasons)}.")
     added = {token["content"]: token["id"] for token in spec.get("added_tokens") or []}
     pairs = [tuple(m.split(" ")) if isinstance(m, str) else tuple(m) for m in model["merges"]]
-    return _from_bpe({**model["vocab"], **added}, pairs, path.parent, bos, eos)
+    vocab = {**model["vocab"], **added}
+    return _from_bpe(vocab, pairs, path.parent, bos, eos, frozenset(added))
 
 
 def bytes_of_characters() -> dict[str, int]:

@@ -18,6 +18,7 @@ import pytest
 import safetensors.torch
 import torch
 import transformers
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from gpt149.attention import Attention
@@ -470,7 +471,7 @@ def test_a_ckpt_that_would_execute_code_is_refused_and_not_run(tmp_path: Path) -
     folder = tmp_path / "made"
     file = save_nanogpt(tmp_path, nanogpt_tensors(bias=True), config=Payload(folder))
     message = refusal(file)
-    assert f"{file} holds more than tensors and plain values, and was not executed" in message
+    assert "it holds posix.mkdir. Nothing in it was executed." in message
     assert not folder.exists()
     torch.load(file, weights_only=False)  # the control: an unsafe load does run it
     assert folder.exists()
@@ -509,9 +510,9 @@ def without(tensors: Tensors, name: str) -> Tensors:
     ("args", "message"),
     [
         ({"n_head": 5}, "n_head=5 does not divide n_embd=32"),
-        ({"n_layer": 0}, "n_layer is 0, and must be a whole number >= 1"),
+        ({"n_layer": 0}, "n_layer is 0, and must be a whole number from 1 to 16777216"),
         ({"n_layer": 3}, "lacks the tensor 'h.2.ln_1.weight'"),
-        ({"n_layer": 1}, "has 12 tensors that its config does not explain, such as 'h.1."),
+        ({"n_layer": 1}, "holds tensors that its config does not explain (12), such as 'h.1."),
         ({"block_size": 32}, "'wpe.weight' has shape (64, 32), its config asks for (32, 32)"),
     ],
     ids=str,
@@ -545,15 +546,15 @@ def test_a_ckpt_without_its_parts_is_refused(tmp_path: Path) -> None:
         ({"model_type": None}, "holds a model of type 'None'"),
         ({"add_cross_attention": True}, "has cross-attention"),
         ({"n_head": 5}, "n_head=5 does not divide n_embd=32"),
-        ({"n_head": 0}, "n_head is 0, and must be a whole number >= 1"),
-        ({"n_layer": -2}, "n_layer is -2, and must be a whole number >= 1"),
-        ({"n_embd": 32.5}, "n_embd is 32.5, and must be a whole number >= 1"),
-        ({"vocab_size": "65"}, "vocab_size is '65', and must be a whole number >= 1"),
-        ({"n_inner": 0}, "n_inner is 0, and must be a whole number >= 1"),
-        ({"n_positions": None}, "n_ctx is None, and must be a whole number >= 1"),
+        ({"n_head": 0}, "n_head is 0, and must be a whole number from 1 to 16777216"),
+        ({"n_layer": -2}, "n_layer is -2, and must be a whole number from 1 to 16777216"),
+        ({"n_embd": 32.5}, "n_embd is 32.5, and must be a whole number from 1 to 16777216"),
+        ({"vocab_size": "65"}, "vocab_size is '65', and must be a whole number from 1 to 16777216"),
+        ({"n_inner": 0}, "n_inner is 0, and must be a whole number from 1 to 16777216"),
+        ({"n_positions": None}, "n_ctx is None, and must be a whole number from 1 to 16777216"),
         ({"activation_function": "swish"}, "activation 'swish' is not one of gelu, gelu_new"),
         ({"n_layer": 3}, "lacks the tensor 'h.2.ln_1.weight' that its config asks for"),
-        ({"n_layer": 1}, "has 12 tensors that its config does not explain, such as 'h.1."),
+        ({"n_layer": 1}, "holds tensors that its config does not explain (12), such as 'h.1."),
         (
             {"n_positions": 63},
             "'wpe.weight' has shape (64, 32), its config asks for (63, 32)",
@@ -635,8 +636,11 @@ def put(name: str, *shape: int) -> Callable[[Tensors], Tensors]:
     [
         (drop("h.1.ln_2.bias"), "lacks the tensor 'h.1.ln_2.bias' that its config asks for"),
         (drop("wte.weight"), "lacks the tensor 'wte.weight'"),
-        (put("h.2.ln_1.bias", 32), "has 1 tensors that its config does not explain, such as 'h.2"),
-        (put("extra", 1), "has 1 tensors that its config does not explain, such as 'extra'"),
+        (
+            put("h.2.ln_1.bias", 32),
+            "holds tensors that its config does not explain (1), such as 'h.2",
+        ),
+        (put("extra", 1), "holds tensors that its config does not explain (1), such as 'extra'"),
         (
             put("h.0.attn.c_attn.weight", 96, 32),
             "'h.0.attn.c_attn.weight' has shape (96, 32), its config asks for (32, 96)",
@@ -685,7 +689,7 @@ def write_bpe(path: Path, tokens: list[str]) -> None:
 
 def test_a_tokenizer_larger_than_the_model_is_refused(saved: Path, tmp_path: Path) -> None:
     characters = [*CHARACTERS, "é"]
-    write_bpe(saved, characters)
+    write_bpe(saved, [*CHARACTERS[1:], "é", "<x>"])
     numbers = f"the tokenizer has {VOCAB_SIZE + 1} tokens, the model only {VOCAB_SIZE}."
     assert numbers in refusal(saved)
     file = save_nanogpt(tmp_path, nanogpt_tensors(bias=True))
@@ -732,11 +736,47 @@ def test_an_unknown_random_model_is_refused_with_those_known(name: str) -> None:
     assert all(known in message for known in RANDOM_MODELS)
 
 
-@pytest.mark.parametrize("name", ["nosuchmodel", "/no/such/folder", "a/b/c", "two words"])
+@pytest.mark.parametrize("name", ["nosuchmodel", "a/b/c", "two words"])
 def test_a_name_that_is_nothing_is_refused(name: str) -> None:
     message = refusal(name)
     assert f"no model '{name}'" in message
     assert "Give a path, a hub name such as" in message
+
+
+@pytest.mark.parametrize("name", ["/no/such/folder", "./missing", "gone/ckpt.pt", "x" * 5000])
+def test_a_path_that_is_not_there_is_not_asked_of_the_hub(name: str) -> None:
+    assert refusal(name) == f"no such file or directory: {name}."
+
+
+def test_a_single_weights_file_is_sent_to_its_directory(saved: Path) -> None:
+    assert f"give its directory, {saved}" in refusal(saved / "model.safetensors")
+
+
+def test_a_stored_head_is_used_though_the_config_ties_it(saved: Path) -> None:
+    tensors = load_file(saved / "model.safetensors")
+    name = next(n for n in tensors if n.endswith("wte.weight"))
+    save_file({**tensors, "lm_head.weight": tensors[name].flip(0)}, saved / "model.safetensors")
+    theirs = transformers.GPT2LMHeadModel.from_pretrained(saved).eval()
+    ids = torch.tensor([[1, 2, 3]])
+    with torch.inference_mode():
+        ours = load(str(saved)).model(ids, Attention("reference"))
+        torch.testing.assert_close(ours, theirs(ids).logits, rtol=1e-4, atol=1e-5)
+
+
+def test_tensors_with_and_without_prefix_are_refused(saved: Path) -> None:
+    tensors = {
+        n.removeprefix("transformer."): t for n, t in load_file(saved / "model.safetensors").items()
+    }
+    tensors["transformer.ln_f.bias"] = tensors["ln_f.bias"].clone()
+    save_file(tensors, saved / "model.safetensors")
+    assert "twice, with and without 'transformer.'" in refusal(saved)
+
+
+def test_half_precision_keeps_the_head_tied(saved: Path) -> None:
+    tensors = {n: t.half() for n, t in load_file(saved / "model.safetensors").items()}
+    save_file(tensors, saved / "model.safetensors")
+    model = load(str(saved)).model
+    assert model.lm_head.weight.data_ptr() == model.wte.weight.data_ptr()
 
 
 # The hub

@@ -14,7 +14,7 @@ from gpt149.api import generate
 from gpt149.attention import Attention
 from gpt149.checkpoint import Checkpoint
 from gpt149.engine import Generation, Options, TorchEngine
-from gpt149.errors import InputError
+from gpt149.errors import InputError, NotFinite
 from gpt149.sampling import Sampling
 
 GREEDY = Sampling(temperature=0)
@@ -223,3 +223,10 @@ def test_what_cannot_be_generated(
 ) -> None:
     with pytest.raises(InputError, match=message):
         generate(tiny, prompt, **settings)  # type: ignore[arg-type]
+
+
+def test_logits_that_are_not_finite_are_said(tiny: Checkpoint, tmp_path: Path) -> None:
+    source = Path("tests/wrong_kernels/zeros.cpp").read_text()
+    (tmp_path / "nan.cpp").write_text(source.replace("0.0f", '__builtin_nanf("")'))
+    with pytest.raises(NotFinite, match=r"257 of 257 logits behind token 5 .*kernel 'zeros'"):
+        drained(generate(tiny, PROMPT, kernel=str(tmp_path / "nan.cpp")))

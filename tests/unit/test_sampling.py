@@ -397,3 +397,20 @@ def test_log_probabilities_are_the_log_softmax_of_the_raw_logits() -> None:
     want = torch.from_numpy(logits).double().log_softmax(-1).numpy()
     np.testing.assert_allclose(log_probabilities(logits), want, rtol=1e-12, atol=1e-12)
     assert np.exp(log_probabilities(array(3e38, 3e38))).tolist() == [0.5, 0.5]
+
+
+@pytest.mark.parametrize("temperature", [1e-300, 1e-308, 5e-324])
+def test_a_tiny_temperature_is_greedy(temperature: float) -> None:
+    logits = np.array([1, 5, 2, 4], np.float32)
+    assert Sampling(temperature=temperature).choose(logits, [], 0, 0) == 1
+
+
+def test_a_penalty_ignores_ids_without_a_logit() -> None:
+    logits = np.array([1, 5, 2, 4], np.float32)
+    assert Sampling(temperature=0, repetition_penalty=2.0).choose(logits, [1, 9], 0, 0) == 3
+
+
+@pytest.mark.parametrize("settings", [{"top_k": 2.5}, {"seed": 2.5}])
+def test_fractions_are_refused(settings: dict[str, float]) -> None:
+    with pytest.raises(InputError, match=r"is 2\.5"):
+        Sampling(**settings)  # type: ignore[arg-type]

@@ -485,7 +485,6 @@ def test_characters_have_their_index_as_id() -> None:
         ("é中b", "'b' (U+0062), at character 2"),
         ("aé😀", "'😀' (U+1F600), at character 2"),
         ("a\ta", "'\\t' (U+0009), at character 1"),
-        ("\ud800", "(U+D800), at character 0"),
         ("ä", "'ä' (U+00E4), at character 0"),  # its first byte is that of é
     ],
 )
@@ -495,6 +494,79 @@ def test_the_character_that_a_vocabulary_lacks_is_named(text: str, lacks: str) -
         from_characters(list(known)).encode(text)
     assert lacks in str(e.value)
     assert "it has 3 tokens" in str(e.value)
+
+
+@pytest.mark.parametrize("characters", ["ab", "aé"])
+def test_a_lone_surrogate_is_refused_by_every_vocabulary(characters: str, gpt2: Tokenizer) -> None:
+    for tokenizer in (from_characters(list(characters)), gpt2):
+        with pytest.raises(TokenizerError, match=r"lone surrogate U\+D800 at character 1"):
+            tokenizer.encode("a\ud800")
+    with pytest.raises(TokenizerError, match="must not hold lone surrogates"):
+        from_characters(["a", "\ud800"])
+
+
+def test_white_space_that_tiktoken_cannot_split_is_refused(gpt2: Tokenizer) -> None:
+    assert len(gpt2.encode("a" + " " * 100_000)) > 1
+    with pytest.raises(TokenizerError, match=r"at character 1 .*more than 100,000 spaces"):
+        gpt2.encode("a" + " " * 1_000_000)
+
+
+def test_ids_that_do_not_exist_are_refused(gpt2: Tokenizer) -> None:
+    for token in (-1, 50257):
+        with pytest.raises(TokenizerError, match=f"no token {token}; ids go from 0 to 50256"):
+            gpt2.decode([token])
+
+
+def test_merges_cut_at_a_line_end_are_refused(tmp_path: Path) -> None:
+    vocab, merges = gpt2_files()
+    (tmp_path / "vocab.json").write_bytes(Path(vocab).read_bytes())
+    lines = Path(merges).read_text(encoding="utf-8").splitlines(keepends=True)[:20_000]
+    (tmp_path / "merges.txt").write_text("".join(lines), encoding="utf-8")
+    with pytest.raises(TokenizerError, match=r"the merges are incomplete \(19999 for 50257"):
+        from_directory(tmp_path)
+
+
+def test_the_position_of_a_missing_character_counts_special_tokens(tmp_path: Path) -> None:
+    (tmp_path / "vocab.json").write_text('{"a": 0, "b": 1, "<x>": 2}')
+    (tmp_path / "merges.txt").write_text("")
+    tokenizer = loaded(tmp_path)
+    assert tokenizer.encode("<x>ab", special=True) == [2, 0, 1]
+    with pytest.raises(TokenizerError, match="at character 4"):
+        tokenizer.encode("<x>a?b", special=True)
+
+
+@pytest.mark.parametrize(
+    "vocab", ['{"a": "x", "b": 1}', '{"a": 0.0, "b": 1.0}', "{}", '{"a": null}', "[]"]
+)
+def test_a_vocabulary_of_another_shape_is_refused(tmp_path: Path, vocab: str) -> None:
+    (tmp_path / "vocab.json").write_text(vocab)
+    (tmp_path / "merges.txt").write_text("")
+    with pytest.raises(TokenizerError, match="each once"):
+        from_directory(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"model": {"type": "BPE", "vocab": {"a": 0}}},
+        {"model": {"type": "BPE", "vocab": [], "merges": []}},
+        {"model": {"type": "BPE", "vocab": {"a": 0}, "merges": [1]}},
+        {"added_tokens": [{"x": 1}]},
+        {"pre_tokenizer": []},
+        {"post_processor": {"type": "TemplateProcessing", "single": [{"SpecialToken": {}}]}},
+    ],
+    ids=lambda change: str(change)[:40],
+)
+def test_a_damaged_tokenizer_json_is_refused(tmp_path: Path, change: dict[str, object]) -> None:
+    good = {
+        "model": {"type": "BPE", "vocab": {"a": 0}, "merges": []},
+        "pre_tokenizer": {"type": "ByteLevel"},
+    }
+    (tmp_path / "tokenizer.json").write_text(json.dumps(good))
+    assert loaded(tmp_path).n_vocab == 1
+    (tmp_path / "tokenizer.json").write_text(json.dumps({**good, **change}))
+    with pytest.raises(TokenizerError):
+        from_directory(tmp_path)
 
 
 @pytest.mark.parametrize("characters", [["a", "bc"], ["a", ""], ["a", 7], ["a", "a"]])
