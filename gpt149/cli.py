@@ -133,3 +133,45 @@ def kernels(shape: str, threads: int | None, as_json: bool) -> None:
     from .commands.kernels import run
 
     run(shape, threads, as_json)
+
+
+@main.command()
+@click.argument("kernel_specs", metavar="KERNEL|FILE...", nargs=-1)
+@click.option("--full", is_flag=True, help="Many more cases than the quick ones.")
+@click.option("--case", metavar="NAME", help="One case alone.")
+@click.option("--timeout", type=float, default=5.0, show_default=True, help="Seconds a call.")
+@click.option("--jobs", type=int, default=1, show_default=True, help="Kernels side by side.")
+@click.option("--self-test", is_flag=True, help="Judge the wrong kernels of a checkout.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object instead of text.")
+def check(
+    kernel_specs: tuple[str, ...],
+    full: bool,
+    case: str | None,
+    timeout: float,
+    jobs: int,
+    self_test: bool,
+    as_json: bool,
+) -> None:
+    """Is this kernel right, and if not, why?
+
+    Runs conformance cases in child processes, judges them against float64, and names the mistake.
+    """
+    from .commands import check as command
+    from .errors import InputError
+    from .paths import shipped
+
+    if self_test:
+        folder = shipped("csrc").parent / "tests" / "wrong_kernels"
+        sys.exit(command.self_test(folder, timeout))
+    if not kernel_specs:
+        raise InputError("there is no kernel to check. Give a name or a .cpp file.")
+    sys.exit(
+        command.run(
+            kernel_specs,
+            every=full,
+            case=case,
+            timeout=timeout,
+            jobs=jobs,
+            as_json_output=as_json,
+        )
+    )

@@ -1,0 +1,168 @@
+"""The conformance cases: one list for the command and for the tests, each replayable by its name.
+
+A case fixes a shape, a memory layout and the numbers in it. Inputs are random with distinct heads
+and batches: constants and ramps hide exactly the mistakes that matter.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+F32 = np.float32
+
+
+@dataclass(frozen=True)
+class Case:
+    """One call, or a few calls on the same buffers.
+
+    layout: `contiguous`; `model` (q a slice of a fused QKV projection, k and v views of a longer
+        KV cache, out token-major); `padded` (gaps between all rows, heads and batches).
+    inputs: `normal`; `large` (logits of some hundreds); `falling` (the first keys score far higher
+        than the later ones); `rising` (the reverse).
+    calls: `once`; `again` (three times, each judged); `changed` (a second call on the same buffers
+        with other numbers in them, judged);
+        `heads` (the host calls from several threads at once, each on heads of its own).
+    """
+
+    name: str
+    batch: int
+    n_head: int
+    n_kv_head: int
+    n_q: int
+    n_kv: int
+    head_dim: int
+    causal: bool = True
+    scale: float | None = None  # None: 1 / sqrt(head_dim)
+    br: int = 0
+    bc: int = 0
+    n_threads: int = 1
+    layout: str = "contiguous"
+    inputs: str = "normal"
+    calls: str = "once"
+    seed: int = 149
+
+    @property
+    def scale_value(self) -> float:
+        return self.head_dim**-0.5 if self.scale is None else self.scale
+
+    @property
+    def work(self) -> int:
+        """Scores in all: the smallest failing case is the one with the least."""
+        return self.batch * self.n_head * self.n_q * self.n_kv * self.head_dim
+
+    def describe(self) -> str:
+        """The shape and what is special about it, in the words of the contract."""
+        parts = [f"n_q={self.n_q}", f"n_kv={self.n_kv}", "causal" if self.causal else "full"]
+        parts.append(f"batch={self.batch} n_head={self.n_head} head_dim={self.head_dim}")
+        if self.n_kv_head != self.n_head:
+            parts.append(f"n_kv_head={self.n_kv_head}")
+        if self.br or self.bc:
+            parts.append(f"br={self.br} bc={self.bc}")
+        if self.n_threads != 1:
+            parts.append(f"n_threads={self.n_threads}")
+        for value, usual in (
+            (self.layout, "contiguous"),
+            (self.inputs, "normal"),
+            (self.calls, "once"),
+        ):
+            if value != usual:
+                parts.append(value)
+        return " ".join(parts)
+
+    def draw(self, repeat: int = 0) -> tuple[NDArray[F32], NDArray[F32], NDArray[F32]]:
+        """q, k and v (batch, heads, n, head_dim); another `repeat` gives other numbers."""
+        rng = np.random.default_rng([self.seed, self.work, repeat])
+        kv = (self.batch, self.n_kv_head, self.n_kv, self.head_dim)
+        q = rng.standard_normal((self.batch, self.n_head, self.n_q, self.head_dim), F32)
+        k = rng.standard_normal(kv, F32)
+        v = rng.standard_normal(kv, F32)
+        if self.inputs == "large":
+            q *= F32(100)
+        if self.inputs in ("falling", "rising"):
+            # A direction that all queries share lifts the scores of one end of the keys.
+            q[..., 0] = 4 / self.scale_value**0.5
+            ramp = np.linspace(12, 0, self.n_kv, dtype=F32) / F32(self.scale_value**0.5)
+            k[..., 0] = ramp if self.inputs == "falling" else ramp[::-1]
+        return q, k, v
+
+
+def square(name: str, n: int, *, n_head: int = 2, d: int = 32, **more: object) -> Case:
+    return replace(Case(name, 1, n_head, n_head, n, n, d), **more)  # type: ignore[arg-type]
+
+
+def quick() -> list[Case]:
+    """What every mistake that we know of shows in, small enough for a second."""
+    return [
+        # The model's own shapes: prefill, chunk, decode.
+        square("prefill", 37, n_head=3, layout="model"),
+        replace(square("chunk", 69, n_head=3, layout="model"), n_q=5),
+        replace(square("decode", 147, n_head=3, layout="model"), n_q=1),
+        square("gpt2-prefill", 128, n_head=12, d=64, layout="model", n_threads=2),
+        replace(square("gpt2-decode", 300, n_head=12, d=64, layout="model"), n_q=1),
+        # Edges and tails.
+        square("one-token", 1, d=8),
+        square("n17", 17, n_head=4),
+        square("n31", 31, d=8),
+        square("n33", 33, d=64),
+        square("n127", 127, d=59),
+        square("n129", 129, d=128),
+        square("n16-full", 16, n_head=4, causal=False),
+        square("n64-full", 64, causal=False),
+        replace(square("more-queries", 21, causal=False), n_q=50),
+        replace(square("fewer-queries", 40, causal=False), n_q=9),
+        square("head-dim-1", 19, d=1),
+        square("n1000", 1000),
+        square("assignment", 1024, n_head=4, causal=False, scale=1.0 / 32, n_threads=2),
+        replace(square("long-rows", 16384, n_head=1, d=64), n_q=33),
+        # Batches, groups, layouts.
+        replace(square("batches", 33, n_head=3), batch=3),
+        replace(square("batches-full", 20, n_head=3, causal=False), batch=2, layout="padded"),
+        replace(square("padded", 45, n_head=3, layout="padded"), batch=2),
+        Case("grouped", 2, 8, 2, 37, 37, 32),
+        Case("grouped-decode", 1, 6, 2, 1, 90, 64, layout="model"),
+        # Numbers.
+        square("large-logits", 65, inputs="large"),
+        square("falling", 150, inputs="falling"),
+        square("rising", 150, inputs="rising"),
+        square("scale-1", 40, scale=1.0, d=16),
+        # Tiles.
+        square("tiles-7x13", 37, br=7, bc=13),
+        square("tiles-16x5", 69, br=16, bc=5, n_threads=2),
+        replace(square("tiles-1x64", 101, br=1, bc=64), n_q=40),
+        square("tiles-64x16", 101, br=64, bc=16, causal=False),
+        square("tiles-huge", 45, br=1000, bc=4096),
+        # Threads and calls.
+        Case("threads-2", 2, 4, 4, 65, 65, 32, n_threads=2),
+        Case("threads-8", 2, 4, 2, 65, 130, 32, n_threads=8),
+        square("threads-again", 600, n_head=4, d=16, n_threads=8, calls="again"),
+        Case("changed", 1, 4, 4, 33, 33, 32, calls="changed"),
+        Case("heads-at-once", 1, 4, 4, 48, 48, 32, calls="heads"),
+    ]
+
+
+def full() -> list[Case]:
+    """The quick cases, and products of what they take one at a time."""
+    cases = quick()
+    for n in (16, 37, 64, 129, 257, 1024):
+        for d in (8, 32, 59, 64, 80, 96, 111, 128):
+            for causal in (True, False):
+                name = f"n{n}-d{d}-{'causal' if causal else 'full'}"
+                cases.append(square(name, n, d=d, causal=causal, layout="padded", n_threads=2))
+    for n_q in (1, 2, 3, 16, 31, 33):
+        for n_kv in (33, 64, 127, 1000, 4096):
+            if n_q <= n_kv:
+                case = Case(f"q{n_q}-kv{n_kv}", 1, 8, 4, n_q, n_kv, 64, layout="model")
+                cases.append(replace(case, n_threads=2))
+    for br, bc in ((1, 1), (3, 17), (17, 3), (32, 64), (64, 32), (128, 128), (5, 1000)):
+        for n in (37, 130):
+            cases.append(square(f"tiles-{br}x{bc}-n{n}", n, br=br, bc=bc, n_threads=2))
+    for inputs in ("large", "falling", "rising"):
+        for n in (33, 200, 1500):
+            cases.append(square(f"{inputs}-n{n}", n, inputs=inputs, n_threads=2))
+    for n_threads in (1, 2, 3, 8):
+        cases.append(Case(f"threads-{n_threads}-n200", 2, 6, 3, 200, 200, 64, n_threads=n_threads))
+    cases.append(square("gpt2-1024", 1024, n_head=12, d=64, layout="model", n_threads=2))
+    return cases

@@ -1,0 +1,106 @@
+"""Tiles of keys: the running maximum and sum of flash attention, and partial tiles."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from .setup import Array, Change, Combine, Mask, Mistake, exp_rows, softmax_then_pv
+
+
+@dataclass(frozen=True)
+class _Walk:
+    """How a flash kernel walks over key tiles; the defaults are right."""
+
+    bc: int
+    block_max: bool = False
+    rescale_acc: bool = True
+    rescale_l: bool = True
+    normalise_each: bool = False
+
+    def __call__(self, scores: Array, mask: Mask, v: Array) -> Array:
+        hidden = np.where(mask, scores, -np.inf)
+        shape = (*scores.shape[:3], 1)
+        m, l = np.full(shape, -np.inf), np.zeros(shape)
+        acc, tiles = np.zeros((*scores.shape[:3], v.shape[-1])), np.zeros(shape)
+        for j in range(0, scores.shape[-1], self.bc):
+            s = hidden[..., j : j + self.bc]
+            seen = np.isfinite(s).any(-1, keepdims=True)
+            top = s.max(-1, keepdims=True)
+            m_new = np.where(seen, top if self.block_max else np.maximum(m, top), m)
+            p = np.where(seen, np.exp(s - np.where(seen, m_new, 0)), 0)
+            rise = np.where(m_new > m, np.exp(m - m_new), 1.0)  # 1 where a block's maximum fell
+            pv, row = p @ v[..., j : j + self.bc, :], p.sum(-1, keepdims=True)
+            if self.normalise_each:
+                acc += np.where(seen, pv / np.where(seen, row, 1), 0)
+            else:
+                acc = acc * (rise if self.rescale_acc else 1.0) + pv
+            l = l * (rise if self.rescale_l else 1.0) + row
+            m, tiles = m_new, tiles + seen
+        return acc / (tiles if self.normalise_each else l)
+
+
+def key_tiles(bc: int, implied: tuple[int, ...]) -> Iterator[Mistake]:
+    def walked(walk: Combine) -> Change:
+        return lambda setup: replace(setup, combine=walk)
+
+    for cause, sentence, walk in (
+        ("block_max", "the maximum of the tile is used, not the running one",
+         _Walk(bc, block_max=True)),
+        ("acc_not_rescaled", "the accumulator is not rescaled when the maximum rises",
+         _Walk(bc, rescale_acc=False)),
+        ("l_not_rescaled", "the sum l is not rescaled when the maximum rises",
+         _Walk(bc, rescale_l=False)),
+        ("acc_not_rescaled + l_not_rescaled",
+         "neither accumulator nor l is rescaled when the maximum rises",
+         _Walk(bc, rescale_acc=False, rescale_l=False)),
+        ("normalised_per_tile", "each tile is normalised by itself",
+         _Walk(bc, normalise_each=True)),
+        ("nan_from_masked_tile",
+         "a wholly masked tile gives NaN: exp(-inf - -inf)",
+         _nan_before_last_tile(bc)),
+        ("tail_keys_in_sum",
+         "the last, partial tile is padded with scores of 0, so exp(0) enters the sum",
+         _padded_tail(bc, stale=False)),
+        ("tail_keys_in_sum",
+         "the last, partial tile keeps weights of the tile before it in the sum",
+         _padded_tail(bc, stale=True)),
+    ):  # fmt: skip
+        yield Mistake(cause, sentence, walked(walk), "softmax", implied)
+
+
+def _nan_before_last_tile(bc: int) -> Combine:
+    """Tiles walked so that a wholly masked one comes first: exp(-inf - -inf) for its rows."""
+
+    def combine(scores: Array, mask: Mask, v: Array) -> Array:
+        out = softmax_then_pv(scores, mask, v)
+        last = (scores.shape[-1] - 1) // bc * bc
+        out[:, :, ~mask[:, last:].any(1)] = np.nan
+        return out
+
+    return combine
+
+
+def _padded_tail(bc: int, *, stale: bool) -> Combine:
+    """Rows that reach the partial tile count its missing columns in l, with V taken as 0."""
+
+    def combine(scores: Array, mask: Mask, v: Array) -> Array:
+        n_kv = scores.shape[-1]
+        start, missing = n_kv - n_kv % bc, -n_kv % bc
+        reaches = np.logical_and(mask[:, start:].any(1, keepdims=True), missing > 0)
+        m, p, l = exp_rows(scores, mask)
+        if stale:
+            # What the columns held: the weights of the tile before, against the maximum of then.
+            before = np.where(mask, scores, -np.inf)[..., :start]
+            m_then = before.max(-1, keepdims=True)
+            extra = np.exp(before[..., start - missing :] - m_then).sum(-1, keepdims=True)
+            out: Array = (p @ v) / (l + np.where(reaches, extra, 0))
+            return out
+        top = np.where(reaches, np.maximum(m, 0), m)
+        p, l = p * np.exp(m - top), l * np.exp(m - top)
+        padded: Array = (p @ v) / (l + np.where(reaches, missing * np.exp(-top), 0))
+        return padded
+
+    return combine

@@ -1,0 +1,114 @@
+"""One call of a kernel, and everything that can be told about it afterwards."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .arena import Arena
+from .cases import Case
+from .isolation import Answer, Child
+from .judge import Expected, Verdict, expect, judge
+
+F32 = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Observation:
+    """A case, what went in, and what came of it. `verdict` is None where nothing came back."""
+
+    case: Case
+    q: F32
+    k: F32
+    v: F32
+    answer: Answer
+    verdict: Verdict | None
+    out: F32
+    unwritten: NDArray[np.bool_]
+    changed_inputs: tuple[str, ...] = ()
+    written_outside: tuple[int, int] | None = None
+
+    @property
+    def passed(self) -> bool:
+        """Right, and nothing was touched that was not the kernel's."""
+        clean = not self.changed_inputs and self.written_outside is None
+        ok = self.answer.outcome == "ok" and not self.answer.workspace_overrun
+        return ok and clean and self.verdict is not None and self.verdict.passed
+
+    @property
+    def wrong(self) -> bool:
+        """It returned, with wrong values."""
+        return self.verdict is not None and not self.verdict.passed
+
+
+class Bench:
+    """A kernel in a child, the arena that both share, and the answers already worked out."""
+
+    def __init__(self, child: Child, arena: Arena) -> None:
+        self._child, self._arena = child, arena
+        self._expected: dict[tuple[Case, int], Expected] = {}
+
+    def observe(
+        self,
+        case: Case,
+        *,
+        workspace_fill: int = 0xFF,
+        zero_out: bool = False,
+        n_threads: int | None = None,
+        v: F32 | None = None,
+    ) -> Observation:
+        """Run the case, once or as often as it says; judge the last call.
+
+        Args:
+            case: the case.
+            workspace_fill: the byte that the workspace is filled with.
+            zero_out: hand over an out of zeros instead of poison.
+            n_threads: instead of the case's.
+            v: instead of the case's (n_kv_head may not change).
+        """
+        repeats = {"changed": 2, "again": 3}.get(case.calls, 1)
+        for repeat in range(repeats):
+            # `changed`: other numbers first, then those that are judged. `again`: the same.
+            q, k, drawn = case.draw(repeats - 1 - repeat if case.calls == "changed" else 0)
+            tensors = {"q": q, "k": k, "v": drawn if v is None else v}
+            if zero_out:
+                tensors["out"] = np.zeros_like(q)
+            self._arena.fill(case, tensors)
+            answer = self._child.run(case, workspace_fill=workspace_fill, n_threads=n_threads)
+            out = self._arena.out()
+            if answer.outcome != "ok":
+                nothing = np.zeros(out.shape, dtype=bool)
+                return Observation(case, q, k, tensors["v"], answer, None, out, nothing)
+            verdict = judge(out, self._expect(case, q, k, tensors["v"], given=v is not None))
+            if not verdict.passed:
+                break
+        return Observation(
+            case,
+            q,
+            k,
+            tensors["v"],
+            answer,
+            verdict,
+            out,
+            self._arena.unwritten(),
+            tuple(self._arena.changed_inputs()),
+            self._arena.written_outside(),
+        )
+
+    def restart(self) -> None:
+        """Forget what the kernel may remember: the next call is its first."""
+        self._child.restart()
+
+    def noise(self) -> str:
+        """What the kernel printed."""
+        return self._child.noise()
+
+    def _expect(self, case: Case, q: F32, k: F32, v: F32, *, given: bool) -> Expected:
+        if given:
+            return expect(case, q, k, v)
+        key = (case, int(q.view(np.uint32).flat[0]))  # another repeat has other numbers
+        if key not in self._expected:
+            self._expected[key] = expect(case, q, k, v)
+        return self._expected[key]

@@ -1,0 +1,140 @@
+"""A report in words a person can act on, a picture of the error, and JSON."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .diagnosis import describe_rows
+from .judge import Verdict
+from .observe import Observation
+from .run import Report
+
+SHADES = " .:-=+*#%@"
+PICTURE_ROWS, PICTURE_COLUMNS = 16, 48
+
+
+def as_text(spec: str, report: Report) -> str:
+    """The verdict, and where it is FAIL, what is wrong, why, and how to see it again."""
+    if report.right:
+        return f"PASS {spec}: {len(report.observations)} cases in {report.seconds:.1f} s. " + (
+            _precision(report) + _notes(report)
+        )
+    smallest = min(report.failed, key=lambda o: o.case.work)
+    wrong = [o for o in report.failed if o.wrong]
+    shown = min(wrong, key=lambda o: o.case.work) if wrong else smallest
+    lines = [f"FAIL {spec}: {len(report.failed)} of {len(report.observations)} cases."]
+    for i, finding in enumerate(report.findings[:3]):
+        lead = "Cause" if i == 0 else "  or "
+        detail = f" ({finding.evidence})" if finding.evidence else ""
+        lines.append(f"  {lead}: {finding.cause}: {finding.sentence}{detail}.")
+    if shown.verdict is not None and not shown.verdict.passed:
+        lines += [f"  Smallest: {shown.case.describe()}", *_values(shown, shown.verdict)]
+    if report.left_out:
+        lines.append(f"  Not run, since two cases hung: {', '.join(report.left_out[:5])}, ...")
+    for observation in report.failed:
+        if observation.answer.stack:
+            lines.append(f"  Stack of '{observation.case.name}':\n{observation.answer.stack}")
+            break
+    lines.append(f"  Rerun: gpt149 check {spec} --case {shown.case.name}")
+    return "\n".join(lines) + _notes(report)
+
+
+def as_json(spec: str, report: Report) -> dict[str, Any]:
+    """Everything of a report that is not an array."""
+    return {
+        "kernel": spec,
+        "right": report.right,
+        "seconds": report.seconds,
+        "findings": [vars(f) for f in report.findings],
+        "left_out": list(report.left_out),
+        "noise": report.noise[:1000],
+        "cases": [_case_as_json(o) for o in report.observations],
+    }
+
+
+def dumps(spec: str, report: Report) -> str:
+    return json.dumps(as_json(spec, report))
+
+
+def _case_as_json(o: Observation) -> dict[str, Any]:
+    entry: dict[str, Any] = {
+        "case": o.case.name,
+        "shape": o.case.describe(),
+        "passed": o.passed,
+        "outcome": o.answer.outcome,
+        "detail": o.answer.detail,
+        "workspace_bytes": o.answer.workspace_bytes,
+        "changed_inputs": list(o.changed_inputs),
+        "written_outside": o.written_outside is not None,
+        "workspace_overrun": o.answer.workspace_overrun,
+    }
+    if o.verdict is not None:
+        error = o.verdict.error
+        entry |= {
+            "n_wrong": int(o.verdict.wrong.sum()),
+            "error": error if np.isfinite(error) else None,
+            "tolerance": o.verdict.expected.tolerance,
+        }
+    return entry
+
+
+def _precision(report: Report) -> str:
+    worst = max(o.verdict.ratio for o in report.observations if o.verdict is not None)
+    return (
+        f"Largest error {worst:.1f}x what float32 rounding explains: precision is fine, double "
+        "would change nothing."
+    )
+
+
+def _values(o: Observation, verdict: Verdict) -> list[str]:
+    """How many values are wrong, which, by how much, and a picture."""
+    first = tuple(int(i) for i in np.argwhere(verdict.wrong)[0])
+    got, want = float(o.out[first]), float(verdict.expected.want[first])
+    b, h, i, x = first
+    never = " (never written)" if o.unwritten[first] else ""
+    lines = [
+        f"  {int(verdict.wrong.sum())} of {verdict.wrong.size} values are wrong, first at (batch "
+        f"{b}, head {h}, query {i}, dim {x}): got {got:.6g}{never}, want {want:.6g}."
+    ]
+    if np.isfinite(verdict.error):
+        lines.append(
+            f"  Error {verdict.error:.2g} is {verdict.ratio:,.0f} times what float32 rounding "
+            "explains at this size: this is a bug, not precision."
+        )
+    right = ~np.any(verdict.wrong, axis=3, keepdims=True)
+    if right.any():
+        lines.append(f"  Right: {describe_rows(right)}.")
+    error = np.abs(o.out - verdict.expected.want)[b, h]
+    title = f"  |error| of batch {b}, head {h} over query (down) and dim (across):"
+    return [*lines, title, *_picture(error, verdict.expected.tolerance)]
+
+
+def _picture(error: NDArray[np.float64], tolerance: float) -> list[str]:
+    """A heat map in characters: blank is right, @ is the largest error or NaN."""
+    rows = np.array_split(np.arange(error.shape[0]), min(PICTURE_ROWS, error.shape[0]))
+    columns = np.array_split(np.arange(error.shape[1]), min(PICTURE_COLUMNS, error.shape[1]))
+    filled = np.where(np.isnan(error), np.inf, error)
+    cells = np.array([[filled[np.ix_(r, c)].max() for c in columns] for r in rows])
+    finite = cells[np.isfinite(cells)]
+    top = max(float(finite.max(initial=0)), tolerance * 2)
+    depth = np.log(np.clip(cells, tolerance, top) / tolerance) / np.log(top / tolerance)
+    level = np.where(cells <= tolerance, 0, 1 + np.round(depth * (len(SHADES) - 2)))
+    return [
+        f"  {r[0]:>5} |{''.join(SHADES[int(n)] for n in line)}|"
+        for r, line in zip(rows, level, strict=True)
+    ]
+
+
+def _notes(report: Report) -> str:
+    lines = []
+    if report.noise.strip():
+        first = report.noise.strip().splitlines()[0][:80]
+        lines.append(f"Note: it prints {len(report.noise):,} characters, first: {first}")
+    grown = max((o.answer.peak_growth for o in report.observations), default=0)
+    if grown > 64 << 20:
+        lines.append(f"Note: besides its workspace it took {grown >> 20} MiB of memory.")
+    return "".join(f"\n  {line}" for line in lines)

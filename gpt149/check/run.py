@@ -1,0 +1,90 @@
+"""One kernel through a list of cases: build, observe, diagnose."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..build import build
+from ..errors import InputError
+from ..kernels import CONTRACT_BUILTINS, resolve
+from ..loaders.contract import ContractKernel
+from ..paths import shipped
+from .arena import Arena
+from .cases import Case
+from .diagnosis import Finding, diagnose
+from .isolation import Child
+from .observe import Bench, Observation
+
+MOST_HANGS = 2  # cases that run into the time limit before the rest is left out
+
+
+@dataclass(frozen=True)
+class Report:
+    """What became of a kernel. `left_out`: names of cases that were not run."""
+
+    kernel: str
+    observations: list[Observation]
+    findings: list[Finding]
+    noise: str
+    seconds: float
+    left_out: tuple[str, ...] = ()
+
+    @property
+    def failed(self) -> list[Observation]:
+        return [o for o in self.observations if not o.passed]
+
+    @property
+    def right(self) -> bool:
+        return not self.failed and not self.left_out
+
+
+def check(
+    spec: str,
+    cases: Sequence[Case],
+    *,
+    timeout: float = 5.0,
+    on_case: Callable[[Observation], None] = lambda _: None,
+) -> Report:
+    """Run the cases, each call in a child process with a time limit in seconds.
+
+    Raises:
+        InputError: no such kernel, or one that is no contract kernel.
+        BuildError, MissingDependency: it cannot be compiled.
+    """
+    start = time.perf_counter()
+    library, name = _library(spec)
+    observations: list[Observation] = []
+    arena = Arena(list(cases))
+    try:
+        with Child(library, name, arena, timeout) as child:
+            bench = Bench(child, arena)
+            hangs = 0
+            for case in cases:
+                if hangs == MOST_HANGS:
+                    break
+                observations.append(bench.observe(case))
+                hangs += observations[-1].answer.outcome in ("hang", "memory")
+                on_case(observations[-1])
+            findings = diagnose(observations, bench)
+            noise = bench.noise()
+    finally:
+        arena.close()
+    left_out = tuple(case.name for case in cases[len(observations) :])
+    seconds = time.perf_counter() - start
+    return Report(name, observations, findings, noise, seconds, left_out)
+
+
+def _library(spec: str) -> tuple[Path, str]:
+    """The shared library that holds a kernel, and the kernel's name in it."""
+    file = (
+        shipped("csrc") / f"{spec}.cpp"
+        if spec in CONTRACT_BUILTINS
+        else Path(spec.partition(":")[0])
+    )
+    kernel = resolve(spec)
+    if not isinstance(kernel, ContractKernel):
+        raise InputError(f"'{spec}' is no contract kernel; check judges .cpp files and built-ins.")
+    return build(file), kernel.name

@@ -1,0 +1,94 @@
+"""`gpt149 check`: is this kernel right, and if not, why."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import click
+
+from ..check.cases import Case, full, quick
+from ..check.report import as_json, as_text
+from ..check.run import Report, check
+from ..errors import BuildError, InputError
+
+CAUSE = re.compile(r"^// cause: (.*)$", re.MULTILINE)
+
+
+def run(
+    specs: Sequence[str],
+    *,
+    every: bool,
+    case: str | None,
+    timeout: float,
+    jobs: int,
+    as_json_output: bool,
+) -> int:
+    """Check each kernel; returns 0 if all are right, else 1.
+
+    Raises:
+        Gpt149Error: a kernel or case that cannot be asked about (a compile error counts as wrong).
+    """
+    if timeout <= 0 or jobs < 1:
+        raise InputError(f"--timeout is {timeout:g} and --jobs {jobs}; both must be above 0.")
+    cases = _chosen(case) if case else full() if every else quick()
+    with ThreadPoolExecutor(jobs) as pool:
+        reports = list(pool.map(lambda spec: _judge(spec, cases, timeout), specs))
+    if as_json_output:
+        entries = [
+            {"kernel": s, "right": False, "compile_error": str(r)}
+            if isinstance(r, BuildError)
+            else as_json(s, r)
+            for s, r in zip(specs, reports, strict=True)
+        ]
+        click.echo(json.dumps({"kernels": entries}))
+    else:
+        for spec, report in zip(specs, reports, strict=True):
+            compile_error = isinstance(report, BuildError)
+            click.echo(f"FAIL {report}" if compile_error else as_text(spec, report))  # type: ignore[arg-type]
+    return 0 if all(isinstance(r, Report) and r.right for r in reports) else 1
+
+
+def self_test(folder: Path, timeout: float) -> int:
+    """Judge kernels whose mistake is known: were they caught, and named? 0 if all were caught.
+
+    Raises:
+        InputError: there are none, as in an installed wheel.
+    """
+    files = sorted(folder.glob("*.cpp"))
+    if not files:
+        raise InputError(f"no wrong kernels in {folder}: --self-test needs a checkout.")
+    caught = named = alarms = 0
+    for file in files:
+        cause = CAUSE.search(file.read_text(encoding="utf-8"))
+        want = cause[1] if cause else "?"
+        report = check(str(file), quick(), timeout=timeout)
+        got = report.findings[0].cause if report.findings else "none"
+        alarms += want == "none" and not report.right
+        caught += want != "none" and not report.right
+        named += want != "none" and got == want
+        if got != want:
+            click.echo(f"{file.stem}: it is '{want}', check says '{got}'")
+    n_wrong = sum("// cause: none" not in f.read_text(encoding="utf-8") for f in files)
+    click.echo(
+        f"{n_wrong} wrong kernels: {caught} caught, {named} named with the right cause first; "
+        f"{len(files) - n_wrong} right ones: {alarms} false alarms."
+    )
+    return 0 if caught == n_wrong and not alarms else 1
+
+
+def _judge(spec: str, cases: list[Case], timeout: float) -> Report | BuildError:
+    try:
+        return check(spec, cases, timeout=timeout)
+    except BuildError as e:
+        return e
+
+
+def _chosen(name: str) -> list[Case]:
+    known = {c.name: c for c in full()}
+    if name not in known:
+        raise InputError(f"no case '{name}'. The quick ones: {', '.join(c.name for c in quick())}.")
+    return [known[name]]

@@ -1,0 +1,147 @@
+"""`check` catches every wrong kernel and names its mistake; right kernels pass."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from gpt149.check.arena import Arena, place
+from gpt149.check.cases import full, quick
+from gpt149.check.judge import expect, judge
+from gpt149.check.run import check
+from gpt149.cli import main
+from gpt149.kernels import CONTRACT_BUILTINS
+
+WRONG = sorted((Path(__file__).parents[1] / "wrong_kernels").glob("*.cpp"))
+QUICK = {case.name: case for case in quick()}
+
+
+def cause_of(file: Path) -> str:
+    found = re.search(r"^// cause: (.*)$", file.read_text(), re.MULTILINE)
+    assert found is not None
+    return found[1]
+
+
+@pytest.mark.parametrize("file", WRONG, ids=lambda file: file.stem)
+def test_the_mistake_is_named(file: Path) -> None:
+    want = cause_of(file)
+    report = check(str(file), quick(), timeout=1.0 if want == "hang" else 10.0)
+    assert report.right == (want == "none")
+    assert (report.findings[0].cause if report.findings else "none") == want
+
+
+def test_there_are_enough_wrong_kernels() -> None:
+    assert sum(cause_of(file) != "none" for file in WRONG) >= 40
+
+
+@pytest.mark.parametrize("kernel", CONTRACT_BUILTINS)
+@pytest.mark.parametrize("seed", range(3))
+def test_no_false_alarm(kernel: str, seed: int) -> None:
+    cases = [replace(case, seed=seed) for case in quick()]
+    report = check(kernel, cases, timeout=30.0)
+    assert report.right, [o.case.name for o in report.failed]
+
+
+def test_names_of_cases_are_distinct_and_inputs_follow_the_seed() -> None:
+    names = [case.name for case in full()]
+    assert len(set(names)) == len(names)
+    case = QUICK["n33"]
+    again, other = case.draw(), replace(case, seed=1).draw()
+    for a, b, c in zip(case.draw(), again, other, strict=True):
+        np.testing.assert_array_equal(a, b)
+        assert not np.array_equal(a, c)
+
+
+def test_heads_and_batches_are_distinct() -> None:
+    q, k, v = QUICK["batches"].draw()
+    for tensor in (q, k, v):
+        heads = tensor.reshape(-1, *tensor.shape[2:])
+        assert len({head.tobytes() for head in heads}) == len(heads)
+
+
+def test_the_judge_has_room_for_rounding_and_none_for_a_mistake() -> None:
+    case = QUICK["n127"]
+    q, k, v = case.draw()
+    expected = expect(case, q, k, v)
+    rounded = expected.want.astype(np.float32)
+    assert judge(rounded, expected).passed
+    off = rounded.copy()
+    off[0, 1, 50, 3] += 10 * expected.tolerance
+    verdict = judge(off, expected)
+    assert np.argwhere(verdict.wrong).tolist() == [[0, 1, 50, 3]]
+    off[0, 1, 50, 3] = np.nan
+    assert not judge(off, expected).passed
+
+
+@pytest.mark.parametrize("name", ["n33", "padded", "decode", "grouped-decode"])
+def test_the_arena_tells_what_was_touched(name: str) -> None:
+    case = QUICK[name]
+    arena = Arena([case])
+    q, k, v = case.draw()
+    arena.fill(case, {"q": q, "k": k, "v": v})
+    for tensor, drawn in (("q", q), ("k", k), ("v", v)):
+        np.testing.assert_array_equal(place(case)[tensor].view(arena.floats), drawn)
+    assert arena.unwritten().all()
+    assert (arena.changed_inputs(), arena.written_outside()) == ([], None)
+    out = arena.placed["out"]
+    out.view(arena.floats)[...] = 1
+    assert not arena.unwritten().any()
+    assert arena.written_outside() is None
+    arena.floats[out.start + out.span] = 0
+    assert arena.written_outside() == (1, 1)
+    arena.floats[arena.placed["k"].start] += 1
+    arena.floats[arena.placed["v"].start - 1] = 0
+    assert arena.changed_inputs() == ["k", "v"]
+    arena.close()
+    assert not arena.path.exists()
+
+
+def test_the_command_names_cause_place_and_how_to_rerun() -> None:
+    file = str(next(f for f in WRONG if f.stem == "tail_queries_unwritten"))
+    done = CliRunner().invoke(main, ["check", file, "--case", "n33"])
+    assert done.exit_code == 1
+    for words in (
+        f"FAIL {file}: 1 of 1 cases",
+        "Cause: queries_unwritten",
+        "128 of 4224 values are wrong, first at (batch 0, head 0, query 32, dim 0): got nan",
+        "Right: queries 0-31 in every head",
+        f"Rerun: gpt149 check {file} --case n33",
+    ):
+        assert words in done.stdout
+    good = CliRunner().invoke(main, ["check", "flash", "--case", "n33"])
+    assert good.exit_code == 0
+    assert good.stdout.startswith("PASS flash: 1 cases")
+
+
+def test_json_and_several_kernels_at_once() -> None:
+    zeros = str(next(f for f in WRONG if f.stem == "zeros"))
+    arguments = ["check", "flash", zeros, "--case", "n17", "--json", "--jobs", "2"]
+    done = CliRunner().invoke(main, arguments)
+    assert done.exit_code == 1
+    right, wrong = json.loads(done.stdout)["kernels"]
+    assert (right["right"], wrong["right"]) == (True, False)
+    assert wrong["findings"][0]["cause"] == "zeros"
+    assert wrong["cases"][0]["n_wrong"] == 4 * 17 * 32
+
+
+def test_what_cannot_be_asked(tmp_path: Path) -> None:
+    (tmp_path / "broken.cpp").write_text("int f() { return missing_name; }\n")
+    done = CliRunner().invoke(main, ["check", str(tmp_path / "broken.cpp")])
+    assert done.exit_code == 1
+    assert "missing_name" in done.stdout
+    for arguments, words in (
+        (["check"], "there is no kernel to check"),
+        (["check", "flsh"], "Did you mean 'flash'"),
+        (["check", "torch"], "is no contract kernel"),
+        (["check", "flash", "--case", "n0"], "no case 'n0'"),
+        (["check", "flash", "--timeout", "0"], "--timeout is 0"),
+    ):
+        done = CliRunner().invoke(main, arguments)
+        assert (done.exit_code, done.stdout) == (2, "")
+        assert words in done.stderr
