@@ -43,7 +43,7 @@ static const char *run(const gpt149_args *a) {
     float *rows = (float *)a->workspace; // (n_threads, n_kv)
 
     // Causal rows grow longer towards the end, so they are dealt out as threads come free.
-#pragma omp parallel for collapse(3) schedule(dynamic, 4) num_threads(a->n_threads)
+#pragma omp parallel for collapse(3) schedule(dynamic) num_threads(a->n_threads)
     for (int b = 0; b < a->batch; b++)
         for (int h = 0; h < a->n_head; h++)
             for (int i = 0; i < a->n_q; i++)

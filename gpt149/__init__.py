@@ -20,10 +20,10 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from .api import generate as generate
-    from .attention import Attention as Attention
-    from .attention import attention as attention
     from .checkpoint import Checkpoint as Checkpoint
     from .checkpoint import load as load
+    from .dispatch import Attention as Attention
+    from .dispatch import attention as attention
     from .engine import Generation as Generation
     from .engine import Options as Options
     from .errors import Gpt149Error as Gpt149Error
@@ -32,14 +32,14 @@ if TYPE_CHECKING:
     from .sampling import Sampling as Sampling
 
 _HOME = {
-    "Attention": "attention",
+    "Attention": "dispatch",
     "BUILTINS": "kernels",
     "Checkpoint": "checkpoint",
     "Generation": "engine",
     "Gpt149Error": "errors",
     "Options": "engine",
     "Sampling": "sampling",
-    "attention": "attention",
+    "attention": "dispatch",
     "generate": "api",
     "load": "checkpoint",
     "resolve": "kernels",

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from .attention import Attention
 from .checkpoint import Checkpoint
+from .dispatch import Attention
 from .engine import Generation, Options, TorchEngine
 from .errors import InputError
 from .kernels import DEFAULT, Kernel
@@ -19,7 +19,7 @@ def generate(
     *,
     kernel: Kernel | str = DEFAULT,
     n: int = 256,
-    stop: Sequence[str] = (),
+    stop: str | Sequence[str] = (),
     num_samples: int = 1,
     ignore_eos: bool = False,
     logprobs: int | None = None,
@@ -35,12 +35,12 @@ def generate(
         prompt: a text, or token ids.
         kernel: a kernel's name, a path, or what `resolve` returned.
         n: tokens to generate.
-        stop: texts at which to end.
+        stop: a text, or several, at which to end.
         num_samples: samples of the one prompt, generated as a batch.
         ignore_eos: go on behind the end-of-text token.
         logprobs: report log-probabilities, and this many of the likeliest tokens.
         n_ctx: a context shorter than the model's.
-        n_threads: at most this many; None: every processor.
+        n_threads: of the kernel; torch's own are set by torch.set_num_threads.
         kv_cache: False recomputes every token at every step.
         **sampling: the fields of `Sampling`: temperature, top_k, top_p, ..., seed.
 
@@ -51,14 +51,15 @@ def generate(
     if isinstance(prompt, str):
         if tokenizer is None:
             raise InputError(f"'{checkpoint.name}' has no tokenizer: give token ids.")
-        prompt = tokenizer.encode(prompt)
+        prompt = tokenizer.encode_prompt(prompt)
     engine = TorchEngine(
         checkpoint.model,
         Attention(kernel, n_threads=n_threads),
         n_ctx=n_ctx,
         kv_cache=kv_cache,
     )
-    options = Options(n, tuple(stop), num_samples, ignore_eos, logprobs)
+    stop = (stop,) if isinstance(stop, str) else tuple(stop)
+    options = Options(n, stop, num_samples, ignore_eos, logprobs)
     return Generation(
         engine, prompt, tokenizer=tokenizer, sampling=Sampling(**sampling), options=options
     )

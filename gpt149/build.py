@@ -11,16 +11,19 @@ when its holder is killed; results appear by rename, so a library is whole or ab
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import hashlib
 import json
 import logging
 import os
 import platform
+import re
 import shlex
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -32,6 +35,7 @@ log = logging.getLogger(__name__)
 
 # No -ffast-math: it lets the compiler assume that there are no NaNs and infinities.
 FLAGS = ("-std=c++17", "-O3", "-fPIC", "-shared", "-Wall", "-Wextra")
+TARGET = "library"  # of the rule in the compiler's dependency file
 HOMEBREW_OPENMP = ("/opt/homebrew/opt/libomp", "/usr/local/opt/libomp")
 
 
@@ -50,15 +54,16 @@ def build(source: Path) -> Path:
         content = source.read_bytes()
     except OSError as e:
         raise InputError(f"cannot read the kernel source {source}: {e.strerror}.") from e
+    started = time.time_ns()
     compiler = find_compiler()
-    command = [compiler, *FLAGS, *_machine_flags(), f"-I{shipped('csrc')}", str(source.resolve())]
+    command = [*compiler, *FLAGS, *_machine_flags(), f"-I{shipped('csrc')}", str(source.resolve())]
     key = _digest(content, *command, _version(compiler), _cpu())
     entry = cache_dir() / "kernels" / f"{source.stem}-{key[:20]}"
     try:
         if library := _current(entry):
             return library
         with _locked(entry):
-            return _current(entry) or _compile(command, source, entry)
+            return _current(entry) or _compile(command, source, entry, started)
     except OSError as e:
         raise BuildError(
             f"cannot write the kernel cache {entry.parent}: {e.strerror or e}. "
@@ -66,16 +71,17 @@ def build(source: Path) -> Path:
         ) from e
 
 
-def find_compiler() -> str:
-    """$CXX, or the first of c++, g++ and clang++ on the PATH.
+def find_compiler() -> list[str]:
+    """$CXX (which may carry flags), or the first of c++, g++ and clang++ on the PATH.
 
     Raises:
         MissingDependency: there is none.
     """
-    wanted = [os.environ["CXX"]] if os.environ.get("CXX") else ["c++", "g++", "clang++"]
+    chosen = shlex.split(os.environ.get("CXX", ""))
+    wanted = chosen[:1] or ["c++", "g++", "clang++"]
     for name in wanted:
         if path := shutil.which(name):
-            return path
+            return [path, *chosen[1:]]
     hint = (
         "`xcode-select --install`, and `brew install libomp` for OpenMP"
         if sys.platform == "darwin"
@@ -97,29 +103,38 @@ def _machine_flags() -> list[str]:
     return [*flags, "-Xpreprocessor", "-fopenmp", f"-I{prefix}/include", f"-L{prefix}/lib", "-lomp"]
 
 
-def _compile(command: list[str], source: Path, entry: Path) -> Path:
-    """Run the compiler; put the library, then the manifest that makes it current, in place."""
+def _compile(command: list[str], source: Path, entry: Path, started: int) -> Path:
+    """Run the compiler; put the library, then the manifest that makes it current, in place.
+
+    A file that was saved since `started` (ns) may not be what was compiled: then no manifest is
+    written, and the next call compiles again.
+    """
     for stale in entry.glob("*.tmp*"):  # of a compilation that was killed
         stale.unlink()
     library, depfile = entry / "library.tmp", entry / "depfile.tmp"
-    command = [*command, "-MMD", "-MF", str(depfile), "-o", str(library)]
+    command = [*command, "-MMD", "-MF", str(depfile), "-MT", TARGET, "-o", str(library)]
     log.info("compiling %s", source.name)
-    done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
-    if done.returncode:
+    done = _run(command)
+    if done.returncode and os.strerror(errno.ENOSPC) in done.stderr:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    if done.returncode or not library.exists():
         raise BuildError(f"{source} does not compile.\n$ {shlex.join(command)}\n{done.stderr}")
     if done.stderr:
         log.warning("%s", done.stderr.rstrip())
-    headers = {str(path): _file_digest(path) for path in _dependencies(depfile)}
+    dependencies = _dependencies(depfile)
+    headers = {str(path): _file_digest(path) for path in dependencies}
     # Named after its inputs: dlopen would answer a known path with the library already loaded.
     current = entry / f"{_digest(*headers.values())[:20]}.so"
     os.replace(library, current)
+    depfile.unlink()
+    if any(path.stat().st_mtime_ns >= started for path in (source, *dependencies)):
+        return current
     manifest = entry / "manifest.json.tmp"
     manifest.write_text(json.dumps({"library": current.name, "headers": headers}))
     os.replace(manifest, entry / "manifest.json")
     for old in entry.glob("*.so"):
         if old != current:
             old.unlink()
-    depfile.unlink()
     return current
 
 
@@ -143,14 +158,24 @@ def _locked(entry: Path) -> Iterator[None]:
 
 
 def _dependencies(depfile: Path) -> list[Path]:
-    r"""The headers in a make rule `target: source header header \\`, spaces escaped."""
-    words = shlex.split(depfile.read_text().split(":", 1)[1].replace("\\\n", " "))
-    return [Path(word) for word in words[1:]]
+    r"""The headers in a make rule `target: source header header \\`, in make's own escapes."""
+    prerequisites = depfile.read_text().removeprefix(f"{TARGET}:").replace("\\\n", " ")
+    words = re.findall(r"(?:\\[ #]|\S)+", prerequisites)
+    unescaped = [re.sub(r"\\([ #])", r"\1", word).replace("$$", "$") for word in words]
+    return [Path(word) for word in unescaped[1:]]
 
 
-def _version(compiler: str) -> str:
-    done = subprocess.run([compiler, "--version"], capture_output=True, text=True, check=False)
-    return done.stdout
+def _version(compiler: list[str]) -> str:
+    return _run([*compiler, "--version"]).stdout
+
+
+def _run(command: list[str]) -> subprocess.CompletedProcess[str]:
+    try:
+        return subprocess.run(
+            command, capture_output=True, text=True, errors="replace", check=False
+        )
+    except OSError as e:
+        raise BuildError(f"cannot run the compiler {command[0]}: {e.strerror}. Set CXX.") from e
 
 
 def _cpu() -> str:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from math import prod
+from pathlib import Path
+
 import torch
 from torch import Tensor
 
@@ -16,7 +19,15 @@ class KVCache:
     """
 
     def __init__(self, n_layer: int, batch: int, n_kv_head: int, n_ctx: int, head_dim: int) -> None:
-        self.k = torch.empty(n_layer, batch, n_kv_head, n_ctx, head_dim)
+        size = (n_layer, batch, n_kv_head, n_ctx, head_dim)
+        n_bytes = 2 * 4 * prod(size)
+        if n_bytes > available_memory():
+            raise InputError(
+                f"the KV cache of {batch} x {n_ctx} tokens takes {n_bytes / 2**30:.1f} GiB, and "
+                f"{available_memory() / 2**30:.1f} GiB are free. Ask for fewer samples or a "
+                "shorter context (-c)."
+            )
+        self.k = torch.empty(size, dtype=torch.float32, device="cpu")
         self.v = torch.empty_like(self.k)
         self.length = 0
 
@@ -56,5 +67,11 @@ class KVCache:
         copy.v[:, :, :, : self.length] = self.v[:, :, :, : self.length]
         return copy
 
-    def clear(self) -> None:
-        self.length = 0
+
+def available_memory() -> int:
+    """Bytes that can be had without swapping; a terabyte where the platform does not tell."""
+    try:
+        meminfo = Path("/proc/meminfo").read_text()
+        return int(meminfo.split("MemAvailable:")[1].split()[0]) * 1024
+    except (OSError, IndexError, ValueError):
+        return 2**40

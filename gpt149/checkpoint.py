@@ -61,7 +61,7 @@ class Checkpoint:
     tokenizer: Tokenizer | None
 
 
-def load(spec: str = DEFAULT_MODEL, *, meta: Path | None = None) -> Checkpoint:
+def load(spec: str | Path = DEFAULT_MODEL, *, meta: Path | None = None) -> Checkpoint:
     """The model that `spec` names (see the top of this file).
 
     Args:
@@ -73,9 +73,12 @@ def load(spec: str = DEFAULT_MODEL, *, meta: Path | None = None) -> Checkpoint:
         TokenizerError: its vocabulary cannot be used.
         MissingDependency: a hub name without huggingface-hub.
     """
+    spec = str(spec)
     if spec.startswith("random:"):
         return _random(spec)
-    path = Path(spec).expanduser()
+    if not spec:
+        raise CheckpointError("the model's name is empty. Give a path, a name, or random:gpt2.")
+    path = Path(os.path.expanduser(spec))
     if not _is_name(spec) and not _exists(path):
         raise CheckpointError(f"no such file or directory: {spec}.")
     if path.is_file():
@@ -84,6 +87,8 @@ def load(spec: str = DEFAULT_MODEL, *, meta: Path | None = None) -> Checkpoint:
         path = shipped("weights") / spec
     if not path.is_dir():
         path = _from_hub(spec)
+    if meta is not None and not (path / "ckpt.pt").is_file():
+        raise CheckpointError(f"{spec} is no nanoGPT checkpoint, so it cannot use --meta {meta}.")
     if (path / "ckpt.pt").is_file() and not (path / "config.json").is_file():
         return _from_nanogpt(path / "ckpt.pt", meta, spec)
     return _from_gpt2_directory(path, spec)

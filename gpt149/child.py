@@ -2,14 +2,27 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import signal
 import subprocess
 import sys
+from pathlib import Path
+from types import FrameType
 
 from .errors import KernelCrashed
 
 MARK = "GPT149_CHILD"
+# The package's own folder takes the place of the current one, where a file of the user's may bear
+# the name of a module.
+PROGRAM = "import sys; sys.path[0] = sys.argv.pop(1); from gpt149.child import main; main()"
+PR_SET_PDEATHSIG = 1
+
+
+def python_command(program: str, *arguments: str) -> list[str]:
+    """A Python process that runs `program` with this package, whatever the current folder holds."""
+    root = str(Path(__file__).resolve().parents[1])
+    return [sys.executable, "-c", program, root, *arguments]
 
 
 def in_child() -> bool:
@@ -21,19 +34,56 @@ def run_in_child(kernel: str) -> int:
     """Run this very command line again in a child process; returns its exit status.
 
     Raises:
-        KernelCrashed: a signal killed the child.
+        KernelCrashed: a signal killed the child, or the kernel ended the process.
     """
-    command = [sys.executable, "-m", "gpt149", *sys.argv[1:]]
-    with subprocess.Popen(command, env={**os.environ, MARK: "1"}) as child:
-        # Ctrl-C reaches the whole foreground group: the child answers it, we wait for the answer.
-        before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    done, report = os.pipe()
+    command = python_command(PROGRAM, *sys.argv[1:])
+    environment = {**os.environ, MARK: str(report)}
+    with subprocess.Popen(command, env=environment, pass_fds=(report,)) as child:
+        os.close(report)
+        asked_to_end: list[int] = []
+
+        def end(number: int, _frame: FrameType | None) -> None:
+            # The first Ctrl-C reaches the whole foreground group: the child answers it itself.
+            asked_to_end.append(number)
+            if number != signal.SIGINT or asked_to_end.count(number) > 1:
+                child.kill()
+
+        numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+        before = [signal.signal(number, end) for number in numbers]
         try:
             status = child.wait()
         finally:
-            signal.signal(signal.SIGINT, before)
-    if status < 0:
-        raise KernelCrashed(
-            f"the kernel {kernel} crashed with {signal.Signals(-status).name}: "
-            f"{signal.strsignal(-status)}. The text above is what came before."
-        )
-    return status
+            for number, handler in zip(numbers, before, strict=True):
+                signal.signal(number, handler)
+    finished = os.read(done, 1) != b""
+    os.close(done)
+    if finished:
+        return status
+    if asked_to_end:
+        return 128 + asked_to_end[-1]
+    if status >= 0:
+        raise KernelCrashed(f"the kernel {kernel} ended the process with exit status {status}.")
+    raise KernelCrashed(
+        f"the kernel {kernel} crashed with {signal.Signals(-status).name}: "
+        f"{signal.strsignal(-status)}. Find out where: gpt149 check {kernel}"
+    )
+
+
+def main() -> None:
+    """The child: run the command, and tell the parent that it came to its own end.
+
+    What a kernel prints to stdout goes to stderr, so that stdout holds our text alone.
+    """
+    from .cli import main as command_line
+
+    if sys.platform == "linux":  # not to outlive a parent that was killed
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    ours = os.dup(1)
+    os.dup2(2, 1)
+    sys.stdout = os.fdopen(ours, "w", encoding="utf-8")
+    try:
+        command_line(prog_name="gpt149")
+    except SystemExit:
+        os.write(int(os.environ[MARK]), b"x")
+        raise

@@ -5,16 +5,19 @@ Nothing heavy is imported until a command runs, so that --help is immediate.
 
 from __future__ import annotations
 
+import io
 import logging
+import os
 import sys
 from pathlib import Path
 from typing import Any, NoReturn
 
 import click
+from click.shell_completion import CompletionItem
 
 from . import __version__
 from .child import in_child, run_in_child
-from .errors import Gpt149Error, MissingDependency
+from .errors import Gpt149Error, InputError, MissingDependency
 
 NEEDED = ("numpy", "safetensors", "tiktoken", "torch")
 
@@ -37,6 +40,11 @@ class Cli(click.Group):
             _fail(ctx, e)
         except KeyboardInterrupt:
             ctx.exit(130)
+        except BrokenPipeError:  # such as `| head`: the reader has what it wants
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            ctx.exit(141)
+        except OSError as e:
+            _fail(ctx, InputError(f"cannot read or write: {e.strerror or e}."))
 
 
 def _fail(ctx: click.Context, error: Gpt149Error) -> NoReturn:
@@ -44,16 +52,53 @@ def _fail(ctx: click.Context, error: Gpt149Error) -> NoReturn:
     ctx.exit(error.exit_status)
 
 
-def _complete_kernel(_ctx: click.Context, _param: click.Parameter, start: str) -> list[str]:
+def _complete_kernel(
+    _ctx: click.Context, _param: click.Parameter, start: str
+) -> list[CompletionItem]:
     from .kernels import BUILTINS
 
-    return [name for name in BUILTINS if name.startswith(start)]
+    names = [CompletionItem(name) for name in BUILTINS if name.startswith(start)]
+    return names or [CompletionItem(start, type="file")]
+
+
+ATTENTION = click.option(
+    "-a",
+    "--attention",
+    default="flash",
+    show_default=True,
+    envvar="GPT149_ATTENTION",
+    show_envvar=True,
+    metavar="NAME|FILE",
+    shell_complete=_complete_kernel,
+    help="The attention kernel: see `gpt149 kernels`, or a .cpp file of yours.",
+)
+MODEL = click.option(
+    "-m",
+    "--model",
+    default="shakespeare",
+    show_default=True,
+    help="A model that ships, a GPT-2 directory, a nanoGPT ckpt.pt, a Hugging Face hub name, "
+    "or random:gpt2.",
+)
+THREADS = click.option(
+    "--threads", type=int, help="Default: OMP_NUM_THREADS, else every processor."
+)
+
+
+def _run_users_kernel_in_child(attention: str) -> None:
+    """A user's kernel may do anything: the whole command runs again in a child, and we end."""
+    from .kernels import is_file_spec
+
+    if is_file_spec(attention) and not in_child():
+        sys.exit(run_in_child(attention))
 
 
 @click.group(cls=Cli, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__)
 def main() -> None:
     """Generate text with a small GPT through the attention kernel of your choice."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(encoding="utf-8", errors="replace")
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     for noisy in ("httpx", "huggingface_hub"):
         logging.getLogger(noisy).setLevel(logging.ERROR)
@@ -66,27 +111,10 @@ def main() -> None:
 @click.option("--prompt-ids", metavar="IDS", help='The prompt as token ids: "15496 995".')
 @click.option("--prompt-tokens", type=int, metavar="N", help="A prompt of N seeded random tokens.")
 @click.option("--special", is_flag=True, help="Special tokens written in the prompt count as such.")
-@click.option(
-    "-a",
-    "--attention",
-    default="flash",
-    show_default=True,
-    envvar="GPT149_ATTENTION",
-    show_envvar=True,
-    metavar="NAME|FILE",
-    shell_complete=_complete_kernel,
-    help="The attention kernel: see `gpt149 kernels`, or a .cpp file of yours.",
-)
+@ATTENTION
 @click.option("--br", type=int, default=0, help="Queries a tile; 0: the kernel's choice.")
 @click.option("--bc", type=int, default=0, help="Keys a tile; 0: the kernel's choice.")
-@click.option(
-    "-m",
-    "--model",
-    default="shakespeare",
-    show_default=True,
-    help="A model that ships, a GPT-2 directory, a nanoGPT ckpt.pt, a Hugging Face hub name, "
-    "or random:gpt2.",
-)
+@MODEL
 @click.option("--meta", type=click.Path(path_type=Path), help="meta.pkl of a nanoGPT checkpoint.")
 @click.option("-n", type=int, default=256, show_default=True, help="Tokens to generate.")
 @click.option("-c", "--n-ctx", type=int, help="A context shorter than the model's.")
@@ -100,7 +128,7 @@ def main() -> None:
 @click.option("--num-samples", type=int, default=1, help="Samples of one prompt, as a batch.")
 @click.option("--ignore-eos", is_flag=True, help="Go on behind the end-of-text token.")
 @click.option("--logprobs", type=int, metavar="K", help="Report log-probabilities, and the top K.")
-@click.option("--threads", type=int, help="Default: OMP_NUM_THREADS, else every processor.")
+@THREADS
 @click.option("--no-kv-cache", is_flag=True, help="Recompute all tokens at every step.")
 @click.option("--no-echo", is_flag=True, help="Print the continuation without the prompt.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object instead of text.")
@@ -109,10 +137,7 @@ def generate(attention: str, **options: Any) -> None:
 
     Text goes to stdout, statistics and warnings to stderr.
     """
-    from .kernels import is_file_spec
-
-    if is_file_spec(attention) and not in_child():
-        sys.exit(run_in_child(attention))
+    _run_users_kernel_in_child(attention)
     from .commands.generate import Request, run
 
     sys.exit(run(Request(attention=attention, **options)))
@@ -126,7 +151,7 @@ def generate(attention: str, **options: Any) -> None:
     metavar="B,H,N,D",
     help="batch, heads, tokens, head_dim for which the extra memory is shown.",
 )
-@click.option("--threads", type=int, help="Default: OMP_NUM_THREADS, else every processor.")
+@THREADS
 @click.option("--json", "as_json", is_flag=True, help="One JSON object instead of a table.")
 def kernels(shape: str, threads: int | None, as_json: bool) -> None:
     """List the attention kernels: idea, extra memory, instruction set."""
@@ -157,7 +182,6 @@ def check(
     Runs conformance cases in child processes, judges them against float64, and names the mistake.
     """
     from .commands import check as command
-    from .errors import InputError
     from .paths import shipped
 
     if self_test:
@@ -175,3 +199,58 @@ def check(
             as_json_output=as_json,
         )
     )
+
+
+@main.command("eval")
+@click.option("-t", "--text", "text_file", type=click.Path(path_type=Path), required=True)
+@ATTENTION
+@MODEL
+@click.option("--from", "start", type=float, default=0.0, help="Skip this share of the text.")
+@THREADS
+@click.option("--json", "as_json", is_flag=True, help="One JSON object instead of text.")
+def evaluate(
+    text_file: Path,
+    attention: str,
+    model: str,
+    start: float,
+    threads: int | None,
+    as_json: bool,
+) -> None:
+    """How well does the model predict a text: nats a token and a character, perplexity."""
+    _run_users_kernel_in_child(attention)
+    from .commands.eval import run
+
+    run(model, text_file, attention, start, threads, as_json)
+
+
+@main.command()
+@click.option("-p", "--prompt", required=True)
+@click.option("--layer", type=int, default=0, show_default=True, help="From 0.")
+@click.option("--head", type=int, default=0, show_default=True, help="From 0.")
+@ATTENTION
+@MODEL
+@click.option("--png", type=click.Path(path_type=Path), help="Draw into this file instead.")
+@THREADS
+def attn(attention: str, **options: Any) -> None:
+    """Show a layer's attention matrix for a prompt, through any kernel."""
+    _run_users_kernel_in_child(attention)
+    from .commands.attn import run
+
+    run(attention=attention, **options)
+
+
+@main.command()
+@click.argument("first", metavar="X", shell_complete=_complete_kernel)
+@click.argument("second", metavar="Y", shell_complete=_complete_kernel)
+@click.option("-p", "--prompt", required=True)
+@MODEL
+@click.option("-n", type=int, default=50, show_default=True, help="Greedy tokens to compare.")
+@THREADS
+@click.option("--json", "as_json", is_flag=True, help="One JSON object instead of text.")
+def diff(first: str, second: str, **options: Any) -> None:
+    """Compare two kernels on one prompt: errors a layer, next-token distribution, greedy text."""
+    for kernel in (first, second):
+        _run_users_kernel_in_child(kernel)
+    from .commands.diff import run
+
+    sys.exit(run((first, second), **options))

@@ -17,8 +17,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from .attention import Attention
 from .cache import KVCache
+from .dispatch import Attention
 from .errors import InputError, NotFinite
 from .model import GPT
 from .sampling import Sampling, log_probabilities
@@ -61,9 +61,10 @@ class TorchEngine:
         Returns:
             The logits behind the last one, (batch, vocab_size).
         """
-        self.ids = [old + list(new) for old, new in zip(self.ids, ids, strict=True)]
-        inputs = torch.tensor(ids if self.kv_cache else self.ids)
+        grown = [old + list(new) for old, new in zip(self.ids, ids, strict=True)]
+        inputs = torch.tensor(ids if self.kv_cache else grown)
         logits = self.model(inputs, self.attention, cache=self._cache, last_only=True)
+        self.ids = grown  # only now: an interrupted step leaves no trace
         last: NDArray[np.float32] = logits[:, -1].numpy()
         return last
 
@@ -197,6 +198,7 @@ class Generation:
         self.engine, self.prompt, self.tokenizer = engine, list(prompt), tokenizer
         self.sampling, self.options = sampling or Sampling(), options or Options()
         self._check_prompt()
+        self._start, self._ran = engine.length, False
         self.samples = [Sample() for _ in range(self.options.num_samples)]
         self._streams = [
             TextStream(tokenizer, self.options.stop) if tokenizer else None for _ in self.samples
@@ -211,6 +213,9 @@ class Generation:
         )
 
     def __iter__(self) -> Iterator[Piece]:
+        if self._ran:
+            raise InputError("this generation has run already: make another.")
+        self._ran = True
         options, engine, stats = self.options, self.engine, self.stats
         start = time.perf_counter()
         logits = self._feed([self.prompt])
@@ -244,8 +249,8 @@ class Generation:
 
     @property
     def unfed(self) -> list[int]:
-        """The last token of the first sample: chosen, but not yet held by the engine."""
-        return self.samples[0].token_ids[-1:]
+        """What of the prompt and the first sample's tokens the engine does not hold yet."""
+        return (self.prompt + self.samples[0].token_ids)[self.engine.length - self._start :]
 
     def _feed(self, ids: list[list[int]]) -> NDArray[np.float32]:
         attention, stats = self.engine.attention, self.stats
@@ -267,6 +272,8 @@ class Generation:
         engine, vocab_size = self.engine, self.engine.model.config.vocab_size
         if not self.prompt:
             raise InputError("the prompt is empty. Give at least one token.")
+        if self.options.stop and self.tokenizer is None:
+            raise InputError("stop texts need a tokenizer, and this model has none.")
         outside = [i for i in self.prompt if not 0 <= i < vocab_size]
         if outside:
             raise InputError(f"the prompt has id {outside[0]}; ids go from 0 to {vocab_size - 1}.")

@@ -20,16 +20,17 @@ DEFAULT = "flash"
 
 def is_file_spec(spec: str) -> bool:
     """Whether the spec means a user's own file (`./mine.cpp`, `mine.cpp:name`), not a name."""
-    return "/" in spec or Path(spec.partition(":")[0]).suffix != ""
+    return "/" in spec or Path(spec).is_file() or Path(spec.partition(":")[0]).suffix != ""
 
 
-def resolve(spec: str) -> Kernel:
+def resolve(spec: str | Path) -> Kernel:
     """The kernel that `spec` names: one of BUILTINS, `FILE.cpp`, or `FILE.cpp:NAME`.
 
     Raises:
         InputError: no such kernel or file; the nearest name is suggested.
         BuildError, MissingDependency: it cannot be compiled.
     """
+    spec = str(spec)
     if is_file_spec(spec):
         return _from_file(spec)
     if spec in TENSOR_KERNELS:
@@ -43,8 +44,10 @@ def resolve(spec: str) -> Kernel:
 
 
 def _from_file(spec: str) -> Kernel:
-    file, _, name = spec.partition(":")
-    path = Path(file)
+    path, name = Path(spec), ""
+    if not path.is_file() and ":" in spec:
+        file, _, name = spec.rpartition(":")
+        path = Path(file)
     if not path.is_file():
         raise InputError(
             f"no kernel file {path}. Built in: {', '.join(BUILTINS)}; or a path to a .cpp file."

@@ -22,7 +22,7 @@ from .cache import KVCache
 
 
 class AttentionFn(Protocol):
-    """softmax(scale * Q K^T + mask) V; see `gpt149.attention.attention` for shapes."""
+    """softmax(scale * Q K^T + mask) V; see `gpt149.dispatch.attention` for shapes."""
 
     def __call__(
         self, q: Tensor, k: Tensor, v: Tensor, *, causal: bool, scale: float
@@ -114,12 +114,17 @@ class Block(nn.Module):
         return x
 
 
+def _embedding(n: int, width: int) -> nn.Embedding:
+    # Given its weight it draws none: a normal draw on the meta device imports torch's compiler.
+    return nn.Embedding(n, width, _weight=torch.empty(n, width))
+
+
 class GPT(nn.Module):
     def __init__(self, config: GPTConfig) -> None:
         super().__init__()
         self.config = config
-        self.wte = nn.Embedding(config.vocab_size, config.n_embd)
-        self.wpe = nn.Embedding(config.n_ctx, config.n_embd)
+        self.wte = _embedding(config.vocab_size, config.n_embd)
+        self.wpe = _embedding(config.n_ctx, config.n_embd)
         self.drop = nn.Dropout(config.dropout)
         self.h = nn.ModuleList(Block(config, layer) for layer in range(config.n_layer))
         self.ln_f = nn.LayerNorm(config.n_embd, config.layer_norm_epsilon, bias=config.bias)

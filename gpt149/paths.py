@@ -6,6 +6,8 @@ import os
 import sys
 from pathlib import Path
 
+from .errors import InputError
+
 
 def shipped(name: str) -> Path:
     """The folder `csrc` or `weights`: inside the package in a wheel, beside it in a checkout."""
@@ -18,8 +20,13 @@ def shipped(name: str) -> Path:
 
 def cache_dir() -> Path:
     """What `GPT149_CACHE` names, or the platform's cache directory. Not created here."""
-    if chosen := os.environ.get("GPT149_CACHE"):
-        return Path(chosen).expanduser()
-    if sys.platform == "darwin":
-        return Path.home() / "Library" / "Caches" / "gpt149"
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "gpt149"
+    try:
+        if chosen := os.environ.get("GPT149_CACHE"):
+            return Path(chosen).expanduser()
+        if sys.platform == "darwin":
+            return Path.home() / "Library" / "Caches" / "gpt149"
+        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "gpt149"
+    except RuntimeError as e:  # pathlib's, where there is no such home directory
+        raise InputError(
+            "there is no home directory for the kernel cache. Point GPT149_CACHE to a directory."
+        ) from e

@@ -67,6 +67,21 @@ class Tokenizer:
             return self.encoding.encode(text, allowed_special="all", disallowed_special=())
         return self.encoding.encode_ordinary(text)
 
+    def encode_prompt(self, text: str, *, special: bool = False) -> list[int]:
+        """Ids of a prompt: as `encode`, and the beginning-of-text token for an empty one.
+
+        Raises:
+            TokenizerError: as `encode`; or the prompt is empty and there is no such token.
+        """
+        if text:
+            return self.encode(text, special=special)
+        if self.bos is None:
+            raise TokenizerError(
+                "the prompt is empty, and this model has no beginning-of-text token. "
+                "Give at least one character."
+            )
+        return [self.bos]
+
     def decode(self, ids: Iterable[int]) -> str:
         """The text of the ids; bytes that are not UTF-8 become U+FFFD."""
         return b"".join(self.token_bytes(i) for i in ids).decode("utf-8", errors="replace")

@@ -14,8 +14,8 @@ import click
 import torch
 
 from gpt149.api import generate
-from gpt149.attention import Attention
 from gpt149.checkpoint import DEFAULT_MODEL, Checkpoint, load
+from gpt149.dispatch import Attention
 from gpt149.kernels import BUILTINS
 
 PROMPTS = (

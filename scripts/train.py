@@ -7,8 +7,8 @@ scored once, at the end. A byte-level BPE is learned on the first 90 % alone. Ev
 resumed run needs is in RUN/state.pt; run the same command again after an interruption.
 
 Recipe: Muon (Jordan et al. 2024) on the matrices and AdamW on the rest, cosine schedule, dropout,
-BPE-dropout (Provilkov et al. 2020) as augmentation, an exponential average of the weights. Steps
-see windows of n_ctx, n_ctx/2, n_ctx/4 or n_ctx/8 tokens, at random positions or from the start.
+BPE-dropout (Provilkov et al. 2020) as augmentation, an exponential average of the weights. Most
+steps see windows of n_ctx/4 or n_ctx/8 tokens at random positions; the last ones whole contexts.
 """
 
 from __future__ import annotations
@@ -34,12 +34,12 @@ from torch.nn import functional as F
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from gpt149.checkpoint import save_gpt2
+from gpt149.evaluate import total_nats
 from gpt149.model import GPT, GPTConfig
 
 DEV_SHARE = 0.04  # of the training text: chooses the checkpoint
-# A step's windows have n_ctx divided by one of these tokens; short ones more often, since more
-# windows a step make a better gradient.
-WINDOWS, WINDOW_WEIGHTS = (1, 2, 4, 8), (10, 15, 35, 40)
+SHORT_WINDOWS = (4, 8)  # most steps: n_ctx divided by one of these; more windows, better gradients
+LONG_SHARE = 0.25  # of the steps, at the end: windows of a whole context
 
 
 @dataclass(frozen=True)
@@ -77,10 +77,10 @@ def learn_bpe(text: str, vocab_size: int) -> Tokenizer:
 
 
 def save_tokenizer(bpe: Tokenizer, out: Path, n_ctx: int) -> None:
-    """vocab.json and merges.txt, tokenizer.json, and the class that transformers looks for."""
+    """vocab.json, merges.txt, tokenizer.json, and for transformers the class that adds no token."""
     bpe.model.save(str(out))
     bpe.save(str(out / "tokenizer.json"))
-    config = {"tokenizer_class": "GPT2Tokenizer", "model_max_length": n_ctx}
+    config = {"tokenizer_class": "PreTrainedTokenizerFast", "model_max_length": n_ctx}
     (out / "tokenizer_config.json").write_text(json.dumps(config, indent=2) + "\n")
 
 
@@ -96,23 +96,6 @@ def sdpa(q: Tensor, k: Tensor, v: Tensor, *, causal: bool, scale: float) -> Tens
     return F.scaled_dot_product_attention(q, k, v, is_causal=causal, scale=scale)
 
 
-def total_nats(model: GPT, ids: Tensor) -> float:
-    """Summed -log p of ids[1:], each scored once, with n_ctx/2 tokens before it where there are."""
-    n_ctx = model.config.n_ctx
-    device = next(model.parameters()).device
-    total, done = 0.0, 1
-    with torch.no_grad():
-        while done < len(ids):
-            start = max(0, done - n_ctx // 2)
-            window = ids[start : start + n_ctx + 1].to(device)
-            logits = model(window[None, :-1], sdpa)[0].float()
-            fresh = window[1:][done - start - 1 :]
-            nats = F.cross_entropy(logits[done - start - 1 :], fresh, reduction="sum")
-            total += nats.item()
-            done += len(fresh)
-    return total
-
-
 class Batches:
     """Random windows of a text, which is segmented anew once it has been seen about once."""
 
@@ -121,13 +104,15 @@ class Batches:
         self.ids = torch.empty(0)
         self.left = 0
 
-    def draw(self) -> tuple[Tensor, Tensor, int]:
+    def draw(self, step: int) -> tuple[Tensor, Tensor, int]:
         """Inputs and targets (batch, n), and the position of their first token."""
         recipe = self.recipe
         if self.left <= 0:
             self.ids = encode(self.bpe, self.text, recipe.bpe_dropout)
             self.left = len(self.ids)
-        n = min(recipe.n_ctx // random.choices(WINDOWS, WINDOW_WEIGHTS)[0], len(self.ids) - 1)
+        short = step < recipe.steps * (1 - LONG_SHARE)
+        n = recipe.n_ctx // (random.choice(SHORT_WINDOWS) if short else 1)
+        n = min(n, len(self.ids) - 1)
         offset = random.choice([0, random.randint(0, recipe.n_ctx - n)])
         starts = torch.randint(len(self.ids) - n, (max(1, recipe.tokens_per_step // n),))
         windows = torch.stack([self.ids[s : s + n + 1] for s in starts])
@@ -176,12 +161,12 @@ def save_atomically(state: object, path: Path) -> None:
 @click.option("--n-head", default=8, show_default=True)
 @click.option("--n-embd", default=256, show_default=True)
 @click.option("--n-ctx", default=2048, show_default=True)
-@click.option("--steps", default=2600, show_default=True)
+@click.option("--steps", default=2200, show_default=True)
 @click.option("--tokens-per-step", default=4096, show_default=True)
-@click.option("--dropout", default=0.25, show_default=True)
+@click.option("--dropout", default=0.2, show_default=True)
 @click.option("--bpe-dropout", default=0.05, show_default=True)
-@click.option("--lr", default=1e-3, show_default=True, help="AdamW's, for tables and vectors.")
-@click.option("--matrix-lr", default=2e-3, show_default=True, help="Muon's.")
+@click.option("--lr", default=2e-3, show_default=True, help="AdamW's, for tables and vectors.")
+@click.option("--matrix-lr", default=4e-3, show_default=True, help="Muon's.")
 @click.option("--weight-decay", default=0.1, show_default=True)
 @click.option("--ema", default=0.995, show_default=True, help="Decay of the averaged weights.")
 @click.option("--seed", default=149, show_default=True)
@@ -253,7 +238,7 @@ def main(
             for optim, peak in zip(optims, (recipe.matrix_lr, recipe.lr), strict=True):
                 for group in optim.param_groups:
                     group["lr"] = peak * schedule(step, recipe.steps)
-            inputs, targets, offset = batches.draw()
+            inputs, targets, offset = batches.draw(step)
             with torch.autocast(device, torch.bfloat16):
                 logits = model(inputs.to(device), sdpa, offset=offset)
             loss = F.cross_entropy(logits.float().flatten(0, 1), targets.to(device).flatten())
@@ -276,7 +261,7 @@ def main(
                 continue
             seconds += time.monotonic() - since
             average.module.eval()
-            dev = total_nats(cast(GPT, average.module), dev_ids) / len(train_text[cut:])
+            dev = total_nats(cast(GPT, average.module), dev_ids, sdpa) / len(train_text[cut:])
             with log_file.open("a", newline="") as f:
                 train_loss = sum(recent) / len(recent)
                 tokens = step * recipe.tokens_per_step
@@ -302,7 +287,7 @@ def main(
     model.eval()
     save_gpt2(model.cpu(), out)
     save_tokenizer(bpe, out, recipe.n_ctx)
-    nats = total_nats(model, encode(bpe, test_text)) / len(test_text)
+    nats = total_nats(model, encode(bpe, test_text), sdpa) / len(test_text)
     result = {
         "dev_nats_per_char": round(best, 4),
         "test_nats_per_char": round(nats, 4),

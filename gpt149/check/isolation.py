@@ -12,7 +12,6 @@ import select
 import shutil
 import signal
 import subprocess
-import sys
 import tempfile
 import time
 from contextlib import suppress
@@ -21,11 +20,13 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from ..child import python_command
 from .arena import Arena
 from .cases import Case
 
 MEMORY_LIMIT = 2 << 30  # bytes that a kernel may add to what the child and the arena take
 POLL_SECONDS = 0.02
+PROGRAM = "import sys; sys.path[0] = sys.argv.pop(1); from gpt149.check.worker import main; main()"
 
 
 @dataclass(frozen=True)
@@ -47,8 +48,7 @@ class Child:
     """A process that has one kernel loaded. Use as a context manager."""
 
     def __init__(self, library: Path, kernel: str, arena: Arena, timeout: float) -> None:
-        self._command = [sys.executable, "-m", "gpt149.check.worker"]
-        self._command += [str(library), kernel, str(arena.path)]
+        self._command = python_command(PROGRAM, str(library), kernel, str(arena.path))
         self._arena, self._timeout = arena, timeout
         self._process: subprocess.Popen[bytes] | None = None
         self._answers = -1

@@ -1,4 +1,4 @@
-"""The child that calls a kernel: `python -m gpt149.check.worker`. It may die; that is the point.
+"""The child that calls a kernel. It may die; that is the point.
 
 Reads one JSON object a line from stdin, makes the call in the shared arena, and answers on the
 descriptor that it was given. It judges nothing: its own memory may be what the kernel destroys.
@@ -103,7 +103,3 @@ def main() -> None:
     with os.fdopen(int(answers), "w") as out:
         for line in sys.stdin:
             print(json.dumps(call(kernel, base, json.loads(line))), file=out, flush=True)
-
-
-if __name__ == "__main__":
-    main()

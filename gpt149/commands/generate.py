@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import json
+import os
 import random
+import signal
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from ..errors import InputError
+from ..errors import Gpt149Error, InputError
+from .text import read_utf8, utf8
 
 if TYPE_CHECKING:
     from ..engine import Generation, Piece, Stats, TorchEngine
@@ -61,7 +65,8 @@ def run(request: Request) -> int:
     """
     start = time.perf_counter()
     text = _prompt_text(request)
-    session = _Session(request)
+    with _interrupt_ends_quietly():
+        session = _Session(request)
     session.load_s = time.perf_counter() - start
     if request.interactive:
         return session.converse()
@@ -69,9 +74,20 @@ def run(request: Request) -> int:
     generation = session.generation(prompt)
     if request.as_json:
         status = session.drain(generation)
-        click.echo(json.dumps(_as_json(generation, text), ensure_ascii=False))
+        report = _as_json(generation, text) | {"model": request.model}
+        click.echo(json.dumps(report, ensure_ascii=False))
         return status
     return session.stream(generation, "" if request.no_echo else text or "")
+
+
+@contextmanager
+def _interrupt_ends_quietly() -> Iterator[None]:
+    """Ctrl-C while torch is imported would leave it half-loaded, and say so at length."""
+    before = signal.signal(signal.SIGINT, lambda *_: os._exit(130))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 class _Session:
@@ -81,7 +97,7 @@ class _Session:
         import torch
 
         from .. import checkpoint, kernels
-        from ..attention import Attention
+        from ..dispatch import Attention
         from ..engine import Options, TorchEngine
         from ..sampling import Sampling
 
@@ -105,8 +121,11 @@ class _Session:
         r, tokenizer = self.request, self.tokenizer
         vocab_size = self.engine.model.config.vocab_size
         if r.prompt_tokens is not None:
-            if r.prompt_tokens < 1:
-                raise InputError(f"--prompt-tokens is {r.prompt_tokens}, and must be >= 1.")
+            if not 1 <= r.prompt_tokens <= self.engine.n_ctx:
+                raise InputError(
+                    f"--prompt-tokens is {r.prompt_tokens}, and must be from 1 to n_ctx, "
+                    f"{self.engine.n_ctx}."
+                )
             draw = random.Random(r.seed)
             return [draw.randrange(vocab_size) for _ in range(r.prompt_tokens)]
         if r.prompt_ids is not None:
@@ -117,16 +136,10 @@ class _Session:
         if tokenizer is None:
             raise InputError(
                 f"the model '{r.model}' has no tokenizer, so it cannot read text. Give "
-                "--prompt-tokens N, or token ids with --prompt-ids."
+                "--prompt-tokens N, or token ids with --prompt-ids; for a nanoGPT checkpoint, "
+                "--meta FILE, or put vocab.json and merges.txt beside it."
             )
-        if text == "":
-            if tokenizer.bos is None:
-                raise InputError(
-                    "the prompt is empty, and this model has no beginning-of-text token. "
-                    "Give at least one character."
-                )
-            return [tokenizer.bos]
-        return tokenizer.encode(text or "", special=r.special)
+        return tokenizer.encode_prompt(text or "", special=r.special)
 
     def generation(self, prompt: list[int]) -> Generation:
         from ..engine import Generation
@@ -163,6 +176,10 @@ class _Session:
                 shown[piece.sample] += text
                 if alone:
                     _write(text)
+        except Gpt149Error:
+            if echo + shown[0]:
+                _write("\n")  # the message starts on a line of its own
+            raise
         except KeyboardInterrupt:
             status = 130
             for piece in generation.interrupt():
@@ -184,22 +201,25 @@ class _Session:
         if self.tokenizer is None:
             raise InputError(f"the model '{self.request.model}' has no tokenizer to converse with.")
         _say("Each line continues the text. /reset starts anew, Ctrl-D ends.")
-        status, unfed = 0, list[int]()
+        unfed = list[int]()
         for line in _lines():
-            if line.strip() == "/reset":
+            text = line.decode("utf-8", errors="replace")
+            if text.strip() == "/reset":
                 self.engine.clear()
                 unfed = []
                 continue
             try:
-                generation = self.generation(unfed + self.encode(line))
-            except InputError as e:
+                generation = self.generation(unfed + self.encode(utf8(line, "stdin")))
+                # Each turn has random numbers of its own.
+                self.sampling = replace(self.sampling, seed=(self.sampling.seed + 1) % 2**64)
+            except Gpt149Error as e:
                 _say(f"{e} /reset starts anew.")
                 continue
-            status = self.stream(generation, "")
+            self.stream(generation, "")
             unfed = generation.unfed
             if self.engine.length + len(unfed) >= self.engine.n_ctx:
                 _say("/reset starts anew.")
-        return status
+        return 0
 
     def _text(self, piece: Piece) -> str:
         """The piece's text; a model without a tokenizer shows ids."""
@@ -262,6 +282,7 @@ def _as_json(generation: Generation, text: str | None) -> dict[str, Any]:
         "prompt": text,
         "prompt_token_ids": generation.prompt,
         "samples": samples,
+        "sampling": asdict(generation.sampling),
         "stats": {**asdict(s), **derived},
     }
 
@@ -288,38 +309,24 @@ def _prompt_text(r: Request) -> str | None:
     if r.interactive and (r.as_json or r.num_samples != 1):
         raise InputError("-i goes with neither --json nor --num-samples.")
     if r.file is not None:
-        try:
-            return _utf8(r.file.read_bytes(), str(r.file))
-        except OSError as e:
-            raise InputError(f"cannot read {r.file}: {e.strerror}.") from e
+        return read_utf8(r.file)
+    if sys.stdin is None and (r.interactive or r.prompt == "-"):
+        raise InputError("stdin is closed. Give the prompt as an argument, or -f FILE.")
     if r.prompt == "-":
-        return _utf8(sys.stdin.buffer.read(), "stdin")
+        return utf8(sys.stdin.buffer.read(), "stdin")
     if r.prompt is not None:
-        return _utf8(r.prompt.encode(errors="surrogateescape"), "the prompt")
+        return utf8(r.prompt.encode(errors="surrogateescape"), "the prompt")
     return None
 
 
-def _utf8(data: bytes, source: str) -> str:
-    try:
-        return data.decode("utf-8")
-    except UnicodeDecodeError as e:
-        raise InputError(
-            f"{source} is not UTF-8: byte 0x{data[e.start]:02x} at offset {e.start}. "
-            "Convert it first, such as with `iconv -t utf-8`."
-        ) from e
-
-
-def _lines() -> Iterator[str]:
+def _lines() -> Iterator[bytes]:
     while True:
         if sys.stdin.isatty():
             click.echo("> ", nl=False, err=True)
-        try:
-            line = sys.stdin.buffer.readline()
-        except KeyboardInterrupt:
-            return
+        line = sys.stdin.buffer.readline()
         if not line:
             return
-        yield _utf8(line.rstrip(b"\r\n"), "stdin")
+        yield line.rstrip(b"\r\n")
 
 
 def _write(text: str) -> None:

@@ -61,8 +61,8 @@ def _args(shape: str, n_threads: int) -> abi.Args:
         batch, n_head, n, head_dim = (int(word) for word in shape.split(","))
     except ValueError as e:
         raise InputError(f"--shape is '{shape}', and must be B,H,N,D.") from e
-    if min(batch, n_head, n, head_dim) < 1:
-        raise InputError(f"--shape is '{shape}', and its numbers must be >= 1.")
+    if not all(1 <= size < 2**31 for size in (batch, n_head, n, head_dim)):
+        raise InputError(f"--shape is '{shape}', and its numbers must be from 1 to 2^31 - 1.")
     return abi.shape_args(
         batch=batch,
         n_head=n_head,

@@ -19,10 +19,11 @@ class ContractKernel:
 
     def __init__(self, entry: abi.KernelEntry, library: ctypes.CDLL) -> None:
         self._entry, self._library = entry, library  # the library lives as long as its kernels
-        self.name = entry.name.decode()
-        self.idea = entry.idea.decode()
-        self.memory = f"O({entry.memory.decode()})"
-        self.isa = entry.isa.decode()
+        name, idea, memory, isa = (
+            text.decode(errors="replace")
+            for text in (entry.name, entry.idea, entry.memory, entry.isa)
+        )
+        self.name, self.idea, self.memory, self.isa = name, idea, f"O({memory})", isa
 
     def workspace_bytes(self, args: abi.Args) -> int:
         """Bytes of workspace for a call of this shape; the pointers in `args` are not read."""
@@ -37,8 +38,9 @@ class ContractKernel:
         """
         why = self._entry.run(byref(args))
         if why is not None:
+            reason = why.decode(errors="replace").rstrip(".")
             raise KernelDeclined(
-                f"the kernel '{self.name}' declines this call: {why.decode(errors='replace')}. "
+                f"the kernel '{self.name}' declines this call: {reason}. "
                 f"batch={args.batch} n_head={args.n_head} n_kv_head={args.n_kv_head} "
                 f"head_dim={args.head_dim} n_q={args.n_q} n_kv={args.n_kv} causal={args.causal}. "
                 "Choose another with -a."
@@ -76,4 +78,11 @@ def open_library(path: Path, source: str) -> list[ContractKernel]:
             f"{source} was written for version {table.abi_version} of gpt149.h, this is version "
             f"{abi.ABI_VERSION}. Include the gpt149.h that comes with this gpt149."
         )
-    return [ContractKernel(table.kernels[i], library) for i in range(table.n_kernels)]
+    entries = [table.kernels[i] for i in range(table.n_kernels)]
+    for i, entry in enumerate(entries):
+        if not all(getattr(entry, field) for field, _ in abi.KernelEntry._fields_):
+            raise BuildError(f"{source}: kernel {i} of its table leaves a field empty (NULL).")
+    kernels = [ContractKernel(entry, library) for entry in entries]
+    if len({kernel.name for kernel in kernels}) != len(kernels):
+        raise BuildError(f"{source}: two kernels of its table have the same name.")
+    return kernels

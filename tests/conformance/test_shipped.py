@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from gpt149.attention import Attention
+from gpt149.dispatch import Attention
 from gpt149.kernels import BUILTINS, CONTRACT_BUILTINS
 from gpt149.loaders.tensors import reference_kernel
 

@@ -19,6 +19,7 @@ from gpt149.kernels import BUILTINS
 
 SLOW_KERNEL = """
 #include "gpt149.h"
+#include <cstdio>
 #include <cstdlib>
 #include <unistd.h>
 static int64_t none(const gpt149_args *) { return 0; }
@@ -31,7 +32,16 @@ static const char *slow(const gpt149_args *a) {
     return nullptr;
 }
 static const char *crash(const gpt149_args *) { abort(); }
-GPT149_KERNEL({"slow", "sleeps", "1", none, slow}, {"crash", "aborts", "1", none, crash})
+static const char *exits(const gpt149_args *) { exit(0); }
+static const char *hang(const gpt149_args *) { for (;;) usleep(1000); }
+static const char *noisy(const gpt149_args *a) {
+    printf("debug\\n");
+    fflush(stdout);
+    return slow(a);
+}
+GPT149_KERNEL({"slow", "sleeps", "1", none, slow}, {"crash", "aborts", "1", none, crash},
+              {"exits", "exits", "1", none, exits}, {"hang", "hangs", "1", none, hang},
+              {"noisy", "prints", "1", none, noisy})
 """
 
 
@@ -181,6 +191,13 @@ def test_interactive_continues_one_context(model: str) -> None:
     assert continued != gpt149("generate", " again", *settings, "--no-echo").stdout
 
 
+def test_interactive_survives_a_wrong_line(model: str) -> None:
+    done = gpt149("generate", "-i", "-m", model, "-n", "2", stdin=b"Hello\n\xff\nHi\n")
+    assert done.exit_code == 0
+    assert "stdin is not UTF-8" in done.stderr
+    assert done.stderr.count("kernel calls") == 2
+
+
 def test_interactive_goes_on_when_the_context_is_full(model: str) -> None:
     done = gpt149(
         "generate", "-i", "-m", model, "-n", "9", "-c", "12", stdin=b"Hello\nworld\n/reset\nHi\n"
@@ -231,7 +248,7 @@ def test_no_prompt_and_unreadable_prompts(model: str, tmp_path: Path) -> None:
     fails(gpt149("generate", "a\udcff", "-m", model), "the prompt is not UTF-8: byte 0xff")
     fails(gpt149("generate", "--prompt-ids", "1 x", "-m", model), "whole numbers")
     fails(gpt149("generate", "--prompt-ids", "999", "-m", model), "id 999")
-    fails(gpt149("generate", "--prompt-tokens", "0", "-m", model), "must be >= 1")
+    fails(gpt149("generate", "--prompt-tokens", "0", "-m", model), "must be from 1 to n_ctx, 64")
 
 
 def test_a_character_model_names_what_it_lacks(tmp_path: Path) -> None:
@@ -301,6 +318,73 @@ def test_a_crash_of_a_users_kernel_is_one_sentence(model: str, tmp_path: Path) -
     assert "Traceback" not in done.stderr
 
 
+def test_a_kernel_that_ends_the_process_is_not_a_success(model: str, tmp_path: Path) -> None:
+    (tmp_path / "mine.cpp").write_text(SLOW_KERNEL)
+    done = process("generate", "Hi", "-m", model, "-a", "mine.cpp:exits", cwd=tmp_path)
+    assert done.returncode == 1
+    assert "mine.cpp:exits ended the process with exit status 0" in done.stderr
+
+
+def test_what_a_kernel_prints_is_not_in_stdout(model: str, tmp_path: Path) -> None:
+    (tmp_path / "mine.cpp").write_text(SLOW_KERNEL)
+    arguments = ("generate", "Hi", "-m", model, "-n", "2", "-a", "mine.cpp:noisy", "--json")
+    done = process(*arguments, cwd=tmp_path)
+    assert json.loads(done.stdout)["prompt"] == "Hi"
+    assert done.stderr.count("debug") == 4
+
+
+def test_files_of_the_current_folder_are_not_imported(model: str, tmp_path: Path) -> None:
+    """Stanford's checkout has a gpt149.py of its own."""
+    (tmp_path / "mine.cpp").write_text(SLOW_KERNEL)
+    for name in ("gpt149.py", "click.py", "random.py", "json.py"):
+        (tmp_path / name).write_text("raise SystemExit('the wrong module ran')\n")
+    code = "import sys; sys.path.pop(0); from gpt149.cli import main; main()"
+    command = [sys.executable, "-c", code, "generate", "Hi", "-m", model, "-n", "2"]
+    done = subprocess.run(
+        [*command, "-a", "mine.cpp:slow"], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("Hi")
+
+
+@pytest.mark.parametrize("signals", [[signal.SIGINT, signal.SIGINT], [signal.SIGTERM]])
+def test_a_hanging_kernel_can_be_stopped(model: str, tmp_path: Path, signals: list[int]) -> None:
+    (tmp_path / "mine.cpp").write_text(SLOW_KERNEL)
+    command = [sys.executable, "-m", "gpt149", "generate", "Hi", "-m", model]
+    with subprocess.Popen(
+        [*command, "-a", "mine.cpp:hang"],
+        start_new_session=True,
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    ) as parent:
+        assert parent.stdout is not None
+        assert parent.stdout.read(2) == b"Hi"
+        for number in signals:
+            time.sleep(0.3)
+            os.kill(parent.pid, number)
+        assert parent.wait(20) == 128 + signals[-1]
+        time.sleep(0.2)
+        with pytest.raises(ProcessLookupError):
+            os.killpg(parent.pid, 0)
+
+
+def test_a_reader_that_has_enough_is_no_error(model: str) -> None:
+    command = f"{sys.executable} -m gpt149 generate Hello -m {model} -n 50 | head -c 5"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=60)
+    assert done.stdout == "Hello"
+    assert "Traceback" not in done.stderr
+
+
+def test_a_full_disk_below_stdout_is_one_sentence(model: str) -> None:
+    with open("/dev/full", "w") as full:
+        command = [sys.executable, "-m", "gpt149", "generate", "Hello", "-m", model, "-n", "2"]
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, timeout=60)
+    assert done.returncode == 2
+    assert "No space left on device" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 @pytest.mark.parametrize("kernel", ["mine.cpp:slow", "reference"])
 def test_ctrl_c_ends_with_the_statistics_so_far(model: str, tmp_path: Path, kernel: str) -> None:
     """Ctrl-C reaches the whole foreground group, the child of a user's kernel included."""
@@ -346,7 +430,7 @@ def test_kernels_says_why_one_cannot_run(monkeypatch: pytest.MonkeyPatch) -> Non
     assert done.exit_code == 0
     assert "cannot run here: no C++ compiler found" in done.stdout
     fails(gpt149("kernels", "--shape", "1,2,3"), "must be B,H,N,D")
-    fails(gpt149("kernels", "--shape", "1,2,3,0"), "must be >= 1")
+    fails(gpt149("kernels", "--shape", "1,2,3,0"), "must be from 1 to")
 
 
 def test_completion_of_kernel_names() -> None:

@@ -45,7 +45,7 @@ def test_zeros_change_the_text(shakespeare: Checkpoint, want: dict[str, list[int
 
 def test_the_whole_context_is_used(shakespeare: Checkpoint) -> None:
     """Kernels agree at the far end of n_ctx, where positions are last and rows longest."""
-    from gpt149.attention import Attention
+    from gpt149.dispatch import Attention
 
     n_ctx = shakespeare.model.config.n_ctx
     ids = torch.randint(0, 256, (1, n_ctx), generator=torch.Generator().manual_seed(0))

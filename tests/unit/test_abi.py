@@ -36,7 +36,7 @@ def layout(tmp_path_factory: pytest.TempPathFactory) -> dict[str, int]:
         '#include "gpt149.h"\n#include <cstddef>\n#include <cstdio>\n'
         f'int main() {{\nstd::printf("version %d\\n", GPT149_ABI_VERSION);\n{body}\n}}\n'
     )
-    command = [find_compiler(), f"-I{shipped('csrc')}", str(source), "-o", str(path / "layout")]
+    command = [*find_compiler(), f"-I{shipped('csrc')}", str(source), "-o", str(path / "layout")]
     subprocess.run(command, check=True)
     out = subprocess.run([path / "layout"], check=True, capture_output=True, text=True).stdout
     return {name: int(value) for name, value in (line.split() for line in out.splitlines())}

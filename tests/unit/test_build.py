@@ -28,8 +28,10 @@ BUILD = (
 def source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A kernel source with a header of its own, and an empty cache."""
     monkeypatch.setenv("GPT149_CACHE", str(tmp_path / "cache"))
-    (tmp_path / "tile size.h").write_text("#define TILE 4\n")
-    path = tmp_path / "mine.cpp"
+    folder = tmp_path / "O'Brien's $1 #2"  # what make and the shell read as their own
+    folder.mkdir()
+    (folder / "tile size.h").write_text("#define TILE 4\n")
+    path = folder / "mine.cpp"
     path.write_text(f'#include "tile size.h"\n{SOURCE}')
     return path
 
@@ -42,9 +44,9 @@ def compilations(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     wrapper = tmp_path / "cxx"
     wrapper.write_text(
         "#!/bin/sh\n"
-        f'case "$*" in *--version*) exec {build_module.find_compiler()} "$@";; esac\n'
+        f'case "$*" in *--version*) exec {build_module.find_compiler()[0]} "$@";; esac\n'
         f"echo compiled >> '{log}'\nsleep ${{COMPILE_DELAY:-0}}\n"
-        f'exec {build_module.find_compiler()} "$@"\n'
+        f'exec {build_module.find_compiler()[0]} "$@"\n'
     )
     wrapper.chmod(0o755)
     monkeypatch.setenv("CXX", str(wrapper))
@@ -121,6 +123,20 @@ def test_killed_in_the_middle_the_next_build_succeeds(
     assert count(compilations) == 2
 
 
+def test_a_header_saved_during_the_compilation_is_compiled_next_time(
+    source: Path, compilations: Path
+) -> None:
+    header = source.parent / "tile size.h"
+    wrapper = Path(os.environ["CXX"])
+    last = wrapper.read_text().splitlines()[-1].removeprefix("exec ")
+    saves = f"""echo '#define TILE 9' > "{str(header).replace("$", chr(92) + "$")}"\n"""
+    wrapper.write_text(wrapper.read_text().replace(f"exec {last}", f"{last}; r=$?; {saves}exit $r"))
+    build(source)
+    assert "9" in header.read_text()
+    build(source)
+    assert count(compilations) == 2
+
+
 def test_half_a_library_or_manifest_is_not_used(source: Path, compilations: Path) -> None:
     library = build(source)
     (library.parent / "manifest.json").write_text('{"library": ')
@@ -137,8 +153,8 @@ def test_compile_error_shows_command_and_whole_output(source: Path) -> None:
     message = str(caught.value)
     assert "missing_name" in message
     assert "other_name" in message
-    assert f"$ {build_module.find_compiler()} " in message
-    assert not list((source.parent / "cache").glob("**/*.so"))
+    assert f"$ {build_module.find_compiler()[0]} " in message
+    assert not list((source.parents[1] / "cache").glob("**/*.so"))
 
 
 def test_no_compiler_says_what_to_install_and_tensor_kernels_still_work(
@@ -175,6 +191,31 @@ def test_full_disk_is_one_sentence(source: Path, monkeypatch: pytest.MonkeyPatch
 
     monkeypatch.setattr(os, "replace", full)
     with pytest.raises(BuildError, match=r"No space left on device.*GPT149_CACHE"):
+        build(source)
+
+
+def test_a_disk_that_fills_up_is_not_the_sources_fault(source: Path, compilations: Path) -> None:
+    wrapper = Path(os.environ["CXX"])
+    lines = wrapper.read_text().splitlines()
+    lines[-1] = "echo 'as: No space left on device' >&2; exit 1"
+    wrapper.write_text("\n".join(lines) + "\n")
+    with pytest.raises(BuildError, match=r"cannot write the kernel cache.*No space left"):
+        build(source)
+
+
+def test_compiler_with_flags_and_one_that_is_none(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CXX", f"{build_module.find_compiler()[0]} -DCHOSEN=1")
+    source.write_text(source.read_text() + "static_assert(CHOSEN == 1);\n")
+    assert build(source).is_file()
+    (tmp_path / "nonsense").write_text("not a program")
+    (tmp_path / "nonsense").chmod(0o755)
+    monkeypatch.setenv("CXX", str(tmp_path / "nonsense"))
+    with pytest.raises(BuildError, match="cannot run the compiler"):
+        build(source)
+    monkeypatch.setenv("CXX", "true")
+    with pytest.raises(BuildError, match="does not compile"):
         build(source)
 
 

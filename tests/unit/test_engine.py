@@ -11,8 +11,8 @@ import torch
 
 from gpt149 import checkpoint
 from gpt149.api import generate
-from gpt149.attention import Attention
 from gpt149.checkpoint import Checkpoint
+from gpt149.dispatch import Attention
 from gpt149.engine import Generation, Options, TorchEngine
 from gpt149.errors import InputError, NotFinite
 from gpt149.sampling import Sampling
@@ -230,3 +230,44 @@ def test_logits_that_are_not_finite_are_said(tiny: Checkpoint, tmp_path: Path) -
     (tmp_path / "nan.cpp").write_text(source.replace("0.0f", '__builtin_nanf("")'))
     with pytest.raises(NotFinite, match=r"257 of 257 logits behind token 5 .*kernel 'zeros'"):
         drained(generate(tiny, PROMPT, kernel=str(tmp_path / "nan.cpp")))
+
+
+def test_an_interrupted_step_leaves_no_trace(
+    tiny: Checkpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ctrl-C in the model: what the engine does not hold is given to the next turn."""
+    e = engine(tiny)
+    g = Generation(e, PROMPT, sampling=GREEDY, options=Options(n=9))
+    list(islice(iter(g), 2))
+
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Attention, "_run_contract", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            e.feed([[g.samples[0].token_ids[-1]]])
+    assert e.length == len(PROMPT) + 1
+    assert e.ids[0] + g.unfed == PROMPT + g.samples[0].token_ids
+    second = drained(Generation(e, g.unfed, sampling=GREEDY, options=Options(n=3)))
+    want = drained(generate(tiny, PROMPT, n=5, temperature=0)).samples[0].token_ids
+    assert g.samples[0].token_ids + second.samples[0].token_ids == want
+
+
+def test_a_generation_runs_once(tiny: Checkpoint) -> None:
+    g = drained(generate(tiny, PROMPT, n=2))
+    with pytest.raises(InputError, match="has run already"):
+        list(g)
+
+
+def test_a_single_stop_text_and_an_empty_prompt(tiny: Checkpoint) -> None:
+    assert generate(tiny, "A", stop="END").options.stop == ("END",)
+    assert generate(tiny, "").prompt == [256]
+
+
+def test_a_cache_that_does_not_fit_is_refused(tiny: Checkpoint) -> None:
+    e = engine(tiny)
+    e.feed([PROMPT])
+    assert e._cache is not None
+    with pytest.raises(InputError, match=r"KV cache of 1000000000 x 64 tokens takes .* GiB"):
+        e._cache.repeat(10**9)

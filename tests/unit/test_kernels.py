@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from gpt149.attention import Attention, attention
+from gpt149.dispatch import Attention, attention
 from gpt149.errors import BuildError, InputError, KernelDeclined
 from gpt149.kernels import BUILTINS, CONTRACT_BUILTINS, is_file_spec, resolve
 from gpt149.paths import shipped
@@ -145,3 +145,38 @@ def test_too_much_workspace_is_one_sentence() -> None:
     q = torch.zeros(1, 1, 1, 1).expand(1, 1, 2**22, 1)
     with pytest.raises(InputError, match=r"wants 70,368,744,177,664 bytes"):
         attention(q, q, q, kernel="naive")
+
+
+@pytest.mark.parametrize(
+    "row", ['{nullptr, "b", "c", none, zeros}', '{"a", "b", "c", none, nullptr}']
+)
+def test_an_empty_field_of_the_table_is_refused(tmp_path: Path, row: str) -> None:
+    file = tmp_path / "empty.cpp"
+    file.write_text(DECLINES.partition("GPT149_KERNEL")[0] + f"GPT149_KERNEL({row})\n")
+    with pytest.raises(BuildError, match="leaves a field empty"):
+        resolve(str(file))
+
+
+def test_two_kernels_of_one_name_are_refused(tmp_path: Path) -> None:
+    file = tmp_path / "twins.cpp"
+    file.write_text(DECLINES.replace('"picky"', '"zeros"'))
+    with pytest.raises(BuildError, match="same name"):
+        resolve(str(file))
+
+
+def test_a_colon_in_a_path(tmp_path: Path) -> None:
+    file = tmp_path / "a b:c.cpp"
+    file.write_text(DECLINES)
+    assert resolve(f"{file}:zeros").name == "zeros"
+    assert resolve(f"{file.rename(tmp_path / 'one:x.cpp')}:zeros").name == "zeros"
+
+
+def test_torch_defaults_do_not_reach_the_kernel() -> None:
+    q = torch.randn(1, 2, 9, 16)
+    want = attention(q, q, q, causal=True, kernel="reference")
+    torch.set_default_dtype(torch.float64)
+    try:
+        got = attention(q, q, q, causal=True, kernel="flash")
+    finally:
+        torch.set_default_dtype(torch.float32)
+    torch.testing.assert_close(got, want)

@@ -31,11 +31,11 @@ class Attention:
         """A kernel or its name (see `kernels.resolve`); br, bc: tile sizes, 0 for its choice."""
         self.kernel = kernels.resolve(kernel) if isinstance(kernel, str) else kernel
         self.n_threads = checked_threads(n_threads)
-        if br < 0 or bc < 0:
-            raise InputError(f"tile sizes are br={br}, bc={bc}, and must be >= 0.")
+        if not 0 <= min(br, bc) <= max(br, bc) <= INT32_MAX:
+            raise InputError(f"tile sizes are br={br}, bc={bc}, and must be from 0 to 2^31 - 1.")
         self.br, self.bc = br, bc
         self.calls, self.seconds = 0, 0.0
-        self._workspace = torch.empty(0, dtype=torch.uint8)
+        self._workspace = torch.empty(0, dtype=torch.uint8, device="cpu")
 
     def __call__(
         self, q: Tensor, k: Tensor, v: Tensor, *, causal: bool, scale: float | None = None
@@ -58,7 +58,8 @@ class Attention:
         q, k, v = (t if t.stride(3) == 1 or t.shape[3] == 1 else t.contiguous() for t in (q, k, v))
         batch, n_head, n_q, head_dim = q.shape
         # Token-major memory, so that joining the heads behind the call is a view.
-        out = torch.empty(batch, n_q, n_head, head_dim).transpose(1, 2)
+        size = (batch, n_q, n_head, head_dim)
+        out = torch.empty(size, dtype=torch.float32, device="cpu").transpose(1, 2)
         args = abi.shape_args(
             batch=batch,
             n_head=n_head,
@@ -83,10 +84,11 @@ class Attention:
         return out
 
     def _reserve(self, n_bytes: int) -> None:
+        """Make the workspace at least this large; torch aligns it to 64 bytes."""
         if n_bytes <= self._workspace.numel():
             return
         try:
-            self._workspace = torch.empty(n_bytes, dtype=torch.uint8)  # torch aligns to 64 bytes
+            self._workspace = torch.empty(n_bytes, dtype=torch.uint8, device="cpu")
         except RuntimeError as e:
             raise InputError(
                 f"the kernel '{self.kernel.name}' wants {n_bytes:,} bytes of workspace, and there "
