@@ -34,7 +34,9 @@ from .paths import cache_dir, shipped
 log = logging.getLogger(__name__)
 
 # No -ffast-math: it lets the compiler assume that there are no NaNs and infinities.
-FLAGS = ("-std=c++17", "-O3", "-fPIC", "-shared", "-Wall", "-Wextra")
+FLAGS = ("-std=c++17", "-Wall", "-Wextra")
+LIBRARY_FLAGS = ("-O3", "-fPIC", "-shared")
+SANITIZER_FLAGS = ("-O1", "-g", "-fno-omit-frame-pointer", "-fno-sanitize-recover=all")
 TARGET = "library"  # of the rule in the compiler's dependency file
 HOMEBREW_OPENMP = ("/opt/homebrew/opt/libomp", "/usr/local/opt/libomp")
 
@@ -50,13 +52,30 @@ def build(source: Path) -> Path:
         BuildError: the compiler fails (its whole output is in the message), or the cache
             directory cannot be written.
     """
+    return _build(source, LIBRARY_FLAGS)
+
+
+def build_runner(source: Path, sanitizers: str) -> Path:
+    """The program csrc/runner.cpp around a kernel's source, with sanitizers compiled in.
+
+    sanitizers: as for -fsanitize, such as "address,undefined". Raises as `build` does.
+    """
+    if not source.is_file():
+        raise InputError(f"cannot read the kernel source {source}.")
+    kernel = f'-DKERNEL_FILE="{source.resolve()}"'
+    flags = (*SANITIZER_FLAGS, f"-fsanitize={sanitizers}", kernel)
+    return _build(shipped("csrc") / "runner.cpp", flags)
+
+
+def _build(source: Path, flags: tuple[str, ...]) -> Path:
     try:
         content = source.read_bytes()
     except OSError as e:
         raise InputError(f"cannot read the kernel source {source}: {e.strerror}.") from e
     started = time.time_ns()
     compiler = find_compiler()
-    command = [*compiler, *FLAGS, *_machine_flags(), f"-I{shipped('csrc')}", str(source.resolve())]
+    command = [*compiler, *FLAGS, *flags, *_machine_flags(), f"-I{shipped('csrc')}"]
+    command.append(str(source.resolve()))
     key = _digest(content, *command, _version(compiler), _cpu())
     entry = cache_dir() / "kernels" / f"{source.stem}-{key[:20]}"
     try:

@@ -166,6 +166,12 @@ def kernels(shape: str, threads: int | None, as_json: bool) -> None:
 @click.option("--case", metavar="NAME", help="One case alone.")
 @click.option("--timeout", type=float, default=5.0, show_default=True, help="Seconds a call.")
 @click.option("--jobs", type=int, default=1, show_default=True, help="Kernels side by side.")
+@click.option(
+    "--sanitize",
+    "sanitizers",
+    metavar="LIST",
+    help='Also run under the compiler\'s sanitizers: "address,undefined".',
+)
 @click.option("--self-test", is_flag=True, help="Judge the wrong kernels of a checkout.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object instead of text.")
 def check(
@@ -174,6 +180,7 @@ def check(
     case: str | None,
     timeout: float,
     jobs: int,
+    sanitizers: str | None,
     self_test: bool,
     as_json: bool,
 ) -> None:
@@ -196,6 +203,7 @@ def check(
             case=case,
             timeout=timeout,
             jobs=jobs,
+            sanitizers=sanitizers,
             as_json_output=as_json,
         )
     )

@@ -12,6 +12,7 @@ from .diagnosis import describe_rows
 from .judge import Verdict
 from .observe import Observation
 from .run import Report
+from .sanitize import MemoryFault
 
 SHADES = " .:-=+*#%@"
 PICTURE_ROWS, PICTURE_COLUMNS = 16, 48
@@ -23,6 +24,8 @@ def as_text(spec: str, report: Report) -> str:
         return f"PASS {spec}: {len(report.observations)} cases in {report.seconds:.1f} s. " + (
             _precision(report) + _notes(report)
         )
+    if report.fault is not None:
+        return _memory_fault(spec, report.fault) + _notes(report)
     smallest = min(report.failed, key=lambda o: o.case.work)
     wrong = [o for o in report.failed if o.wrong]
     shown = min(wrong, key=lambda o: o.case.work) if wrong else smallest
@@ -43,12 +46,24 @@ def as_text(spec: str, report: Report) -> str:
     return "\n".join(lines) + _notes(report)
 
 
+def _memory_fault(spec: str, fault: MemoryFault) -> str:
+    where = f" at {fault.place}" if fault.place else ""
+    output = "\n".join(f"  {line}" for line in fault.output.strip().splitlines()[:24])
+    return (
+        f"FAIL {spec}: {fault.what}{where}, in case {fault.case.name} ({fault.case.describe()}).\n"
+        f"{output}"
+    )
+
+
 def as_json(spec: str, report: Report) -> dict[str, Any]:
     """Everything of a report that is not an array."""
     return {
         "kernel": spec,
         "right": report.right,
         "seconds": report.seconds,
+        "memory_fault": vars(report.fault) | {"case": report.fault.case.name}
+        if report.fault
+        else None,
         "findings": [vars(f) for f in report.findings],
         "left_out": list(report.left_out),
         "noise": report.noise[:1000],

@@ -17,6 +17,7 @@ from .cases import Case
 from .diagnosis import Finding, diagnose
 from .isolation import Child
 from .observe import Bench, Observation
+from .sanitize import MemoryFault, sanitize
 
 MOST_HANGS = 2  # cases that run into the time limit before the rest is left out
 
@@ -31,6 +32,7 @@ class Report:
     noise: str
     seconds: float
     left_out: tuple[str, ...] = ()
+    fault: MemoryFault | None = None  # what the sanitizers found
 
     @property
     def failed(self) -> list[Observation]:
@@ -38,7 +40,7 @@ class Report:
 
     @property
     def right(self) -> bool:
-        return not self.failed and not self.left_out
+        return not self.failed and not self.left_out and self.fault is None
 
 
 def check(
@@ -46,16 +48,21 @@ def check(
     cases: Sequence[Case],
     *,
     timeout: float = 5.0,
+    sanitizers: str | None = None,
     on_case: Callable[[Observation], None] = lambda _: None,
 ) -> Report:
     """Run the cases, each call in a child process with a time limit in seconds.
+
+    sanitizers: run them under these too, such as "address,undefined" (see `sanitize`).
 
     Raises:
         InputError: no such kernel, or one that is no contract kernel.
         BuildError, MissingDependency: it cannot be compiled.
     """
     start = time.perf_counter()
-    library, name = _library(spec)
+    source, name = _source(spec)
+    fault = sanitize(source, name, cases, sanitizers, timeout) if sanitizers else None
+    library = build(source)
     observations: list[Observation] = []
     arena = Arena(list(cases))
     try:
@@ -74,17 +81,15 @@ def check(
         arena.close()
     left_out = tuple(case.name for case in cases[len(observations) :])
     seconds = time.perf_counter() - start
-    return Report(name, observations, findings, noise, seconds, left_out)
+    return Report(name, observations, findings, noise, seconds, left_out, fault)
 
 
-def _library(spec: str) -> tuple[Path, str]:
-    """The shared library that holds a kernel, and the kernel's name in it."""
-    file = (
-        shipped("csrc") / f"{spec}.cpp"
-        if spec in CONTRACT_BUILTINS
-        else Path(spec.partition(":")[0])
-    )
+def _source(spec: str) -> tuple[Path, str]:
+    """The source file that a kernel's spec means, and the kernel's name in it."""
     kernel = resolve(spec)
     if not isinstance(kernel, ContractKernel):
         raise InputError(f"'{spec}' is no contract kernel; check judges .cpp files and built-ins.")
-    return build(file), kernel.name
+    if spec in CONTRACT_BUILTINS:
+        return shipped("csrc") / f"{spec}.cpp", kernel.name
+    whole = Path(spec)
+    return whole if whole.is_file() else Path(spec.rpartition(":")[0]), kernel.name

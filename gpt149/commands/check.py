@@ -25,6 +25,7 @@ def run(
     case: str | None,
     timeout: float,
     jobs: int,
+    sanitizers: str | None,
     as_json_output: bool,
 ) -> int:
     """Check each kernel; returns 0 if all are right, else 1.
@@ -36,7 +37,7 @@ def run(
         raise InputError(f"--timeout is {timeout:g} and --jobs {jobs}; both must be above 0.")
     cases = _chosen(case) if case else full() if every else quick()
     with ThreadPoolExecutor(jobs) as pool:
-        reports = list(pool.map(lambda spec: _judge(spec, cases, timeout), specs))
+        reports = list(pool.map(lambda spec: _judge(spec, cases, timeout, sanitizers), specs))
     if as_json_output:
         entries = [
             {"kernel": s, "right": False, "compile_error": str(r)}
@@ -80,9 +81,11 @@ def self_test(folder: Path, timeout: float) -> int:
     return 0 if caught == n_wrong and not alarms else 1
 
 
-def _judge(spec: str, cases: list[Case], timeout: float) -> Report | BuildError:
+def _judge(
+    spec: str, cases: list[Case], timeout: float, sanitizers: str | None
+) -> Report | BuildError:
     try:
-        return check(spec, cases, timeout=timeout)
+        return check(spec, cases, timeout=timeout, sanitizers=sanitizers)
     except BuildError as e:
         return e
 

@@ -17,6 +17,7 @@ from gpt149.check.judge import expect, judge
 from gpt149.check.run import check
 from gpt149.cli import main
 from gpt149.kernels import CONTRACT_BUILTINS
+from gpt149.paths import shipped
 
 WRONG = sorted((Path(__file__).parents[1] / "wrong_kernels").glob("*.cpp"))
 QUICK = {case.name: case for case in quick()}
@@ -145,3 +146,47 @@ def test_what_cannot_be_asked(tmp_path: Path) -> None:
         done = CliRunner().invoke(main, arguments)
         assert (done.exit_code, done.stdout) == (2, "")
         assert words in done.stderr
+
+
+@pytest.mark.parametrize("kernel", CONTRACT_BUILTINS)
+def test_shipped_kernels_are_clean_under_the_sanitizers(kernel: str) -> None:
+    cases = [QUICK[name] for name in ("n33", "padded", "grouped", "tiles-7x13", "gpt2-decode")]
+    cases += [replace(case, n_threads=3) for case in cases]
+    report = check(kernel, cases, sanitizers="address,undefined", timeout=30.0)
+    assert report.fault is None
+    assert report.right
+
+
+def test_a_planted_overrun_is_reported_with_its_line(tmp_path: Path) -> None:
+    wrong = next(f for f in WRONG if f.stem == "writes_past_end").read_text()
+    file = tmp_path / "mine.cpp"
+    file.write_text(wrong)
+    line = next(i for i, text in enumerate(wrong.splitlines(), 1) if "// wrong:" in text)
+    done = CliRunner().invoke(main, ["check", str(file), "--case", "n17", "--sanitize", "address"])
+    assert done.exit_code == 1
+    assert f"heap-buffer-overflow, WRITE of size 4 at mine.cpp:{line}, in case n17" in done.stdout
+
+
+def test_undefined_behaviour_is_reported_with_its_line(tmp_path: Path) -> None:
+    file = tmp_path / "mine.cpp"
+    file.write_text(
+        (shipped("csrc") / "naive.cpp")
+        .read_text()
+        .replace(
+            "float *scores =",
+            "volatile int big = 2147483647; big = big + a->n_q;\n float *scores =",
+        )
+    )
+    line = next(i for i, text in enumerate(file.read_text().splitlines(), 1) if "big = big" in text)
+    report = check(str(file), [QUICK["n17"]], sanitizers="undefined")
+    assert report.fault is not None
+    assert "signed integer overflow" in report.fault.what
+    assert report.fault.place == f"mine.cpp:{line}"
+    assert not report.right
+    assert not report.failed  # the values are right: only the sanitizer sees it
+
+
+def test_unknown_sanitizers_are_refused() -> None:
+    done = CliRunner().invoke(main, ["check", "flash", "--sanitize", "adress"])
+    assert done.exit_code == 2
+    assert "unknown sanitizer 'adress'. Known: address, undefined" in done.stderr

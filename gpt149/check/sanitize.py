@@ -1,0 +1,112 @@
+"""The kernel under the compiler's sanitizers: memory errors, with the line of its own source.
+
+Each case runs in a process of csrc/runner.cpp, where every tensor and the workspace are allocations
+of exactly their size. AddressSanitizer and UndefinedBehaviorSanitizer end it at the first error.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import re
+import subprocess
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from .. import abi
+from ..build import build_runner
+from ..errors import InputError
+from .arena import place
+from .cases import Case
+
+KNOWN = ("address", "undefined")
+MOST_WORK = 30_000_000  # sanitizers slow a kernel down; longer cases show nothing more
+OPTIONS = {"ASAN_OPTIONS": "detect_leaks=0", "UBSAN_OPTIONS": "print_stacktrace=1"}
+ASAN = re.compile(r"ERROR: \w+Sanitizer: ([^\n]+)")
+UBSAN = re.compile(r"([^\s:]+:\d+):\d+: runtime error: ([^\n]+)")
+
+
+@dataclass(frozen=True)
+class MemoryFault:
+    """What a sanitizer said. place: `mine.cpp:33`, in the kernel's own source where it is there."""
+
+    case: Case
+    what: str
+    place: str
+    output: str
+
+
+def sanitize(
+    source: Path, kernel: str, cases: Sequence[Case], sanitizers: str, timeout: float
+) -> MemoryFault | None:
+    """Run the cases until one fails; None if all are clean.
+
+    Raises:
+        InputError: sanitizers that are not known.
+        BuildError: the compiler cannot build with them.
+    """
+    unknown = [name for name in sanitizers.split(",") if name not in KNOWN]
+    if unknown:
+        raise InputError(f"unknown sanitizer '{unknown[0]}'. Known: {', '.join(KNOWN)}.")
+    runner = build_runner(source, sanitizers)
+    for case in cases:
+        if case.work > MOST_WORK or case.calls != "once":
+            continue
+        try:
+            done = subprocess.run(
+                [str(runner), kernel],
+                input=_input(case),
+                capture_output=True,
+                timeout=10 * timeout,
+                env={**os.environ, **OPTIONS},
+                check=False,
+            )
+        except subprocess.TimeoutExpired:
+            return MemoryFault(case, f"it did not return within {10 * timeout:g} s", "", "")
+        if done.returncode not in (0, 4):  # 4: it declines
+            output = done.stderr.decode(errors="replace")
+            return MemoryFault(case, *_read(output, source), output)
+    return None
+
+
+def _input(case: Case) -> bytes:
+    """The struct without pointers, then q, k and v from their first to their last element."""
+    args = abi.shape_args(
+        batch=case.batch,
+        n_head=case.n_head,
+        n_kv_head=case.n_kv_head,
+        head_dim=case.head_dim,
+        n_q=case.n_q,
+        n_kv=case.n_kv,
+        causal=case.causal,
+        scale=case.scale_value,
+        n_threads=case.n_threads,
+        br=case.br,
+        bc=case.bc,
+    )
+    placed = place(case)
+    parts = [b""]
+    for name, tensor in zip(("q", "k", "v"), case.draw(), strict=True):
+        memory = np.full(placed[name].start + placed[name].span, np.nan, np.float32)
+        placed[name].view(memory)[...] = tensor
+        parts.append(memory[placed[name].start :].tobytes())
+    for name, one in placed.items():
+        setattr(args, f"{name}_stride", abi.Strides(*one.strides))
+    parts[0] = ctypes.string_at(ctypes.byref(args), ctypes.sizeof(args))
+    return b"".join(parts)
+
+
+def _read(output: str, source: Path) -> tuple[str, str]:
+    """What the sanitizer says, and the first line of the kernel's own source in it."""
+    own = re.search(rf"(?<=/){re.escape(source.name)}:\d+", output)
+    place_ = own[0] if own else ""
+    if said := UBSAN.search(output):
+        return said[2], place_ or Path(said[1]).name
+    if said := ASAN.search(output):
+        what = said[1].split(" on address")[0]
+        access = re.search(r"(READ|WRITE) of size \d+", output)
+        return f"{what}, {access[0]}" if access else what, place_
+    return "the process ended: " + (output.strip().splitlines() or ["no message"])[-1], place_
