@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from .mistakes import Setup, mistakes, right
 from .observe import Bench, Observation
+from .vprobe import read_off
 
 MATCH = 16.0  # times the tolerance: predictions are float64, the kernel has rounding of its own
 MOST_WORK = 3_000_000  # of a case that is worth trying every mistake on
@@ -36,9 +37,6 @@ class Finding:
     share: float
 
 
-UNKNOWN = Finding("unknown", "no known mistake explains this output", "", 0.0)
-
-
 def diagnose(observations: Sequence[Observation], bench: Bench) -> list[Finding]:
     """Causes, the likeliest first; empty if everything passed."""
     failed = [o for o in observations if not o.passed]
@@ -51,7 +49,14 @@ def diagnose(observations: Sequence[Observation], bench: Bench) -> list[Finding]
     if any(o.changed_inputs for o in failed):
         return findings  # spoiled inputs explain wrong values behind them
     explained = _by_experiment(wrong, observations, bench) or _by_mistake(wrong, observations)
-    return findings + (explained or [*_by_pattern(wrong), UNKNOWN][:1])
+    return findings + (explained or [*_by_pattern(wrong), _unknown(wrong[0], bench)][:1])
+
+
+def _unknown(smallest: Observation, bench: Bench) -> Finding:
+    facts = read_off(smallest, bench) if smallest.case.calls == "once" else []
+    evidence = f"read off its attention matrix in '{smallest.case.name}': {'; '.join(facts)}"
+    sentence = "no known mistake explains this output"
+    return Finding("unknown", sentence, evidence if facts else "", 0.0)
 
 
 def _without_values(failed: Sequence[Observation]) -> Iterator[Finding]:

@@ -47,8 +47,8 @@ class Answer:
 class Child:
     """A process that has one kernel loaded. Use as a context manager."""
 
-    def __init__(self, library: Path, kernel: str, arena: Arena, timeout: float) -> None:
-        self._command = python_command(PROGRAM, str(library), kernel, str(arena.path))
+    def __init__(self, library: str, kernel: str, arena: Arena, timeout: float) -> None:
+        self._command = python_command(PROGRAM, library, kernel, str(arena.path))
         self._arena, self._timeout = arena, timeout
         self._process: subprocess.Popen[bytes] | None = None
         self._answers = -1

@@ -18,6 +18,7 @@ from .diagnosis import Finding, diagnose
 from .isolation import Child
 from .observe import Bench, Observation
 from .sanitize import MemoryFault, sanitize
+from .worker import NO_LIBRARY
 
 MOST_HANGS = 2  # cases that run into the time limit before the rest is left out
 
@@ -56,13 +57,15 @@ def check(
     sanitizers: run them under these too, such as "address,undefined" (see `sanitize`).
 
     Raises:
-        InputError: no such kernel, or one that is no contract kernel.
+        InputError: no such kernel.
         BuildError, MissingDependency: it cannot be compiled.
     """
     start = time.perf_counter()
     source, name = _source(spec)
-    fault = sanitize(source, name, cases, sanitizers, timeout) if sanitizers else None
-    library = build(source)
+    if source is None and sanitizers:
+        raise InputError(f"'{spec}' has no C++ source, so --sanitize cannot build it.")
+    fault = sanitize(source, name, cases, sanitizers, timeout) if source and sanitizers else None
+    library = str(build(source)) if source else NO_LIBRARY
     observations: list[Observation] = []
     arena = Arena(list(cases))
     try:
@@ -84,11 +87,11 @@ def check(
     return Report(name, observations, findings, noise, seconds, left_out, fault)
 
 
-def _source(spec: str) -> tuple[Path, str]:
-    """The source file that a kernel's spec means, and the kernel's name in it."""
+def _source(spec: str) -> tuple[Path | None, str]:
+    """The source file that a kernel's spec means (None: torch, reference), and its name in it."""
     kernel = resolve(spec)
     if not isinstance(kernel, ContractKernel):
-        raise InputError(f"'{spec}' is no contract kernel; check judges .cpp files and built-ins.")
+        return None, kernel.name
     if spec in CONTRACT_BUILTINS:
         return shipped("csrc") / f"{spec}.cpp", kernel.name
     whole = Path(spec)

@@ -19,8 +19,10 @@ from typing import Any
 from .. import abi
 from ..errors import KernelDeclined
 from ..loaders import contract
+from ..loaders.tensors import TENSOR_KERNELS, TensorKernel
 
 WORKSPACE_GUARD = 4096
+NO_LIBRARY = "-"  # in place of a library: a kernel of torch tensors
 NAN_BYTE = 0xFF  # four of them are a NaN
 
 
@@ -41,6 +43,34 @@ class Workspace:
         before = ctypes.string_at(self._base, WORKSPACE_GUARD)
         behind = ctypes.string_at(self.address + self.n_bytes, WORKSPACE_GUARD)
         return before != guard or behind != guard
+
+
+def call_tensors(
+    kernel: TensorKernel, memory: mmap.mmap, command: dict[str, Any]
+) -> dict[str, Any]:
+    """The call of a kernel that is a function on torch tensors, on views into the arena."""
+    import torch
+
+    shape = command["shape"]
+    torch.set_num_threads(shape["n_threads"])
+    floats = torch.frombuffer(memory, dtype=torch.float32)
+    sizes = {
+        name: (shape["batch"], shape[heads], shape[n], shape["head_dim"])
+        for name, heads, n in (
+            ("q", "n_head", "n_q"),
+            ("k", "n_kv_head", "n_kv"),
+            ("v", "n_kv_head", "n_kv"),
+            ("out", "n_head", "n_q"),
+        )
+    }
+    views = {
+        name: floats.as_strided(sizes[name], (*strides, 1), start)
+        for name, (start, strides) in command["tensors"].items()
+    }
+    q, k, v = (views[name] for name in "qkv")
+    out = kernel.function(q, k, v, causal=shape["causal"], scale=shape["scale"])
+    views["out"].copy_(out)
+    return {"workspace_bytes": 0, "workspace_overrun": False, "peak_growth": 0}
 
 
 def call(kernel: contract.ContractKernel, base: int, command: dict[str, Any]) -> dict[str, Any]:
@@ -96,10 +126,17 @@ def main() -> None:
     """Arguments: the library, the kernel's name, the arena's file, the descriptor for answers."""
     library, name, arena, answers = sys.argv[1:]
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    kernel = next(k for k in contract.open_library(Path(library), library) if k.name == name)
+    tensors = TENSOR_KERNELS[name]() if library == NO_LIBRARY else None
+    if tensors is None:
+        kernel = next(k for k in contract.open_library(Path(library), library) if k.name == name)
     with open(arena, "r+b") as f:
         memory = mmap.mmap(f.fileno(), 0)
     base = ctypes.addressof(ctypes.c_char.from_buffer(memory))
     with os.fdopen(int(answers), "w") as out:
         for line in sys.stdin:
-            print(json.dumps(call(kernel, base, json.loads(line))), file=out, flush=True)
+            command = json.loads(line)
+            if tensors is not None:
+                reply = call_tensors(tensors, memory, command)
+            else:
+                reply = call(kernel, base, command)
+            print(json.dumps(reply), file=out, flush=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -37,7 +38,12 @@ def run(
         raise InputError(f"--timeout is {timeout:g} and --jobs {jobs}; both must be above 0.")
     cases = _chosen(case) if case else full() if every else quick()
     with ThreadPoolExecutor(jobs) as pool:
-        reports = list(pool.map(lambda spec: _judge(spec, cases, timeout, sanitizers), specs))
+        judged = pool.map(lambda spec: _judge(spec, cases, timeout, sanitizers), specs)
+        hidden = len(specs) == 1
+        with click.progressbar(
+            judged, len(specs), "checking", hidden=hidden, file=sys.stderr
+        ) as bar:
+            reports = list(bar)
     if as_json_output:
         entries = [
             {"kernel": s, "right": False, "compile_error": str(r)}
@@ -50,7 +56,24 @@ def run(
         for spec, report in zip(specs, reports, strict=True):
             compile_error = isinstance(report, BuildError)
             click.echo(f"FAIL {report}" if compile_error else as_text(spec, report))  # type: ignore[arg-type]
+        if len(specs) > 1:
+            _table(specs, reports)
     return 0 if all(isinstance(r, Report) and r.right for r in reports) else 1
+
+
+def _table(specs: Sequence[str], reports: Sequence[Report | BuildError]) -> None:
+    """One line a kernel: verdict, failed cases, seconds, cause."""
+    width = max(map(len, specs))
+    click.echo(f"\n{'kernel':<{width}}  verdict  failed  seconds  cause")
+    for spec, report in zip(specs, reports, strict=True):
+        if isinstance(report, BuildError):
+            click.echo(f"{spec:<{width}}  FAIL                      does not compile")
+            continue
+        verdict = "PASS" if report.right else "FAIL"
+        cause = report.findings[0].cause if report.findings else ""
+        cause = report.fault.what if report.fault else cause
+        failed = f"{len(report.failed)}/{len(report.observations)}"
+        click.echo(f"{spec:<{width}}  {verdict}  {failed:>9}  {report.seconds:>7.1f}  {cause}")
 
 
 def self_test(folder: Path, timeout: float) -> int:

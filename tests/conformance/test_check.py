@@ -16,7 +16,7 @@ from gpt149.check.cases import full, quick
 from gpt149.check.judge import expect, judge
 from gpt149.check.run import check
 from gpt149.cli import main
-from gpt149.kernels import CONTRACT_BUILTINS
+from gpt149.kernels import BUILTINS, CONTRACT_BUILTINS
 from gpt149.paths import shipped
 
 WRONG = sorted((Path(__file__).parents[1] / "wrong_kernels").glob("*.cpp"))
@@ -41,8 +41,8 @@ def test_there_are_enough_wrong_kernels() -> None:
     assert sum(cause_of(file) != "none" for file in WRONG) >= 40
 
 
-@pytest.mark.parametrize("kernel", CONTRACT_BUILTINS)
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("kernel", BUILTINS)
+@pytest.mark.parametrize("seed", range(2))
 def test_no_false_alarm(kernel: str, seed: int) -> None:
     cases = [replace(case, seed=seed) for case in quick()]
     report = check(kernel, cases, timeout=30.0)
@@ -131,6 +131,38 @@ def test_json_and_several_kernels_at_once() -> None:
     assert wrong["cases"][0]["n_wrong"] == 4 * 17 * 32
 
 
+def test_several_kernels_end_in_a_table(tmp_path: Path) -> None:
+    (tmp_path / "broken.cpp").write_text("int f() { return missing_name; }\n")
+    zeros = str(next(f for f in WRONG if f.stem == "zeros"))
+    specs = ["naive", zeros, str(tmp_path / "broken.cpp")]
+    done = CliRunner().invoke(main, ["check", *specs, "--case", "n17"])
+    assert done.exit_code == 1
+    rows = [line.split() for line in done.stdout.splitlines()[-3:]]
+    assert [row[:2] for row in rows] == [
+        ["naive", "PASS"],
+        [zeros, "FAIL"],
+        [str(tmp_path / "broken.cpp"), "FAIL"],
+    ]
+    assert rows[1][-1] == "zeros"
+
+
+def test_self_test_counts_what_was_caught_and_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("zeros", "plain_sequential", "scale_missing"):
+        source = next(f for f in WRONG if f.stem == name).read_text()
+        (tmp_path / f"{name}.cpp").write_text(source)
+    mislabelled = (tmp_path / "zeros.cpp").read_text().replace("cause: zeros", "cause: v_mean")
+    (tmp_path / "zeros.cpp").write_text(mislabelled)
+    from gpt149.commands.check import self_test
+
+    assert self_test(tmp_path, 10.0) == 0
+    said = capsys.readouterr().out
+    assert "zeros: it is 'v_mean', check says 'zeros'" in said
+    assert "2 wrong kernels: 2 caught, 1 named with the right cause first; 1 right" in said
+    assert "0 false alarms" in said
+
+
 def test_what_cannot_be_asked(tmp_path: Path) -> None:
     (tmp_path / "broken.cpp").write_text("int f() { return missing_name; }\n")
     done = CliRunner().invoke(main, ["check", str(tmp_path / "broken.cpp")])
@@ -139,7 +171,7 @@ def test_what_cannot_be_asked(tmp_path: Path) -> None:
     for arguments, words in (
         (["check"], "there is no kernel to check"),
         (["check", "flsh"], "Did you mean 'flash'"),
-        (["check", "torch"], "is no contract kernel"),
+        (["check", "torch", "--sanitize", "address"], "has no C++ source"),
         (["check", "flash", "--case", "n0"], "no case 'n0'"),
         (["check", "flash", "--timeout", "0"], "--timeout is 0"),
     ):
@@ -190,3 +222,26 @@ def test_unknown_sanitizers_are_refused() -> None:
     done = CliRunner().invoke(main, ["check", "flash", "--sanitize", "adress"])
     assert done.exit_code == 2
     assert "unknown sanitizer 'adress'. Known: address, undefined" in done.stderr
+
+
+UNKNOWN = {
+    # what is changed in naive.cpp: what the V-probe reads off the result
+    "a->scale * dot": ("a->scale * dot * (1 + 0.5f * h)", "multiplied once more .* 1.5 in head 1"),
+    "s[j] /= l": ("s[j] /= l * (1 + i % 3)", "rows add up to 0.3333 to 1 instead of 1"),
+    "out[x] += p * v[x]": ("out[x] += p * v[(x + h) % d]", "unknown"),
+}
+
+
+@pytest.mark.parametrize("right", UNKNOWN)
+def test_a_mistake_of_no_known_kind_is_unknown_with_what_can_be_read_off(
+    right: str, tmp_path: Path
+) -> None:
+    wrong, fact = UNKNOWN[right]
+    source = (shipped("csrc") / "naive.cpp").read_text()
+    assert source.count(right) == 1
+    file = tmp_path / "mine.cpp"
+    file.write_text(source.replace(right, wrong))
+    done = CliRunner().invoke(main, ["check", str(file)])
+    assert done.exit_code == 1
+    assert "Cause: unknown: no known mistake explains this output" in done.stdout
+    assert re.search(fact, done.stdout)
