@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
 
@@ -15,7 +16,13 @@ from .errors import KernelCrashed
 MARK = "GPT149_CHILD"
 # The package's own folder takes the place of the current one, where a file of the user's may bear
 # the name of a module.
-PROGRAM = "import sys; sys.path[0] = sys.argv.pop(1); from gpt149.child import main; main()"
+PROGRAM = """
+import sys
+sys.path[0] = sys.argv.pop(1)
+from gpt149.child import run_as_child
+from gpt149.cli import main
+run_as_child(main)
+"""
 PR_SET_PDEATHSIG = 1
 
 
@@ -70,13 +77,11 @@ def run_in_child(kernel: str) -> int:
     )
 
 
-def main() -> None:
-    """The child: run the command, and tell the parent that it came to its own end.
+def run_as_child(command_line: Callable[..., object]) -> None:
+    """Run the command line, and tell the parent that it came to its own end.
 
     What a kernel prints to stdout goes to stderr, so that stdout holds our text alone.
     """
-    from .cli import main as command_line
-
     if sys.platform == "linux":  # not to outlive a parent that was killed
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     ours = os.dup(1)
