@@ -8,7 +8,7 @@ resumed run needs is in RUN/state.pt; run the same command again after an interr
 
 Recipe: Muon (Jordan et al. 2024) on the matrices and AdamW on the rest, cosine schedule, dropout,
 BPE-dropout (Provilkov et al. 2020) as augmentation, an exponential average of the weights. Most
-steps see windows of n_ctx/4 or n_ctx/8 tokens at random positions; the last ones whole contexts.
+steps see windows of n_ctx/4 tokens at random positions; the last ones whole contexts.
 """
 
 from __future__ import annotations
@@ -38,8 +38,7 @@ from gpt149.evaluate import total_nats
 from gpt149.model import GPT, GPTConfig
 
 DEV_SHARE = 0.04  # of the training text: chooses the checkpoint
-SHORT_WINDOWS = (4, 8)  # most steps: n_ctx divided by one of these; more windows, better gradients
-LONG_SHARE = 0.25  # of the steps, at the end: windows of a whole context
+LONG_SHARE = 0.3  # of the steps, at the end: windows of a whole context
 
 
 @dataclass(frozen=True)
@@ -111,8 +110,7 @@ class Batches:
             self.ids = encode(self.bpe, self.text, recipe.bpe_dropout)
             self.left = len(self.ids)
         short = step < recipe.steps * (1 - LONG_SHARE)
-        n = recipe.n_ctx // (random.choice(SHORT_WINDOWS) if short else 1)
-        n = min(n, len(self.ids) - 1)
+        n = min(recipe.n_ctx // 4 if short else recipe.n_ctx, len(self.ids) - 1)
         offset = random.choice([0, random.randint(0, recipe.n_ctx - n)])
         starts = torch.randint(len(self.ids) - n, (max(1, recipe.tokens_per_step // n),))
         windows = torch.stack([self.ids[s : s + n + 1] for s in starts])
@@ -161,9 +159,9 @@ def save_atomically(state: object, path: Path) -> None:
 @click.option("--n-head", default=8, show_default=True)
 @click.option("--n-embd", default=256, show_default=True)
 @click.option("--n-ctx", default=2048, show_default=True)
-@click.option("--steps", default=2200, show_default=True)
+@click.option("--steps", default=4000, show_default=True)
 @click.option("--tokens-per-step", default=4096, show_default=True)
-@click.option("--dropout", default=0.2, show_default=True)
+@click.option("--dropout", default=0.15, show_default=True)
 @click.option("--bpe-dropout", default=0.05, show_default=True)
 @click.option("--lr", default=2e-3, show_default=True, help="AdamW's, for tables and vectors.")
 @click.option("--matrix-lr", default=4e-3, show_default=True, help="Muon's.")
