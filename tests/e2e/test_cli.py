@@ -28,7 +28,7 @@ static const char *slow(const gpt149_args *a) {
         for (int i = 0; i < a->n_q; i++)
             for (int x = 0; x < a->head_dim; x++)
                 gpt149_out(a, 0, h, i)[x] = 1;
-    usleep(20000);
+    usleep(100000);
     return nullptr;
 }
 static const char *crash(const gpt149_args *) { abort(); }
@@ -391,7 +391,8 @@ def test_ctrl_c_ends_with_the_statistics_so_far(model: str, tmp_path: Path, kern
     (tmp_path / "mine.cpp").write_text(SLOW_KERNEL)
     n_ctx = ("-m", model) if "slow" in kernel else ("-m", "random:tiny")
     prompt = ("Hi",) if "slow" in kernel else ("--prompt-tokens", "3")
-    command = [sys.executable, "-u", "-m", "gpt149", "generate", *prompt, *n_ctx, "-n", "1000"]
+    command = [sys.executable, "-u", "-m", "gpt149", "generate", *prompt, *n_ctx]
+    command += ["-n", "1000", "--ignore-eos"]
     with subprocess.Popen(
         [*command, "-a", kernel],
         cwd=tmp_path,
