@@ -57,7 +57,7 @@ def run(
         loaded.model(torch.tensor([ids]), Spy(attend, look))
     labels = [repr(loaded.tokenizer.decode([i]))[1:-1] for i in ids]
     if png is not None:
-        _draw(matrices[0], labels, png, f"layer {layer}, head {head}, {attend.kernel.name}")
+        _draw(matrices[0].numpy(), labels, png, f"layer {layer}, head {head}, {attend.kernel.name}")
         click.echo(f"{png}", err=True)
         return
     click.echo(f"layer {layer}, head {head}, {attend.kernel.name}: rows are queries, '@' is 1")

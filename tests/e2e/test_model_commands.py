@@ -133,3 +133,13 @@ def test_diff_shows_where_a_wrong_kernel_departs(model: str) -> None:
     too_long = gpt149("diff", "flash", "naive", "-m", model, "-p", "Hello", "-n", "60")
     assert too_long.exit_code == 2
     assert "at most 4 tokens" in too_long.stderr
+
+
+def test_attn_draws_a_png(model: str, tmp_path: Path) -> None:
+    png = tmp_path / "matrix.png"
+    done = gpt149("attn", "-m", model, "-p", "Hello", "--png", str(png))
+    assert (done.exit_code, done.stdout) == (0, "")
+    assert png.read_bytes().startswith(b"\x89PNG")
+    nowhere = gpt149("attn", "-m", model, "-p", "Hello", "--png", str(tmp_path / "no" / "x.png"))
+    assert nowhere.exit_code == 2
+    assert "cannot write" in nowhere.stderr
