@@ -7,6 +7,7 @@ and batches: constants and ramps hide exactly the mistakes that matter.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -47,6 +48,14 @@ class Case:
     @property
     def scale_value(self) -> float:
         return self.head_dim**-0.5 if self.scale is None else self.scale
+
+    @property
+    def shape(self) -> dict[str, Any]:
+        """The arguments of `abi.shape_args`."""
+        names = ("batch", "n_head", "n_kv_head", "head_dim", "n_q", "n_kv", "causal")
+        tuning = ("n_threads", "br", "bc")
+        values = {name: getattr(self, name) for name in (*names, *tuning)}
+        return values | {"scale": self.scale_value}
 
     @property
     def work(self) -> int:

@@ -48,7 +48,7 @@ def diagnose(observations: Sequence[Observation], bench: Bench) -> list[Finding]
         return findings
     if any(o.changed_inputs for o in failed):
         return findings  # spoiled inputs explain wrong values behind them
-    explained = _by_experiment(wrong, observations, bench) or _by_mistake(wrong, observations)
+    explained = _by_experiment(wrong, bench) or _by_mistake(wrong, observations)
     return findings + (explained or [*_by_pattern(wrong), _unknown(wrong[0], bench)][:1])
 
 
@@ -112,9 +112,7 @@ def _without_values(failed: Sequence[Observation]) -> Iterator[Finding]:
 # -- experiments
 
 
-def _by_experiment(
-    wrong: Sequence[Observation], all_of_them: Sequence[Observation], bench: Bench
-) -> list[Finding]:
+def _by_experiment(wrong: Sequence[Observation], bench: Bench) -> list[Finding]:
     """The smallest failing case again with one thing changed; at most one finding."""
     first = wrong[0]
     case = first.case

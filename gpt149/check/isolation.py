@@ -95,19 +95,7 @@ class Child:
 
     def _describe(self, case: Case, workspace_fill: int, n_threads: int | None) -> dict[str, Any]:
         return {
-            "shape": {
-                "batch": case.batch,
-                "n_head": case.n_head,
-                "n_kv_head": case.n_kv_head,
-                "head_dim": case.head_dim,
-                "n_q": case.n_q,
-                "n_kv": case.n_kv,
-                "causal": case.causal,
-                "scale": case.scale_value,
-                "n_threads": case.n_threads if n_threads is None else n_threads,
-                "br": case.br,
-                "bc": case.bc,
-            },
+            "shape": case.shape if n_threads is None else case.shape | {"n_threads": n_threads},
             "tensors": {n: (p.start, p.strides) for n, p in self._arena.placed.items()},
             "heads_at_once": case.calls == "heads",
             "workspace_fill": workspace_fill,

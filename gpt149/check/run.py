@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -50,7 +50,6 @@ def check(
     *,
     timeout: float = 5.0,
     sanitizers: str | None = None,
-    on_case: Callable[[Observation], None] = lambda _: None,
 ) -> Report:
     """Run the cases, each call in a child process with a time limit in seconds.
 
@@ -77,7 +76,6 @@ def check(
                     break
                 observations.append(bench.observe(case))
                 hangs += observations[-1].answer.outcome in ("hang", "memory")
-                on_case(observations[-1])
             findings = diagnose(observations, bench)
             noise = bench.noise()
     finally:

@@ -74,19 +74,7 @@ def sanitize(
 
 def _input(case: Case) -> bytes:
     """The struct without pointers, then q, k and v from their first to their last element."""
-    args = abi.shape_args(
-        batch=case.batch,
-        n_head=case.n_head,
-        n_kv_head=case.n_kv_head,
-        head_dim=case.head_dim,
-        n_q=case.n_q,
-        n_kv=case.n_kv,
-        causal=case.causal,
-        scale=case.scale_value,
-        n_threads=case.n_threads,
-        br=case.br,
-        bc=case.bc,
-    )
+    args = abi.shape_args(**case.shape)
     placed = place(case)
     parts = [b""]
     for name, tensor in zip(("q", "k", "v"), case.draw(), strict=True):
