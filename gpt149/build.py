@@ -24,7 +24,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -41,10 +41,15 @@ TARGET = "library"  # of the rule in the compiler's dependency file
 HOMEBREW_OPENMP = ("/opt/homebrew/opt/libomp", "/usr/local/opt/libomp")
 
 
-def build(source: Path) -> Path:
+def build(source: Path, extra: Sequence[str] = (), *, subject: Path | None = None) -> Path:
     """The shared library of a C++ source file, compiled unless a current one is cached.
 
     `GPT149_MARCH` replaces `native` in -march=native, for tests of other instruction sets.
+
+    Args:
+        source: the file that the compiler is given.
+        extra: more of the compiler's arguments; part of the cache's key.
+        subject: the user's file, for messages, where source is an adapter around it.
 
     Raises:
         InputError: the source cannot be read.
@@ -52,10 +57,10 @@ def build(source: Path) -> Path:
         BuildError: the compiler fails (its whole output is in the message), or the cache
             directory cannot be written.
     """
-    return _build(source, LIBRARY_FLAGS)
+    return _build(source, (*LIBRARY_FLAGS, *extra), subject or source)
 
 
-def build_runner(source: Path, sanitizers: str) -> Path:
+def build_runner(source: Path, sanitizers: str, extra: Sequence[str] = ()) -> Path:
     """The program csrc/runner.cpp around a kernel's source, with sanitizers compiled in.
 
     sanitizers: as for -fsanitize, such as "address,undefined". Raises as `build` does.
@@ -63,31 +68,57 @@ def build_runner(source: Path, sanitizers: str) -> Path:
     if not source.is_file():
         raise InputError(f"cannot read the kernel source {source}.")
     kernel = f'-DKERNEL_FILE="{source.resolve()}"'
-    flags = (*SANITIZER_FLAGS, f"-fsanitize={sanitizers}", kernel)
-    return _build(shipped("csrc") / "runner.cpp", flags)
+    flags = (*SANITIZER_FLAGS, f"-fsanitize={sanitizers}", kernel, *extra)
+    return _build(shipped("csrc") / "runner.cpp", flags, source)
 
 
-def _build(source: Path, flags: tuple[str, ...]) -> Path:
+def cached(source: Path, extra: Sequence[str]) -> Path | None:
+    """What `build` would give at once; None if it would have to compile."""
     try:
-        content = source.read_bytes()
-    except OSError as e:
-        raise InputError(f"cannot read the kernel source {source}: {e.strerror}.") from e
+        return _current(_entry(source, _command(source, (*LIBRARY_FLAGS, *extra))))
+    except OSError:
+        return None
+
+
+def made_of(library: Path) -> list[Path]:
+    """The source and every header that a library of `build` was made of; empty if not recorded."""
+    try:
+        manifest = json.loads((library.parent / "manifest.json").read_text())
+    except (OSError, ValueError):
+        return []
+    return [Path(path) for path in manifest["headers"]]
+
+
+def _build(source: Path, flags: tuple[str, ...], subject: Path) -> Path:
     started = time.time_ns()
-    compiler = find_compiler()
-    command = [*compiler, *FLAGS, *flags, *_machine_flags(), f"-I{shipped('csrc')}"]
-    command.append(str(source.resolve()))
-    key = _digest(content, *command, _version(compiler), _cpu())
-    entry = cache_dir() / "kernels" / f"{source.stem}-{key[:20]}"
+    command = _command(source, flags)
+    entry = _entry(source, command)
     try:
         if library := _current(entry):
             return library
         with _locked(entry):
-            return _current(entry) or _compile(command, source, entry, started)
+            return _current(entry) or _compile(command, source, subject, entry, started)
     except OSError as e:
         raise BuildError(
             f"cannot write the kernel cache {entry.parent}: {e.strerror or e}. "
             "Point GPT149_CACHE to a directory that can be written."
         ) from e
+
+
+def _command(source: Path, flags: tuple[str, ...]) -> list[str]:
+    # What is linked (in the flags) comes behind what needs it.
+    include = f"-I{shipped('csrc')}"
+    return [*find_compiler(), *FLAGS, *_machine_flags(), include, str(source.resolve()), *flags]
+
+
+def _entry(source: Path, command: list[str]) -> Path:
+    """The folder of the cache for this command on this source."""
+    try:
+        content = source.read_bytes()
+    except OSError as e:
+        raise InputError(f"cannot read the kernel source {source}: {e.strerror}.") from e
+    key = _digest(content, *command, _version(find_compiler()), _cpu())
+    return cache_dir() / "kernels" / f"{source.stem}-{key[:20]}"
 
 
 def find_compiler() -> list[str]:
@@ -122,7 +153,7 @@ def _machine_flags() -> list[str]:
     return [*flags, "-Xpreprocessor", "-fopenmp", f"-I{prefix}/include", f"-L{prefix}/lib", "-lomp"]
 
 
-def _compile(command: list[str], source: Path, entry: Path, started: int) -> Path:
+def _compile(command: list[str], source: Path, subject: Path, entry: Path, started: int) -> Path:
     """Run the compiler; put the library, then the manifest that makes it current, in place.
 
     A file that was saved since `started` (ns) may not be what was compiled: then no manifest is
@@ -132,16 +163,17 @@ def _compile(command: list[str], source: Path, entry: Path, started: int) -> Pat
         stale.unlink()
     library, depfile = entry / "library.tmp", entry / "depfile.tmp"
     command = [*command, "-MMD", "-MF", str(depfile), "-MT", TARGET, "-o", str(library)]
-    log.info("compiling %s", source.name)
+    log.info("compiling %s", subject.name)
     done = _run(command)
     if done.returncode and os.strerror(errno.ENOSPC) in done.stderr:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     if done.returncode or not library.exists():
-        raise BuildError(f"{source} does not compile.\n$ {shlex.join(command)}\n{done.stderr}")
+        message = f"{subject} does not compile.\n$ {shlex.join(command)}\n{done.stderr}"
+        raise BuildError(message, output=done.stderr)
     if done.stderr:
         log.warning("%s", done.stderr.rstrip())
     dependencies = _dependencies(depfile)
-    headers = {str(path): _file_digest(path) for path in dependencies}
+    headers = {str(path): file_digest(path) for path in dependencies}
     # Named after its inputs: dlopen would answer a known path with the library already loaded.
     current = entry / f"{_digest(*headers.values())[:20]}.so"
     os.replace(library, current)
@@ -161,7 +193,7 @@ def _current(entry: Path) -> Path | None:
     """The entry's library, if it is there and none of its headers has changed."""
     try:
         manifest = json.loads((entry / "manifest.json").read_text())
-        unchanged = all(_file_digest(Path(p)) == d for p, d in manifest["headers"].items())
+        unchanged = all(file_digest(Path(p)) == d for p, d in manifest["headers"].items())
     except (FileNotFoundError, ValueError):
         return None
     library: Path = entry / manifest["library"]
@@ -208,7 +240,8 @@ def _cpu() -> str:
     )
 
 
-def _file_digest(path: Path) -> str:
+def file_digest(path: Path) -> str:
+    """SHA-256 of a file's content."""
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 

@@ -70,7 +70,7 @@ ATTENTION = click.option(
     show_envvar=True,
     metavar="NAME|FILE",
     shell_complete=_complete_kernel,
-    help="The attention kernel: see `gpt149 kernels`, or a .cpp file of yours.",
+    help="The attention kernel: see `gpt149 kernels`, or a .cpp or .py file of yours.",
 )
 MODEL = click.option(
     "-m",
@@ -172,6 +172,7 @@ def kernels(shape: str, threads: int | None, as_json: bool) -> None:
     metavar="LIST",
     help='Also run under the compiler\'s sanitizers: "address,undefined".',
 )
+@click.option("--watch", is_flag=True, help="Judge again at every save, and show the speed.")
 @click.option("--self-test", is_flag=True, help="Judge the wrong kernels of a checkout.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object instead of text.")
 def check(
@@ -181,6 +182,7 @@ def check(
     timeout: float,
     jobs: int,
     sanitizers: str | None,
+    watch: bool,
     self_test: bool,
     as_json: bool,
 ) -> None:
@@ -195,7 +197,7 @@ def check(
         folder = shipped("csrc").parent / "tests" / "wrong_kernels"
         sys.exit(command.self_test(folder, timeout))
     if not kernel_specs:
-        raise InputError("there is no kernel to check. Give a name or a .cpp file.")
+        raise InputError("there is no kernel to check. Give a name, or a .cpp or .py file.")
     sys.exit(
         command.run(
             kernel_specs,
@@ -204,9 +206,20 @@ def check(
             timeout=timeout,
             jobs=jobs,
             sanitizers=sanitizers,
+            watch=watch,
             as_json_output=as_json,
         )
     )
+
+
+@main.command()
+@click.argument("path", metavar="FILE", type=click.Path(path_type=Path))
+@click.option("--from", "start", metavar="NAME", help="Start from this shipped kernel's source.")
+def new(path: Path, start: str | None) -> None:
+    """Write a kernel to start from: right, slow and commented. Never overwrites."""
+    from .commands.new import run
+
+    run(path, start)
 
 
 @main.command("eval")
@@ -262,3 +275,57 @@ def diff(first: str, second: str, **options: Any) -> None:
     from .commands.diff import run
 
     sys.exit(run((first, second), **options))
+
+
+@main.command()
+@click.argument("path", metavar="MODULE|FOLDER", type=click.Path(path_type=Path))
+@click.argument(
+    "part",
+    default="all",
+    type=click.Choice(["all", "4Daccess", "part0", "part1", "part2", "part3", "part4"]),
+)
+@click.option("-N", "n", type=int, default=1024, show_default=True, help="Tokens.")
+@click.option("-br", type=int, default=256, show_default=True, help="Flash attention's Br.")
+@click.option("-bc", type=int, default=256, show_default=True, help="Flash attention's Bc.")
+@click.option("--threads", type=int, default=8, show_default=True)
+@click.option("--timeout", type=float, default=20.0, show_default=True, help="Seconds a call.")
+@click.option("--case", metavar="NAME", help="One case alone.")
+@click.option("--sanitize", is_flag=True, help="Run under the address and undefined sanitizers.")
+@click.option("--inference", is_flag=True, help="Generate text through the part instead.")
+@click.option("-m", "--model", default="shakespeare", show_default=True, help="Of --inference.")
+@click.option(
+    "--format",
+    "output_format",
+    type=click.Choice(["text", "json", "csv", "gradescope"]),
+    default="text",
+    show_default=True,
+    help="gradescope writes an autograder's results.json, whatever happens.",
+)
+@click.option("-o", "--output", type=click.Path(path_type=Path), help="A file instead of stdout.")
+@click.option("--jobs", type=int, default=1, show_default=True, help="Submissions side by side.")
+def lab(
+    path: Path,
+    part: str,
+    output_format: str,
+    output: Path | None,
+    jobs: int,
+    inference: bool,
+    model: str,
+    **settings: Any,
+) -> None:
+    """Stanford's CS149 assignment 4: judge a module.cpp, or a folder of submissions."""
+    from .commands.lab import run
+    from .lab.run import Settings
+
+    sys.exit(
+        run(
+            path,
+            part,
+            Settings(**settings),
+            output_format=output_format,
+            output=output,
+            jobs=jobs,
+            inference=inference,
+            model=model,
+        )
+    )

@@ -6,12 +6,9 @@ steps, the same for any engine with `feed`, `fork` and the counters.
 
 from __future__ import annotations
 
-import resource
-import sys
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -325,16 +322,6 @@ class Generation:
             if text:
                 sample.text += text
                 yield Piece(i, None, text)
-
-
-def peak_rss() -> int:
-    """The largest resident set of this process so far, in bytes."""
-    try:
-        status = Path("/proc/self/status").read_text()
-        return int(status.split("VmHWM:")[1].split()[0]) * 1024
-    except (OSError, IndexError):
-        usage = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        return usage if sys.platform == "darwin" else usage * 1024
 
 
 def _top_logprobs(logits: NDArray[np.float32], token: int, k: int) -> TokenLogprobs:

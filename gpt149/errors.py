@@ -22,7 +22,11 @@ class TokenizerError(Gpt149Error):
 
 
 class BuildError(Gpt149Error):
-    """A kernel could not be compiled or loaded."""
+    """A kernel could not be compiled or loaded. output: what the compiler said."""
+
+    def __init__(self, message: str, output: str = "") -> None:
+        super().__init__(message)
+        self.output = output
 
 
 class MissingDependency(Gpt149Error):
@@ -31,6 +35,12 @@ class MissingDependency(Gpt149Error):
 
 class KernelDeclined(Gpt149Error):
     """The kernel said that it cannot do what the model needs."""
+
+    exit_status = 1
+
+
+class KernelRaised(Gpt149Error):
+    """A kernel written in Python raised an exception, or returned no such tensor."""
 
     exit_status = 1
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import difflib
+from dataclasses import dataclass
 from pathlib import Path
 
+from .build import build
 from .errors import InputError
-from .loaders import contract
+from .loaders import contract, cs149, python
 from .loaders.contract import ContractKernel
 from .loaders.tensors import TENSOR_KERNELS, TensorKernel
 from .paths import shipped
@@ -16,6 +18,23 @@ Kernel = ContractKernel | TensorKernel
 CONTRACT_BUILTINS = ("naive", "blocked", "fused", "flash")  # csrc/NAME.cpp, by difficulty
 BUILTINS = (*CONTRACT_BUILTINS, *TENSOR_KERNELS)
 DEFAULT = "flash"
+CPP = (".cpp", ".cc", ".cxx")
+
+
+@dataclass(frozen=True)
+class Source:
+    """What a spec names, before anything of it is compiled or loaded.
+
+    loader: contract, cs149, python or tensors. path: the file (of tensors, None). name: which of
+    the file's kernels, "" for the only one; of tensors, which.
+    """
+
+    loader: str
+    path: Path | None
+    name: str
+
+    def __str__(self) -> str:
+        return self.name if self.path is None else str(self.path)
 
 
 def is_file_spec(spec: str) -> bool:
@@ -24,45 +43,95 @@ def is_file_spec(spec: str) -> bool:
 
 
 def resolve(spec: str | Path) -> Kernel:
-    """The kernel that `spec` names: one of BUILTINS, `FILE.cpp`, or `FILE.cpp:NAME`.
+    """The kernel that `spec` names: one of BUILTINS, `FILE`, or `FILE:NAME`.
+
+    FILE is C++ that keeps the contract of csrc/gpt149.h, a module.cpp of cs149gpt, or Python.
 
     Raises:
         InputError: no such kernel or file; the nearest name is suggested.
         BuildError, MissingDependency: it cannot be compiled.
     """
+    source = locate(spec)
+    return load(source, compiled(source))
+
+
+def locate(spec: str | Path) -> Source:
+    """What `spec` names.
+
+    Raises:
+        InputError: no such kernel or file; the nearest name is suggested.
+    """
     spec = str(spec)
     if is_file_spec(spec):
-        return _from_file(spec)
+        return _file(spec)
     if spec in TENSOR_KERNELS:
-        return TENSOR_KERNELS[spec]()
+        return Source("tensors", None, spec)
     if spec in CONTRACT_BUILTINS:
-        return contract.load(shipped("csrc") / f"{spec}.cpp")[0]
+        return Source("contract", shipped("csrc") / f"{spec}.cpp", spec)
     raise InputError(
         f"unknown attention kernel '{spec}'. {_did_you_mean(spec, list(BUILTINS))}"
-        f"Built in: {', '.join(BUILTINS)}; or a path to a .cpp file."
+        f"Built in: {', '.join(BUILTINS)}; or a path to a .cpp or .py file."
     )
 
 
-def _from_file(spec: str) -> Kernel:
+def compiled(source: Source) -> Path | None:
+    """The source's shared library, built if need be; None for what is not C++.
+
+    Raises:
+        BuildError, MissingDependency: it cannot be compiled.
+    """
+    if source.loader == "contract" and source.path:
+        return build(source.path)
+    if source.loader == "cs149" and source.path:
+        return cs149.compile_module(source.path)
+    return None
+
+
+def load(source: Source, library: Path | None) -> Kernel:
+    """The kernel itself: from here on, code of its author runs in this process.
+
+    Raises:
+        BuildError: it does not load.
+        InputError: the file has no kernel of that name, or several and none is named.
+    """
+    if library is not None:
+        found = {kernel.name: kernel for kernel in contract.open_library(library, str(source))}
+        return found[_choose(source, list(found))]
+    if source.path is not None:
+        return python.load(source.path, source.name)
+    return TENSOR_KERNELS[source.name]()
+
+
+def _file(spec: str) -> Source:
     path, name = Path(spec), ""
     if not path.is_file() and ":" in spec:
         file, _, name = spec.rpartition(":")
         path = Path(file)
     if not path.is_file():
         raise InputError(
-            f"no kernel file {path}. Built in: {', '.join(BUILTINS)}; or a path to a .cpp file."
+            f"no kernel file {path}. Built in: {', '.join(BUILTINS)}; or a path to a .cpp or .py "
+            "file. `gpt149 new mine.cpp` writes one to start from."
         )
-    if path.suffix not in (".cpp", ".cc", ".cxx"):
-        raise InputError(f"{path} is not a kernel: its name must end in .cpp, .cc or .cxx.")
-    found = {kernel.name: kernel for kernel in contract.load(path)}
-    if not name and len(found) == 1:
-        return next(iter(found.values()))
-    if name in found:
-        return found[name]
-    problem = f"has no kernel '{name}'" if name else f"holds {len(found)} kernels"
+    if path.suffix == ".py":
+        return Source("python", path, name)
+    if path.suffix not in CPP:
+        endings = ", ".join(CPP)
+        raise InputError(f"{path} is not a kernel: its name must end in {endings} or .py.")
+    if cs149.is_module(path):
+        return Source("cs149", path, cs149.NAMES.get(name, name))
+    return Source("contract", path, name)
+
+
+def _choose(source: Source, found: list[str]) -> str:
+    if not source.name and len(found) == 1:
+        return found[0]
+    if source.name in found:
+        return source.name
+    problem = f"has no kernel '{source.name}'" if source.name else f"holds {len(found)} kernels"
+    known = list(cs149.NAMES) if source.loader == "cs149" else found
     raise InputError(
-        f"{path} {problem}. {_did_you_mean(name, list(found))}Choose one with {path}:NAME, "
-        f"NAME one of {', '.join(found)}."
+        f"{source} {problem}. {_did_you_mean(source.name, known)}Choose one with {source}:NAME, "
+        f"NAME one of {', '.join(known)}."
     )
 
 

@@ -175,3 +175,10 @@ def full() -> list[Case]:
         cases.append(Case(f"threads-{n_threads}-n200", 2, 6, 3, 200, 200, 64, n_threads=n_threads))
     cases.append(square("gpt2-1024", 1024, n_head=12, d=64, layout="model", n_threads=2))
     return cases
+
+
+def speed_case(n_threads: int, *, square_only: bool = False) -> Case:
+    """A small prefill, for a first idea of a kernel's speed; unmasked for square kernels."""
+    return square(
+        "speed", 256, n_head=12, d=64, causal=not square_only, layout="model", n_threads=n_threads
+    )

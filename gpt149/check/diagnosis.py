@@ -16,6 +16,7 @@ from itertools import combinations
 import numpy as np
 from numpy.typing import NDArray
 
+from .judge import expect, judge
 from .mistakes import Setup, mistakes, right
 from .observe import Bench, Observation
 from .vprobe import read_off
@@ -24,6 +25,7 @@ MATCH = 16.0  # times the tolerance: predictions are float64, the kernel has rou
 MOST_WORK = 3_000_000  # of a case that is worth trying every mistake on
 MOST_CASES = 10  # failing, and as many passing ones
 PAIR_CASES = 3
+ALONE = 4  # failing cases that are run alone, each in a fresh process
 ENOUGH = 0.7  # of the cases that one mistake must explain, before two are tried
 
 
@@ -43,13 +45,20 @@ def diagnose(observations: Sequence[Observation], bench: Bench) -> list[Finding]
     if not failed:
         return []
     findings = list(_without_values(failed))
+    crashed = [o for o in failed if o.answer.outcome == "crash"]
+    if crashed and len(crashed) < len(observations) and _right_when_alone(crashed[:ALONE], bench):
+        findings.insert(0, _state(crashed))
     wrong = sorted((o for o in failed if o.wrong), key=lambda o: o.case.work)
     if not wrong:
         return findings
     if any(o.changed_inputs for o in failed):
         return findings  # spoiled inputs explain wrong values behind them
-    explained = _by_experiment(wrong, bench) or _by_mistake(wrong, observations)
-    return findings + (explained or [*_by_pattern(wrong), _unknown(wrong[0], bench)][:1])
+    if tried := _by_experiment(wrong, bench):
+        return findings + tried
+    if named := _by_mistake(wrong, observations):
+        # Where a mistake is recognised, the crash that comes with it follows from it.
+        return named + findings if crashed else findings + named
+    return findings + [*_by_pattern(wrong), _unknown(wrong[0], bench)][:1]
 
 
 def _unknown(smallest: Observation, bench: Bench) -> Finding:
@@ -67,6 +76,7 @@ def _without_values(failed: Sequence[Observation]) -> Iterator[Finding]:
         "memory": "the kernel allocates without end",
         "exit": "the kernel ends the process",
         "declined": "the kernel declines",
+        "raised": "the kernel raises an exception",
     }
     causes = {"memory": "out_of_memory", "exit": "exits", "declined": "declines"}
     for outcome, sentence in outcomes.items():
@@ -116,15 +126,17 @@ def _by_experiment(wrong: Sequence[Observation], bench: Bench) -> list[Finding]:
     """The smallest failing case again with one thing changed; at most one finding."""
     first = wrong[0]
     case = first.case
-    if any(o.case.calls == "changed" for o in wrong) and _right_when_alone(wrong, bench):
+    if _right_with_one_thread(wrong, bench):
         return [
             Finding(
-                "cached_result",
-                "the result does not follow the inputs: an earlier call's is returned",
-                "wrong only where a call before had the same buffers and shape",
+                "race",
+                "threads disturb each other: they share a temporary, or their rows overlap",
+                f"'{case.name}' is right with 1 thread, wrong with {case.n_threads}",
                 1.0,
             )
         ]
+    if _right_when_alone(wrong[:ALONE], bench):
+        return [_state(wrong)]
     if not np.isfinite(first.out).all() or first.verdict is None or first.unwritten.any():
         if bench.observe(case, workspace_fill=0).passed:
             return [
@@ -153,25 +165,44 @@ def _by_experiment(wrong: Sequence[Observation], bench: Bench) -> list[Finding]:
                 1.0,
             )
         ]
-    if all(o.case.n_threads > 1 for o in wrong) and bench.observe(case, n_threads=1).passed:
-        return [
-            Finding(
-                "race",
-                "threads disturb each other: they share a temporary, or their rows overlap",
-                f"'{case.name}' is right with 1 thread, wrong with {case.n_threads}",
-                1.0,
-            )
-        ]
     return _unequal_tiles(wrong, bench)
 
 
-def _right_when_alone(wrong: Sequence[Observation], bench: Bench) -> bool:
+def _right_with_one_thread(wrong: Sequence[Observation], bench: Bench) -> bool:
+    """Whether the failing cases, all of several threads, pass with one in the same process."""
+    if any(o.case.n_threads == 1 for o in wrong):
+        return False
+    return all(bench.observe(o.case, n_threads=1).passed for o in wrong[:ALONE])
+
+
+def _right_when_alone(failed: Sequence[Observation], bench: Bench) -> bool:
     """Whether each failing case passes as the first call of a fresh child."""
-    for o in wrong:
+    for o in failed:
         bench.restart()
         if not bench.observe(replace(o.case, calls="once")).passed:
             return False
     return True
+
+
+def _state(failed: Sequence[Observation]) -> Finding:
+    """What an earlier call left behind: its result, or something that spoils this one."""
+    for o in failed:
+        if o.case.calls == "changed" and o.wrong:
+            earlier = expect(o.case, *o.case.draw(1))
+            if judge(o.out, earlier).passed:
+                return Finding(
+                    "cached_result",
+                    "the result does not follow the inputs: an earlier call's is returned",
+                    f"'{o.case.name}' gives the right answer to the call before",
+                    1.0,
+                )
+    return Finding(
+        "static_state",
+        "what one call leaves behind spoils the next: a static or global buffer keeps its content "
+        "or its size",
+        f"'{failed[0].case.name}' is right as the first call of a process, wrong behind others",
+        1.0,
+    )
 
 
 def _unequal_tiles(wrong: Sequence[Observation], bench: Bench) -> list[Finding]:
@@ -298,10 +329,13 @@ def _agrees_tellingly(o: Observation, predicted: NDArray[np.float64]) -> bool:
     """Whether the output is the predicted one, NaN for NaN, and not the right one as well."""
     assert o.verdict is not None
     out, finite = o.out.astype(np.float64), np.isfinite(o.out)
-    if not np.array_equal(finite, np.isfinite(predicted)):
-        return False
+    if not finite.any() or not np.array_equal(finite, np.isfinite(predicted)):
+        return False  # where all is NaN, many mistakes would explain it
     off = np.abs(out[finite] - predicted[finite]).max(initial=0)
-    return bool(off <= MATCH * o.verdict.expected.tolerance) and _shows(o, predicted)
+    # A mistake that makes values large makes their rounding large as well.
+    largest = np.abs(predicted[finite]).max(initial=0)
+    growth = max(1.0, largest / np.abs(o.verdict.expected.want).max())
+    return bool(off <= MATCH * growth * o.verdict.expected.tolerance) and _shows(o, predicted)
 
 
 # -- patterns
@@ -309,6 +343,14 @@ def _agrees_tellingly(o: Observation, predicted: NDArray[np.float64]) -> bool:
 
 def _by_pattern(wrong: Sequence[Observation]) -> Iterator[Finding]:
     """What the shape of the error says where no reference matches."""
+    if all(o.case.inputs == "large" and not np.isfinite(o.out).all() for o in wrong):
+        yield Finding(
+            "no_max",
+            "exp overflows: the row's maximum is not subtracted from the scores",
+            "NaN or infinity where logits are of some hundreds, and only there",
+            1.0,
+        )
+        return
     if any(not np.isfinite(o.out).all() for o in wrong):
         first = next(o for o in wrong if not np.isfinite(o.out).all())
         yield Finding(

@@ -15,15 +15,18 @@ import subprocess
 import tempfile
 import time
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from .. import errors
 from ..child import python_command
+from ..kernels import Source
 from .arena import Arena
 from .cases import Case
 
+LOAD_TIMEOUT = 60.0  # seconds; a kernel in Python imports torch
 MEMORY_LIMIT = 2 << 30  # bytes that a kernel may add to what the child and the arena take
 POLL_SECONDS = 0.02
 PROGRAM = "import sys; sys.path[0] = sys.argv.pop(1); from gpt149.check.worker import main; main()"
@@ -33,7 +36,8 @@ PROGRAM = "import sys; sys.path[0] = sys.argv.pop(1); from gpt149.check.worker i
 class Answer:
     """What became of one call.
 
-    outcome: ok, declined, crash, hang, memory, exit. detail: a sentence, empty when ok.
+    outcome: ok, declined, raised, crash, hang, memory, exit. detail: a sentence, empty when ok.
+    seconds, cpu_seconds: of the call alone.
     """
 
     outcome: str
@@ -42,20 +46,29 @@ class Answer:
     workspace_bytes: int = 0
     workspace_overrun: bool = False
     peak_growth: int = 0
+    seconds: float = 0.0
+    cpu_seconds: float = 0.0
 
 
 class Child:
     """A process that has one kernel loaded. Use as a context manager."""
 
-    def __init__(self, library: str, kernel: str, arena: Arena, timeout: float) -> None:
-        self._command = python_command(PROGRAM, library, kernel, str(arena.path))
+    def __init__(self, source: Source, library: Path | None, arena: Arena, timeout: float) -> None:
+        """The kernel of a source, from its library (None: it has none)."""
+        described = {
+            "loader": source.loader,
+            "path": str(source.path) if source.path else None,
+            "name": source.name,
+            "library": str(library) if library else None,
+        }
+        self._command = python_command(PROGRAM, json.dumps(described), str(arena.path))
+        self.kernel = source.name or str(source)  # until the child says its name
         self._arena, self._timeout = arena, timeout
         self._process: subprocess.Popen[bytes] | None = None
         self._answers = -1
         self._noise = tempfile.TemporaryFile()  # noqa: SIM115, closed by __exit__
 
     def __enter__(self) -> Child:
-        self._start()
         return self
 
     def __exit__(
@@ -73,6 +86,13 @@ class Child:
         """One call of the kernel on what the arena holds for the case."""
         if self._process is None:
             self._start()
+            hello = self._receive(LOAD_TIMEOUT)
+            if isinstance(hello, Answer):
+                return replace(hello, detail=f"{hello.detail}, while it is loaded")
+            if "error" in hello:
+                self._stop()
+                raise getattr(errors, hello["kind"])(hello["error"])
+            self.kernel = hello["kernel"]
         process = self._process
         assert process is not None
         assert process.stdin is not None
@@ -82,7 +102,13 @@ class Child:
             process.stdin.flush()
         except BrokenPipeError:
             return self._post_mortem(process.wait())
-        return self._wait(process)
+        reply = self._receive(self._timeout)
+        if isinstance(reply, Answer):
+            return reply
+        for outcome in ("declined", "raised"):
+            if outcome in reply:
+                return Answer(outcome, reply[outcome])
+        return Answer("ok", **reply)
 
     def restart(self) -> None:
         """Go on with a new process."""
@@ -126,18 +152,19 @@ class Child:
         os.close(self._answers)
         self._process = None
 
-    def _wait(self, process: subprocess.Popen[bytes]) -> Answer:
-        deadline = time.monotonic() + self._timeout
+    def _receive(self, timeout: float) -> dict[str, Any] | Answer:
+        """What the child says next, or what became of it."""
+        process = self._process
+        assert process is not None
+        deadline = time.monotonic() + timeout
         allowed = _rss(process.pid) + self._arena.size + MEMORY_LIMIT
         while time.monotonic() < deadline:
             if select.select([self._answers], [], [], POLL_SECONDS)[0]:
                 data = os.read(self._answers, 65536)
                 if not data:
                     return self._post_mortem(process.wait())
-                reply = json.loads(data)
-                if "declined" in reply:
-                    return Answer("declined", reply["declined"])
-                return Answer("ok", **reply)
+                reply: dict[str, Any] = json.loads(data)
+                return reply
             if _rss(process.pid) > allowed:
                 self._stop()
                 return Answer(
@@ -145,7 +172,7 @@ class Child:
                 )
         stack = _stack(process.pid)
         self._stop()
-        return Answer("hang", f"it did not return within {self._timeout:g} s", stack)
+        return Answer("hang", f"it did not return within {timeout:g} s", stack)
 
     def _post_mortem(self, status: int) -> Answer:
         self._stop()

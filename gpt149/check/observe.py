@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+import statistics
+import time
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,6 +16,7 @@ from .isolation import Answer, Child
 from .judge import Expected, Verdict, expect, judge
 
 F32 = NDArray[np.float32]
+MOST_TIMED, TIMING_SECONDS = 7, 0.2
 
 
 @dataclass(frozen=True)
@@ -96,6 +100,17 @@ class Bench:
             tuple(self._arena.changed_inputs()),
             self._arena.written_outside(),
         )
+
+    def seconds(self, case: Case) -> float:
+        """The median time of a few calls, NaN if one of them fails."""
+        q, k, v = case.draw()
+        times = list[float]()
+        start = time.monotonic()
+        while len(times) < MOST_TIMED and (not times or time.monotonic() - start < TIMING_SECONDS):
+            self._arena.fill(case, {"q": q, "k": k, "v": v})
+            answer = self._child.run(case)
+            times.append(answer.seconds if answer.outcome == "ok" else math.nan)
+        return statistics.median(times)
 
     def restart(self) -> None:
         """Forget what the kernel may remember: the next call is its first."""

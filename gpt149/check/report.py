@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 import numpy as np
@@ -15,16 +16,22 @@ from .run import Report
 from .sanitize import MemoryFault
 
 SHADES = " .:-=+*#%@"
+SANITIZER_LINES = re.compile(r"ERROR:|runtime error|is located|^allocated by|(READ|WRITE) of size")
+MOST_FAULT_LINES = 12
 PICTURE_ROWS, PICTURE_COLUMNS = 16, 48
 
 
-def as_text(spec: str, report: Report) -> str:
-    """The verdict, and where it is FAIL, what is wrong, why, and how to see it again."""
+def as_text(spec: str, report: Report, *, rerun: str = "") -> str:
+    """The verdict, and where it is FAIL, what is wrong, why, and how to see it again.
+
+    rerun: the command that a case's name is put behind, if it is not `gpt149 check`.
+    """
+    rerun = rerun or f"gpt149 check {spec} --case"
     if report.right:
         return f"PASS {spec}: {len(report.observations)} cases in {report.seconds:.1f} s. " + (
             _precision(report) + _notes(report)
         )
-    if report.fault is not None:
+    if not report.failed and report.fault is not None:
         return _memory_fault(spec, report.fault) + _notes(report)
     smallest = min(report.failed, key=lambda o: o.case.work)
     wrong = [o for o in report.failed if o.wrong]
@@ -34,6 +41,8 @@ def as_text(spec: str, report: Report) -> str:
         lead = "Cause" if i == 0 else "  or "
         detail = f" ({finding.evidence})" if finding.evidence else ""
         lines.append(f"  {lead}: {finding.cause}: {finding.sentence}{detail}.")
+    if report.fault is not None:
+        lines += _memory_fault(spec, report.fault).splitlines()
     if shown.verdict is not None and not shown.verdict.passed:
         lines += [f"  Smallest: {shown.case.describe()}", *_values(shown, shown.verdict)]
     if report.left_out:
@@ -42,13 +51,17 @@ def as_text(spec: str, report: Report) -> str:
         if observation.answer.stack:
             lines.append(f"  Stack of '{observation.case.name}':\n{observation.answer.stack}")
             break
-    lines.append(f"  Rerun: gpt149 check {spec} --case {shown.case.name}")
+    lines.append(f"  Rerun: {rerun} {shown.case.name}")
     return "\n".join(lines) + _notes(report)
 
 
 def _memory_fault(spec: str, fault: MemoryFault) -> str:
+    """What the sanitizers said, of their output the lines about the kernel's own source."""
     where = f" at {fault.place}" if fault.place else ""
-    output = "\n".join(f"  {line}" for line in fault.output.strip().splitlines()[:24])
+    file = fault.place.partition(":")[0]
+    lines = fault.output.strip().splitlines()
+    own = [line for line in lines if SANITIZER_LINES.search(line) or (file and f"/{file}:" in line)]
+    output = "\n".join(f"  {line}" for line in (own or lines)[:MOST_FAULT_LINES])
     return (
         f"FAIL {spec}: {fault.what}{where}, in case {fault.case.name} ({fault.case.describe()}).\n"
         f"{output}"
@@ -64,8 +77,12 @@ def as_json(spec: str, report: Report) -> dict[str, Any]:
         "memory_fault": vars(report.fault) | {"case": report.fault.case.name}
         if report.fault
         else None,
+        "speed": {"shape": report.speed.case.describe(), "seconds": report.speed.seconds}
+        if report.speed
+        else None,
         "findings": [vars(f) for f in report.findings],
         "left_out": list(report.left_out),
+        "too_long": list(report.too_long),
         "noise": report.noise[:1000],
         "cases": [_case_as_json(o) for o in report.observations],
     }
@@ -146,6 +163,14 @@ def _picture(error: NDArray[np.float64], tolerance: float) -> list[str]:
 
 def _notes(report: Report) -> str:
     lines = []
+    if report.speed:
+        s = report.speed
+        ms, rate = s.seconds * 1e3, s.gflop_s
+        lines.append(f"Speed: {ms:.2f} ms, {rate:.1f} GFLOP/s at {s.case.describe()}.")
+    if report.too_long:
+        lines.append(
+            f"Not asked, since a square kernel would need minutes: {', '.join(report.too_long)}."
+        )
     if report.noise.strip():
         first = report.noise.strip().splitlines()[0][:80]
         lines.append(f"Note: it prints {len(report.noise):,} characters, first: {first}")

@@ -5,27 +5,43 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
-from ..build import build
 from ..errors import InputError
-from ..kernels import CONTRACT_BUILTINS, resolve
-from ..loaders.contract import ContractKernel
-from ..paths import shipped
+from ..kernels import compiled, locate
 from .arena import Arena
 from .cases import Case
 from .diagnosis import Finding, diagnose
 from .isolation import Child
+from .judge import visible
 from .observe import Bench, Observation
 from .sanitize import MemoryFault, sanitize
-from .worker import NO_LIBRARY
 
 MOST_HANGS = 2  # cases that run into the time limit before the rest is left out
+MOST_SQUARE_WORK = 600_000_000  # multiplications that a square kernel is asked for in one case
+
+
+@dataclass(frozen=True)
+class Speed:
+    """The median time of a case's call, in seconds."""
+
+    case: Case
+    seconds: float
+
+    @property
+    def gflop_s(self) -> float:
+        """10^9 multiplications and additions a second; what the mask hides is not counted."""
+        c = self.case
+        pairs = int(visible(c).sum()) * c.batch * c.n_head
+        return 4 * pairs * c.head_dim / self.seconds / 1e9
 
 
 @dataclass(frozen=True)
 class Report:
-    """What became of a kernel. `left_out`: names of cases that were not run."""
+    """What became of a kernel.
+
+    left_out: names of cases that were not run, since others hung. too_long: of those that a square
+    kernel would need minutes for, and was not asked.
+    """
 
     kernel: str
     observations: list[Observation]
@@ -33,7 +49,9 @@ class Report:
     noise: str
     seconds: float
     left_out: tuple[str, ...] = ()
+    too_long: tuple[str, ...] = ()
     fault: MemoryFault | None = None  # what the sanitizers found
+    speed: Speed | None = None  # of a right kernel, if asked for
 
     @property
     def failed(self) -> list[Observation]:
@@ -50,47 +68,52 @@ def check(
     *,
     timeout: float = 5.0,
     sanitizers: str | None = None,
+    timed: Case | None = None,
 ) -> Report:
     """Run the cases, each call in a child process with a time limit in seconds.
 
-    sanitizers: run them under these too, such as "address,undefined" (see `sanitize`).
+    sanitizers: run them under these too, such as "address,undefined" (see `sanitize`). timed: a
+    case whose time is taken if all is right.
 
     Raises:
         InputError: no such kernel.
         BuildError, MissingDependency: it cannot be compiled.
     """
     start = time.perf_counter()
-    source, name = _source(spec)
-    if source is None and sanitizers:
+    source = locate(spec)
+    if sanitizers and source.loader not in ("contract", "cs149"):
         raise InputError(f"'{spec}' has no C++ source, so --sanitize cannot build it.")
-    fault = sanitize(source, name, cases, sanitizers, timeout) if source and sanitizers else None
-    library = str(build(source)) if source else NO_LIBRARY
+    asked = [case for case in cases if source.loader != "cs149" or _affordable(case)]
+    too_long = tuple(case.name for case in cases if case not in asked)
+    library = compiled(source)
     observations: list[Observation] = []
-    arena = Arena(list(cases))
+    arena = Arena([*asked, timed] if timed else asked)
     try:
-        with Child(library, name, arena, timeout) as child:
+        with Child(source, library, arena, timeout) as child:
             bench = Bench(child, arena)
             hangs = 0
-            for case in cases:
+            for case in asked:
                 if hangs == MOST_HANGS:
                     break
                 observations.append(bench.observe(case))
                 hangs += observations[-1].answer.outcome in ("hang", "memory")
             findings = diagnose(observations, bench)
+            right = all(o.passed for o in observations)
+            speed = Speed(timed, bench.seconds(timed)) if timed and right else None
             noise = bench.noise()
     finally:
         arena.close()
-    left_out = tuple(case.name for case in cases[len(observations) :])
+    fault = sanitize(source, child.kernel, asked, sanitizers, timeout) if sanitizers else None
+    left_out = tuple(case.name for case in asked[len(observations) :])
     seconds = time.perf_counter() - start
-    return Report(name, observations, findings, noise, seconds, left_out, fault)
+    return Report(
+        child.kernel, observations, findings, noise, seconds, left_out, too_long, fault, speed
+    )
 
 
-def _source(spec: str) -> tuple[Path | None, str]:
-    """The source file that a kernel's spec means (None: torch, reference), and its name in it."""
-    kernel = resolve(spec)
-    if not isinstance(kernel, ContractKernel):
-        return None, kernel.name
-    if spec in CONTRACT_BUILTINS:
-        return shipped("csrc") / f"{spec}.cpp", kernel.name
-    whole = Path(spec)
-    return whole if whole.is_file() else Path(spec.rpartition(":")[0]), kernel.name
+def _affordable(case: Case) -> bool:
+    """Whether a square, unmasked kernel can be asked: if causal, it is called once a query."""
+    if not case.causal:
+        return True
+    squares = sum(n * n for n in range(case.n_kv - case.n_q + 1, case.n_kv + 1))
+    return 2 * squares * case.batch * case.n_head * case.head_dim <= MOST_SQUARE_WORK

@@ -19,6 +19,8 @@ import numpy as np
 from .. import abi
 from ..build import build_runner
 from ..errors import InputError
+from ..kernels import Source
+from ..loaders import cs149
 from .arena import place
 from .cases import Case
 
@@ -40,9 +42,9 @@ class MemoryFault:
 
 
 def sanitize(
-    source: Path, kernel: str, cases: Sequence[Case], sanitizers: str, timeout: float
+    source: Source, kernel: str, cases: Sequence[Case], sanitizers: str, timeout: float
 ) -> MemoryFault | None:
-    """Run the cases until one fails; None if all are clean.
+    """Run the cases on the source's kernel of that name until one fails; None if all are clean.
 
     Raises:
         InputError: sanitizers that are not known.
@@ -51,7 +53,10 @@ def sanitize(
     unknown = [name for name in sanitizers.split(",") if name not in KNOWN]
     if unknown:
         raise InputError(f"unknown sanitizer '{unknown[0]}'. Known: {', '.join(KNOWN)}.")
-    runner = build_runner(source, sanitizers)
+    path = source.path
+    assert path is not None
+    build = cs149.compile_runner if source.loader == "cs149" else build_runner
+    runner = build(path, sanitizers)
     for case in cases:
         if case.work > MOST_WORK or case.calls != "once":
             continue
@@ -68,7 +73,7 @@ def sanitize(
             return MemoryFault(case, f"it did not return within {10 * timeout:g} s", "", "")
         if done.returncode not in (0, 4):  # 4: it declines
             output = done.stderr.decode(errors="replace")
-            return MemoryFault(case, *_read(output, source), output)
+            return MemoryFault(case, *_read(output, path), output)
     return None
 
 

@@ -1,7 +1,8 @@
-"""The child that calls a kernel. It may die; that is the point.
+"""The child that loads and calls a kernel. It may die; that is the point.
 
-Reads one JSON object a line from stdin, makes the call in the shared arena, and answers on the
-descriptor that it was given. It judges nothing: its own memory may be what the kernel destroys.
+Says its kernel's name on the descriptor that it was given. Then reads one JSON object a line from
+stdin, makes the call in the shared arena, and answers. It judges nothing: its own memory may be
+what the kernel destroys.
 """
 
 from __future__ import annotations
@@ -12,17 +13,19 @@ import mmap
 import os
 import resource
 import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 from .. import abi
-from ..errors import KernelDeclined
-from ..loaders import contract
-from ..loaders.tensors import TENSOR_KERNELS, TensorKernel
+from ..errors import Gpt149Error, KernelDeclined, KernelRaised
+from ..kernels import Source, load
+from ..loaders.contract import ContractKernel
+from ..loaders.tensors import TensorKernel
+from ..memory import peak_rss
 
 WORKSPACE_GUARD = 4096
-NO_LIBRARY = "-"  # in place of a library: a kernel of torch tensors
 NAN_BYTE = 0xFF  # four of them are a NaN
 
 
@@ -68,12 +71,31 @@ def call_tensors(
         for name, (start, strides) in command["tensors"].items()
     }
     q, k, v = (views[name] for name in "qkv")
-    out = kernel.function(q, k, v, causal=shape["causal"], scale=shape["scale"])
+    clock = Clock()
+    try:
+        out = kernel.function(q, k, v, causal=shape["causal"], scale=shape["scale"])
+    except KernelRaised as e:
+        return {"raised": str(e)}
+    times = clock.stop()
     views["out"].copy_(out)
-    return {"workspace_bytes": 0, "workspace_overrun": False, "peak_growth": 0}
+    return times
 
 
-def call(kernel: contract.ContractKernel, base: int, command: dict[str, Any]) -> dict[str, Any]:
+class Clock:
+    """Wall and CPU time of a call, in seconds."""
+
+    def __init__(self) -> None:
+        self._wall, self._cpu = time.perf_counter(), time.process_time()
+
+    def stop(self) -> dict[str, float]:
+        """The time since it was made."""
+        return {
+            "seconds": time.perf_counter() - self._wall,
+            "cpu_seconds": time.process_time() - self._cpu,
+        }
+
+
+def call(kernel: ContractKernel, base: int, command: dict[str, Any]) -> dict[str, Any]:
     """Fill the struct from the command and run the kernel; heads apart if the case says so."""
     args = abi.shape_args(**command["shape"])
     for name, (start, strides) in command["tensors"].items():
@@ -85,16 +107,18 @@ def call(kernel: contract.ContractKernel, base: int, command: dict[str, Any]) ->
         n_bytes = kernel.workspace_bytes(_without_pointers(one))
         workspaces.append(Workspace(n_bytes, command["workspace_fill"]))
         one.workspace = workspaces[-1].address
-    before = _peak_rss()
+    before = peak_rss()
+    clock = Clock()
     try:
         with ThreadPoolExecutor(len(calls)) as pool:
             list(pool.map(kernel.run, calls)) if len(calls) > 1 else kernel.run(args)
     except KernelDeclined as e:
         return {"declined": str(e)}
     return {
+        **clock.stop(),
         "workspace_bytes": sum(w.n_bytes for w in workspaces),
         "workspace_overrun": any(w.written_outside() for w in workspaces),
-        "peak_growth": _peak_rss() - before,
+        "peak_growth": peak_rss() - before,
     }
 
 
@@ -118,25 +142,30 @@ def _without_pointers(args: abi.Args) -> abi.Args:
     return bare
 
 
-def _peak_rss() -> int:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-
-
 def main() -> None:
-    """Arguments: the library, the kernel's name, the arena's file, the descriptor for answers."""
-    library, name, arena, answers = sys.argv[1:]
+    """Arguments: the kernel's source and library as JSON, the arena, the descriptor for answers."""
+    described, arena, answers = sys.argv[1:]
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    tensors = TENSOR_KERNELS[name]() if library == NO_LIBRARY else None
-    if tensors is None:
-        kernel = next(k for k in contract.open_library(Path(library), library) if k.name == name)
-    with open(arena, "r+b") as f:
-        memory = mmap.mmap(f.fileno(), 0)
-    base = ctypes.addressof(ctypes.c_char.from_buffer(memory))
     with os.fdopen(int(answers), "w") as out:
+        try:
+            kernel = _load(json.loads(described))
+        except Gpt149Error as e:
+            print(json.dumps({"error": str(e), "kind": type(e).__name__}), file=out, flush=True)
+            return
+        print(json.dumps({"kernel": kernel.name}), file=out, flush=True)
+        with open(arena, "r+b") as f:
+            memory = mmap.mmap(f.fileno(), 0)
+        base = ctypes.addressof(ctypes.c_char.from_buffer(memory))
         for line in sys.stdin:
             command = json.loads(line)
-            if tensors is not None:
-                reply = call_tensors(tensors, memory, command)
+            if isinstance(kernel, TensorKernel):
+                reply = call_tensors(kernel, memory, command)
             else:
                 reply = call(kernel, base, command)
             print(json.dumps(reply), file=out, flush=True)
+
+
+def _load(described: dict[str, str | None]) -> ContractKernel | TensorKernel:
+    path, library = (Path(p) if p else None for p in (described["path"], described["library"]))
+    source = Source(described["loader"] or "", path, described["name"] or "")
+    return load(source, library)

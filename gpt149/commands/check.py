@@ -15,6 +15,7 @@ from ..check.cases import Case, full, quick
 from ..check.report import as_json, as_text
 from ..check.run import Report, check
 from ..errors import BuildError, InputError
+from . import watch as watch_command
 
 CAUSE = re.compile(r"^// cause: (.*)$", re.MULTILINE)
 
@@ -27,6 +28,7 @@ def run(
     timeout: float,
     jobs: int,
     sanitizers: str | None,
+    watch: bool,
     as_json_output: bool,
 ) -> int:
     """Check each kernel; returns 0 if all are right, else 1.
@@ -37,6 +39,10 @@ def run(
     if timeout <= 0 or jobs < 1:
         raise InputError(f"--timeout is {timeout:g} and --jobs {jobs}; both must be above 0.")
     cases = _chosen(case) if case else full() if every else quick()
+    if watch:
+        if len(specs) != 1 or as_json_output:
+            raise InputError("--watch is for one kernel, and not with --json.")
+        watch_command.run(specs[0], cases, timeout, sanitizers)
     with ThreadPoolExecutor(jobs) as pool:
         judged = pool.map(lambda spec: _judge(spec, cases, timeout, sanitizers), specs)
         hidden = len(specs) == 1

@@ -16,12 +16,19 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from .. import kernels
 from ..errors import Gpt149Error, InputError
+from ..memory import peak_rss
 from .text import read_utf8, utf8
 
 if TYPE_CHECKING:
     from ..engine import Generation, Piece, Stats, TorchEngine
     from ..tokenizer import Tokenizer
+
+SQUARE_NOTE = (
+    "A kernel of cs149gpt is square: a decode step of t tokens costs O(t^2) in each layer, a "
+    "prefill of T tokens O(T^3)."
+)
 
 
 @dataclass(frozen=True)
@@ -96,7 +103,7 @@ class _Session:
     def __init__(self, request: Request) -> None:
         import torch
 
-        from .. import checkpoint, kernels
+        from .. import checkpoint
         from ..dispatch import Attention
         from ..engine import Options, TorchEngine
         from ..sampling import Sampling
@@ -238,12 +245,12 @@ class _Session:
         if any(s.finish_reason == "context" for s in generation.samples):
             _say(f"The context is full ({self.engine.n_ctx} tokens): generation stopped.")
         _say(statistics_line(generation.stats))
+        if kernels.locate(self.request.attention).loader == "cs149":
+            _say(SQUARE_NOTE)
 
 
 def statistics_line(s: Stats) -> str:
     """One line: what ran, how long everything took, how fast it was."""
-    from ..engine import peak_rss
-
     parts = [
         f"{s.engine} engine, {s.kernel} ({s.isa})",
         f"load {s.load_s:.2f} s",
@@ -263,8 +270,6 @@ def _rate(tok_s: float | None) -> str:
 
 
 def _as_json(generation: Generation, text: str | None) -> dict[str, Any]:
-    from ..engine import peak_rss
-
     samples = []
     for sample in generation.samples:
         entry = asdict(sample)

@@ -7,7 +7,6 @@ from ctypes import byref
 from pathlib import Path
 
 from .. import abi
-from ..build import build
 from ..errors import BuildError, KernelDeclined
 
 
@@ -45,15 +44,6 @@ class ContractKernel:
                 f"head_dim={args.head_dim} n_q={args.n_q} n_kv={args.n_kv} causal={args.causal}. "
                 "Choose another with -a."
             )
-
-
-def load(source: Path) -> list[ContractKernel]:
-    """Compile a C++ source file and read its table of kernels.
-
-    Raises:
-        BuildError: it does not compile or load, or it holds no kernels of this ABI.
-    """
-    return open_library(build(source), str(source))
 
 
 def open_library(path: Path, source: str) -> list[ContractKernel]:

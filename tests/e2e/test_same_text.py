@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import same_text
 import torch
+from cs149.mistakes import MODULE
 
 from gpt149.checkpoint import Checkpoint, load
 from gpt149.kernels import BUILTINS
@@ -35,6 +36,15 @@ def test_some_prompts_recomputed(
     for prompt in same_text.PROMPTS[:3]:
         tokens = want[prompt][:80]
         assert same_text.greedy(shakespeare, prompt, 80, kernel, False) == tokens, prompt
+
+
+@pytest.mark.parametrize("part", ["part1", "part2", "part3", "part4"])
+def test_a_module_of_cs149gpt(
+    shakespeare: Checkpoint, want: dict[str, list[int]], part: str
+) -> None:
+    for prompt in same_text.PROMPTS[:3]:
+        tokens = want[prompt][:100]
+        assert same_text.greedy(shakespeare, prompt, 100, f"{MODULE}:{part}", True) == tokens
 
 
 def test_zeros_change_the_text(shakespeare: Checkpoint, want: dict[str, list[int]]) -> None:

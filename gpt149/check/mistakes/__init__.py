@@ -26,4 +26,4 @@ def mistakes(case: Case) -> Iterator[Mistake]:
     yield from softmaxes()
     for bc, implied in tile_sizes(case):
         yield from key_tiles(bc, implied)
-    yield from outputs()
+    yield from outputs(case)

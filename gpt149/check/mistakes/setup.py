@@ -100,3 +100,12 @@ def tile_sizes(case: Case) -> Iterator[tuple[int, tuple[int, ...]]]:
             yield own, (own,)
     if case.bc and case.bc < case.n_kv:
         yield case.bc, USUAL_TILES
+
+
+def query_tile_sizes(case: Case) -> Iterator[tuple[int, tuple[int, ...]]]:
+    """As `tile_sizes`, of query tiles that do not divide n_q."""
+    for own in USUAL_TILES:
+        if not case.br and own < case.n_q and case.n_q % own:
+            yield own, (own,)
+    if 0 < case.br < case.n_q and case.n_q % case.br:
+        yield case.br, USUAL_TILES

@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
+from ..cases import Case
 from .setup import (
     Array,
     Change,
@@ -16,6 +17,7 @@ from .setup import (
     Mistake,
     Setup,
     exp_rows,
+    query_tile_sizes,
     softmax_then_pv,
     with_tensors,
 )
@@ -50,6 +52,22 @@ def _wrong_axis(scores: Array, mask: Mask, v: Array) -> Array:
 def _l_over_heads(scores: Array, mask: Mask, v: Array) -> Array:
     _, p, l = exp_rows(scores, mask)
     out: Array = (p @ v) / np.cumsum(l, 1)
+    return out
+
+
+def _raw_l_over_heads(scores: Array, mask: Mask, v: Array) -> Array:
+    """Without a maximum, l is the sum of the exponentials themselves; batches follow each other."""
+    p = np.where(mask, np.exp(scores), 0)
+    l = p.sum(-1, keepdims=True)
+    carried = np.cumsum(l.reshape(-1, *l.shape[2:]), 0).reshape(l.shape)
+    out: Array = (p @ v) / carried
+    return out
+
+
+def _raw_l_over_rows(scores: Array, mask: Mask, v: Array) -> Array:
+    p = np.where(mask, np.exp(scores), 0)
+    l = p.sum(-1, keepdims=True)
+    out: Array = (p @ v) / np.cumsum(l, 2)
     return out
 
 
@@ -127,6 +145,8 @@ def softmaxes() -> Iterator[Mistake]:
         ("wrong_axis", "the softmax runs over the queries instead of the keys", _wrong_axis),
         ("l_not_reset", "the sum l is not reset between heads", _l_over_heads),
         ("l_not_reset", "the sum l is not reset between queries", _l_over_rows),
+        ("l_not_reset", "the sum l is not reset between heads", _raw_l_over_heads),
+        ("l_not_reset", "the sum l is not reset between queries", _raw_l_over_rows),
         ("m_not_reset", "the maximum m is not reset between rows: exp underflows", _m_over_rows),
         ("acc_not_reset", "the accumulator is not cleared between queries", _acc_over_rows),
         ("v_mean", "the output is the mean of the visible rows of V: all weights are equal",
@@ -152,7 +172,7 @@ def _to_bf16(t: Array) -> Array:
     return rounded.view(np.float32).astype(np.float64)
 
 
-def outputs() -> Iterator[Mistake]:
+def outputs(case: Case) -> Iterator[Mistake]:
     def then(step: Callable[[Array], Array]) -> Change:
         return lambda setup: replace(setup, after=(*setup.after, step))
 
@@ -164,3 +184,18 @@ def outputs() -> Iterator[Mistake]:
             then(lambda out, by=by: np.roll(out, by, 2)),  # type: ignore[misc]
             "out",
         )
+    for br, implied in query_tile_sizes(case):
+        yield Mistake(
+            "tail_queries_zero",
+            "the last, partial tile of queries is left out: its rows of the output are zeros",
+            then(lambda out, end=case.n_q - case.n_q % br: _cut(out, end)),  # type: ignore[misc]
+            "out",
+            implied,
+        )
+
+
+def _cut(out: Array, end: int) -> Array:
+    """The output with zeros from row `end` on."""
+    cut: Array = out.copy()
+    cut[:, :, end:] = 0
+    return cut

@@ -42,6 +42,36 @@ class _Walk:
         return acc / (tiles if self.normalise_each else l)
 
 
+@dataclass(frozen=True)
+class _Running:
+    """A flash kernel that keeps its output normalised: acc = (l acc + P V) / l_new in each tile.
+
+    As FlashAttention's first version has it, without a maximum. The defaults are right.
+    """
+
+    bc: int
+    tile_max: bool = False  # subtracted from the tile's scores, and forgotten
+    weigh_acc: bool = True  # acc counts with what was summed before, l
+    sum_l: bool = True  # l_new = l + the tile's sum; else the tile's sum alone
+    keep_l: bool = True  # l_new is the next tile's l; else l stays 0
+
+    def __call__(self, scores: Array, mask: Mask, v: Array) -> Array:
+        hidden = np.where(mask, scores, -np.inf)
+        l = np.zeros((*scores.shape[:3], 1))
+        acc = np.zeros((*scores.shape[:3], v.shape[-1]))
+        for j in range(0, scores.shape[-1], self.bc):
+            s = hidden[..., j : j + self.bc]
+            top = s.max(-1, keepdims=True)
+            p = np.exp(s - np.where(np.isfinite(top) & self.tile_max, top, 0))
+            row = p.sum(-1, keepdims=True)
+            seen = row > 0
+            l_new = l + row if self.sum_l else row
+            grown = (l if self.weigh_acc else 1.0) * acc + p @ v[..., j : j + self.bc, :]
+            acc = np.where(seen, grown / np.where(seen, l_new, 1), acc)
+            l = np.where(seen, l_new, l) if self.keep_l else l
+        return acc
+
+
 def key_tiles(bc: int, implied: tuple[int, ...]) -> Iterator[Mistake]:
     def walked(walk: Combine) -> Change:
         return lambda setup: replace(setup, combine=walk)
@@ -58,6 +88,14 @@ def key_tiles(bc: int, implied: tuple[int, ...]) -> Iterator[Mistake]:
          _Walk(bc, rescale_acc=False, rescale_l=False)),
         ("normalised_per_tile", "each tile is normalised by itself",
          _Walk(bc, normalise_each=True)),
+        ("block_max", "the maximum of the tile is subtracted, and not accounted for",
+         _Running(bc, tile_max=True)),
+        ("acc_not_weighed", "the output so far is not weighed with l before a tile is added",
+         _Running(bc, weigh_acc=False)),
+        ("l_not_summed", "each tile's output is divided by the tile's own sum, not the running one",
+         _Running(bc, sum_l=False)),
+        ("last_tile_only", "only the last tile of keys counts: the sum l is not carried from tile "
+         "to tile", _Running(bc, keep_l=False)),
         ("nan_from_masked_tile",
          "a wholly masked tile gives NaN: exp(-inf - -inf)",
          _nan_before_last_tile(bc)),
@@ -67,6 +105,9 @@ def key_tiles(bc: int, implied: tuple[int, ...]) -> Iterator[Mistake]:
         ("tail_keys_in_sum",
          "the last, partial tile keeps weights of the tile before it in the sum",
          _padded_tail(bc, stale=True)),
+        ("tail_keys_in_sum",
+         "the last, partial tile keeps weights of the tile before it in the sum",
+         _stale_raw_tail(bc)),
     ):  # fmt: skip
         yield Mistake(cause, sentence, walked(walk), "softmax", implied)
 
@@ -102,5 +143,20 @@ def _padded_tail(bc: int, *, stale: bool) -> Combine:
         p, l = p * np.exp(m - top), l * np.exp(m - top)
         padded: Array = (p @ v) / (l + np.where(reaches, missing * np.exp(-top), 0))
         return padded
+
+    return combine
+
+
+def _stale_raw_tail(bc: int) -> Combine:
+    """As `_padded_tail` with stale weights, of a kernel that subtracts no maximum."""
+
+    def combine(scores: Array, mask: Mask, v: Array) -> Array:
+        n_kv = scores.shape[-1]
+        start, missing = n_kv - n_kv % bc, -n_kv % bc
+        reaches = np.logical_and(mask[:, start:].any(1, keepdims=True), missing > 0)
+        p = np.where(mask, np.exp(scores), 0)
+        extra = p[..., start - missing : start].sum(-1, keepdims=True)
+        out: Array = (p @ v) / (p.sum(-1, keepdims=True) + np.where(reaches, extra, 0))
+        return out
 
     return combine

@@ -1,0 +1,129 @@
+"""`gpt149 lab`: Stanford's assignment, one submission or a folder of them."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
+from pathlib import Path
+
+import click
+
+from ..child import python_command
+from ..errors import InputError
+from ..lab import report
+from ..lab.parts import ACCESS, PARTS
+from ..lab.run import Result, Settings, Submission, Timing, judge_submission, time_torch
+
+PROGRAM = "import sys; sys.path[0] = sys.argv.pop(1); from gpt149.cli import main; main()"
+MODULE = "module.cpp"
+GRADESCOPE_FILE = "results.json"
+INFERENCE_TOKENS = "100"
+
+
+def run(
+    path: Path,
+    part: str,
+    settings: Settings,
+    *,
+    output_format: str,
+    output: Path | None,
+    jobs: int,
+    inference: bool,
+    model: str,
+) -> int:
+    """Judge what is at the path; returns 0 if everything asked about is right, else 1.
+
+    Raises:
+        InputError: there is nothing to judge, or the file cannot be written.
+    """
+    wanted = (ACCESS, *(p.name for p in PARTS)) if part == "all" else (part,)
+    if inference:
+        return max(_infer(path, name, model, settings) for name in wanted if name != ACCESS)
+    if part == "part0":
+        click.echo(report.part0(time_torch(settings), settings.n))
+        return 0
+    if path.is_dir():
+        submissions = _judge_folder(path, part, settings, jobs)
+    elif path.is_file() or output_format == "gradescope":
+        submissions = [judge_submission(path, wanted, settings)]
+    else:
+        raise InputError(f"there is no {path}. Give a module.cpp, or a folder of submissions.")
+    _write(_formatted(submissions, output_format, folder=path.is_dir()), output_format, output)
+    return 0 if all(s.right for s in submissions) else 1
+
+
+def _formatted(submissions: Sequence[Submission], output_format: str, *, folder: bool) -> str:
+    if output_format == "csv":
+        return report.as_csv(submissions).rstrip("\n")
+    if output_format == "json":
+        described = [asdict(s) for s in submissions]
+        return json.dumps(described if folder else described[0])
+    if output_format == "gradescope":
+        if folder:
+            raise InputError("--format gradescope is for one submission, not for a folder.")
+        return json.dumps(report.gradescope(submissions[0]), indent=2)
+    return report.as_table(submissions) if folder else report.as_text(submissions[0])
+
+
+def _write(text: str, output_format: str, output: Path | None) -> None:
+    """To the file, whole or not at all; to stdout if there is none."""
+    if output is None and output_format == "gradescope":
+        output = Path(GRADESCOPE_FILE)
+    if output is None:
+        click.echo(text)
+        return
+    temporary = output.with_name(f"{output.name}.{os.getpid()}.tmp")
+    try:
+        temporary.write_text(text + "\n", encoding="utf-8")
+        temporary.replace(output)
+    except OSError as e:
+        raise InputError(f"cannot write {output}: {e.strerror}.") from e
+    click.echo(f"{output}", err=True)
+
+
+def _judge_folder(folder: Path, part: str, settings: Settings, jobs: int) -> list[Submission]:
+    """Every submission in processes of its own, `jobs` at a time."""
+    if jobs < 1:
+        raise InputError(f"--jobs is {jobs}, and must be above 0.")
+    files = sorted({*folder.glob(f"*/{MODULE}"), *folder.glob("*.cpp")})
+    if not files:
+        raise InputError(f"there are no submissions in {folder}: no */{MODULE}, and no *.cpp.")
+    with ThreadPoolExecutor(jobs) as pool:
+        judged = pool.map(lambda file: _judge_apart(file, part, settings), files)
+        with click.progressbar(
+            judged, length=len(files), label="submissions", file=sys.stderr
+        ) as bar:
+            return list(bar)
+
+
+def _judge_apart(file: Path, part: str, settings: Settings) -> Submission:
+    options = ["-N", str(settings.n), "-br", str(settings.br), "-bc", str(settings.bc)]
+    options += ["--threads", str(settings.threads), "--timeout", str(settings.timeout)]
+    options += ["--sanitize"] if settings.sanitize else []
+    command = python_command(PROGRAM, "lab", str(file), part, "--format=json", *options)
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    try:
+        found = json.loads(done.stdout)
+    except ValueError:
+        return Submission(str(file), [], done.stderr.strip() or f"exit status {done.returncode}")
+    for result in found["results"]:
+        for side in ("student", "reference"):
+            result[side] = Timing(**result[side]) if result[side] else None
+    results = [Result(**result) for result in found["results"]]
+    return Submission(found["path"], results, found["error"], found["seconds"])
+
+
+def _infer(path: Path, part: str, model: str, settings: Settings) -> int:
+    """Text from a model through a part of the submission; part0 is torch's attention."""
+    kernel = "torch" if part == "part0" else f"{path}:{part}"
+    click.echo(f"Running inference using dnn model {model} through {part}", err=True)
+    command = python_command(
+        PROGRAM, "generate", "\n", "-m", model, "-a", kernel, "-n", INFERENCE_TOKENS,
+        *("--threads", str(settings.threads)),
+    )  # fmt: skip
+    return subprocess.run(command, check=False).returncode

@@ -1,0 +1,60 @@
+"""`gpt149 new`: a kernel to start from."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import click
+
+from ..errors import InputError
+from ..kernels import CONTRACT_BUILTINS, CPP
+from ..paths import shipped
+
+TEMPLATES = Path(__file__).resolve().parents[1] / "templates"
+NAME = re.compile(r"[\w.-]+")
+
+
+def run(path: Path, start: str | None) -> None:
+    """Write a right, slow kernel, or a copy of a shipped one; says what to do next on stderr.
+
+    Raises:
+        InputError: the file is there already or cannot be written, or a kernel that has no source.
+    """
+    if path.suffix not in (*CPP, ".py"):
+        raise InputError(f"{path} is no name for a kernel: it must end in {', '.join(CPP)} or .py.")
+    if start is not None and (start not in CONTRACT_BUILTINS or path.suffix == ".py"):
+        raise InputError(
+            f"--from is '{start}', and must be one of {', '.join(CONTRACT_BUILTINS)}, for a .cpp "
+            "file."
+        )
+    name = path.stem if NAME.fullmatch(path.stem) else "mine"
+    text = _copy(start, name) if start else _template(path, name)
+    try:
+        with path.open("x", encoding="utf-8") as f:
+            f.write(text)
+    except FileExistsError as e:
+        raise InputError(f"{path} is there already, and is left as it is.") from e
+    except OSError as e:
+        raise InputError(f"cannot write {path}: {e.strerror}.") from e
+    click.echo(
+        f"wrote {path}. Next:\n"
+        f"  gpt149 check {path} --watch          right or wrong, and why, at every save\n"
+        f'  gpt149 generate "ROMEO:" -a {path}   text through it',
+        err=True,
+    )
+    if path.suffix != ".py":
+        click.echo(f"The contract is {shipped('csrc') / 'gpt149.h'}", err=True)
+
+
+def _template(path: Path, name: str) -> str:
+    kind = "kernel.py" if path.suffix == ".py" else "kernel.cpp"
+    text = (TEMPLATES / kind).read_text(encoding="utf-8")
+    return text.replace("NAME", name).replace("FILE", str(path))
+
+
+def _copy(start: str, name: str) -> str:
+    """A shipped kernel's source under another name."""
+    text = (shipped("csrc") / f"{start}.cpp").read_text(encoding="utf-8")
+    text = text.replace(f"// {start}: ", f"// {name}, from {start}: ", 1)
+    return text.replace(f'GPT149_KERNEL({{"{start}"', f'GPT149_KERNEL({{"{name}"', 1)

@@ -1,0 +1,70 @@
+"""`gpt149 check --watch`: a verdict at every save."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import click
+
+from ..build import made_of
+from ..check.cases import Case, speed_case
+from ..check.report import as_text
+from ..check.run import Speed, check
+from ..errors import Gpt149Error
+from ..kernels import compiled, locate
+from ..threads import checked_threads
+
+POLL_SECONDS = 0.05
+
+Stamps = dict[Path, tuple[int, int, int] | None]
+
+
+def run(spec: str, cases: Sequence[Case], timeout: float, sanitizers: str | None) -> None:
+    """Judge the kernel now and whenever its file, or a header of its own, changes. Never returns.
+
+    Raises:
+        InputError: there is no such kernel to begin with.
+    """
+    path = locate(spec).path
+    files = [path] if path else []
+    before: Speed | None = None
+    while True:
+        stamps = _stamps(files)
+        start = time.perf_counter()
+        try:
+            source = locate(spec)
+            library = compiled(source)
+            files = _own(path, library)
+            stamps |= _stamps([file for file in files if file not in stamps])
+            timed = speed_case(checked_threads(None), square_only=source.loader == "cs149")
+            report = check(spec, cases, timeout=timeout, sanitizers=sanitizers, timed=timed)
+            text = as_text(spec, report)
+            if report.speed and before:
+                text += f"\n  Before: {before.seconds * 1e3:.2f} ms."
+            before = report.speed or before
+        except Gpt149Error as e:
+            text = f"FAIL {spec}: {e}"
+        took = time.perf_counter() - start
+        click.echo(f"{time.strftime('%H:%M:%S')} {text}\n  {took:.1f} s from save to verdict.\n")
+        while _stamps(list(stamps)) == stamps:
+            time.sleep(POLL_SECONDS)
+
+
+def _own(path: Path | None, library: Path | None) -> list[Path]:
+    """The kernel's file and the headers that it includes."""
+    included = made_of(library) if library else []
+    return [*([path] if path else []), *included]
+
+
+def _stamps(files: Sequence[Path]) -> Stamps:
+    """What changes when a file is saved, in place or by renaming another to it."""
+    stamps: Stamps = {}
+    for file in files:
+        try:
+            status = file.stat()
+            stamps[file] = (status.st_mtime_ns, status.st_size, status.st_ino)
+        except OSError:
+            stamps[file] = None
+    return stamps

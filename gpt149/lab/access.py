@@ -1,0 +1,134 @@
+"""fourDimRead and fourDimWrite at every index of a small tensor with four distinct extents."""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+from ..child import python_command
+
+EXTENTS = (2, 3, 4, 5)
+STRIDES = (60, 20, 5, 1)  # elements, of a tensor of these extents whose last index runs fastest
+INDICES = list(product(*map(range, EXTENTS)))
+MEMORY = 120 * 64  # floats: an index that is computed wrongly still falls inside
+PROGRAM = "import sys; sys.path[0] = sys.argv.pop(1); from gpt149.lab.access import main; main()"
+NAMES = ("fourDimRead", "fourDimWrite")
+
+
+@dataclass(frozen=True)
+class AccessResult:
+    """name: the function. status: right, wrong or not implemented."""
+
+    name: str
+    status: str
+    sentence: str
+
+    @property
+    def right(self) -> bool:
+        return self.status == "right"
+
+
+def judge_access(library: Path, timeout: float) -> list[AccessResult]:
+    """Call both in a child process, and say what is wrong with what they do."""
+    return [_judge(name, _ask(library, name, timeout)) for name in NAMES]
+
+
+def _ask(library: Path, name: str, timeout: float) -> Any:
+    """A list over INDICES of the elements touched (from 0) at each index, or a sentence."""
+    read, write = os.pipe()
+    command = python_command(PROGRAM, str(library), name, str(write))
+    with subprocess.Popen(
+        command, pass_fds=(write,), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    ) as child:
+        os.close(write)
+        try:
+            status = child.wait(timeout)
+        except subprocess.TimeoutExpired:
+            child.kill()
+            os.close(read)
+            return f"it does not return within {timeout:g} s"
+        with os.fdopen(read) as answers:
+            answer = answers.read()
+    if answer:
+        return json.loads(answer)
+    died = signal.Signals(-status).name if status < 0 else f"exit status {status}"
+    return f"it ends the process ({died})"
+
+
+def _judge(name: str, touched: Any) -> AccessResult:
+    verb = "reads" if name == "fourDimRead" else "writes"
+    if isinstance(touched, str):
+        return AccessResult(name, "wrong", touched)
+    wanted = [[sum(i * s for i, s in zip(index, STRIDES, strict=True))] for index in INDICES]
+    if touched == wanted:
+        shape = " x ".join(map(str, EXTENTS))
+        return AccessResult(name, "right", f"every index of a {shape} tensor")
+    if not any(touched):
+        done = "returns 0" if name == "fourDimRead" else "writes nothing"
+        return AccessResult(name, "not implemented", f"it {done} at every index")
+    at = next(i for i, (got, want) in enumerate(zip(touched, wanted, strict=True)) if got != want)
+    index = ", ".join(map(str, INDICES[at]))
+    got = ", ".join(map(str, touched[at])) or "none"
+    sentence = f"at index ({index}) it {verb} element {got}, and must touch {wanted[at][0]}"
+    formula = _formula(touched)
+    if formula:
+        sentence += (
+            f": it computes {formula} where sizeX, sizeY, sizeZ = {EXTENTS[1]}, {EXTENTS[2]}, "
+            f"{EXTENTS[3]} need {_spelled(STRIDES)}"
+        )
+    return AccessResult(name, "wrong", sentence)
+
+
+def _formula(touched: Sequence[Sequence[int]]) -> str:
+    """The strides that explain every index, spelled out; empty if none do."""
+    if any(len(elements) != 1 for elements in touched):
+        return ""
+    element = {index: elements[0] for index, elements in zip(INDICES, touched, strict=True)}
+    origin = element[0, 0, 0, 0]
+    steps = [element[tuple(int(i == axis) for i in range(4))] - origin for axis in range(4)]
+    fits = all(
+        found == origin + sum(i * s for i, s in zip(index, steps, strict=True))
+        for index, found in element.items()
+    )
+    return _spelled(steps) + (f" + {origin}" if origin else "") if fits else ""
+
+
+def _spelled(strides: Sequence[int]) -> str:
+    return " + ".join(f"{s}*{x}" for s, x in zip(strides, "xyzb", strict=True))
+
+
+def main() -> None:
+    """In the child. Arguments: the library, the function, the descriptor for the answer."""
+    path, name, answers = sys.argv[1:]
+    library = ctypes.CDLL(path)
+    library.cs149_read.restype = ctypes.c_float
+    extents = (ctypes.c_int * 4)(*EXTENTS)
+    touched = []
+    for index in INDICES:
+        at = (ctypes.c_int * 4)(*index)
+        memory = (ctypes.c_float * MEMORY)()
+        if name == "fourDimRead":
+            memory[:] = list(range(1, MEMORY + 1))
+            value = library.cs149_read(memory, ctypes.c_int64(MEMORY), at, extents)
+            there = value == value
+            touched.append([int(value) - 1] if value else [])
+        else:
+            one = ctypes.c_float(1)
+            there = library.cs149_write(memory, ctypes.c_int64(MEMORY), at, extents, one)
+            touched.append([i for i, value in enumerate(memory) if value])
+        if not there:
+            answer: Any = f"there is no {name} with the assignment's parameters"
+            break
+    else:
+        answer = touched
+    with os.fdopen(int(answers), "w") as out:
+        json.dump(answer, out)

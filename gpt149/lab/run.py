@@ -1,0 +1,262 @@
+"""A submission through the parts of the assignment: right or wrong, why, and how fast."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+
+from ..check.arena import Arena
+from ..check.diagnosis import MOST_WORK
+from ..check.isolation import Answer, Child
+from ..check.observe import Observation
+from ..check.report import as_text
+from ..check.run import Report, check
+from ..check.sanitize import sanitize
+from ..errors import BuildError, Gpt149Error, InputError
+from ..kernels import compiled, locate
+from .access import NAMES as ACCESSORS
+from .access import judge_access
+from .parts import ACCESS, ACCESS_POINTS, PARTS, Part, cases, overflow_case, timing_case
+
+ALLOWANCE = 0.015  # seconds behind the reference, for full credit
+REPEATS = 5
+MOST_EXPONENT = 80.0  # of a float32 exp that is to be summed
+UNSURE = ("crash", "exit", "unknown", "not_finite", "static_state")
+SANITIZERS = "address,undefined"
+OVERFLOW_NOTE = (
+    "will overflow at long contexts (exp of more than about 88 is infinite); subtract the row "
+    "maximum"
+)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """n: tokens of the timed call, among those judged. br, bc: tiles of part 4. timeout: seconds
+    a call. case: one case alone, by name. sanitize: run under the sanitizers in any case.
+    """
+
+    n: int = 1024
+    br: int = 256
+    bc: int = 256
+    threads: int = 8
+    timeout: float = 20.0
+    case: str | None = None
+    sanitize: bool = False
+
+    def __post_init__(self) -> None:
+        """Raise InputError for a value that means nothing."""
+        for name in ("n", "br", "bc", "threads", "timeout"):
+            if getattr(self, name) <= 0:
+                raise InputError(f"{name} is {getattr(self, name)}, and must be above 0.")
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Medians of a few calls of the template's shape, in seconds, and bytes.
+
+    memory: temporaries and output. growth: by how much the process's peak RSS grew.
+    """
+
+    cpu: float
+    wall: float
+    memory: int
+    growth: int
+
+
+@dataclass(frozen=True)
+class Result:
+    """What became of one thing that earns points.
+
+    status: right, wrong, not implemented, does not compile. cause: a short name where wrong.
+    report: for people, several lines. notes: what is not wrong and worth knowing.
+    """
+
+    name: str
+    points: float
+    most: float
+    status: str
+    cause: str = ""
+    report: str = ""
+    notes: tuple[str, ...] = ()
+    student: Timing | None = None
+    reference: Timing | None = None
+
+    @property
+    def slow(self) -> bool:
+        """Further behind the reference than the assignment allows (part 4 is not timed)."""
+        if not self.student or not self.reference or self.name == PARTS[-1].name:
+            return False
+        return self.student.wall > self.reference.wall + ALLOWANCE
+
+
+@dataclass(frozen=True)
+class Submission:
+    """A file and what became of its parts. error: why nothing could be judged."""
+
+    path: str
+    results: list[Result]
+    error: str = ""
+    seconds: float = field(default=0.0, compare=False)
+
+    @property
+    def right(self) -> bool:
+        return not self.error and all(r.status == "right" for r in self.results)
+
+    @property
+    def points(self) -> float:
+        return sum(result.points for result in self.results)
+
+
+def judge_submission(path: Path, wanted: Sequence[str], settings: Settings) -> Submission:
+    """Judge the parts of that name, of PARTS and ACCESS. Never raises for what the file is."""
+    start = time.perf_counter()
+    parts = [part for part in PARTS if part.name in wanted]
+    try:
+        source = locate(path)
+        if source.loader != "cs149":
+            raise InputError(f"{path} is not a module of cs149gpt: it has no PYBIND11_MODULE.")
+        library = compiled(source)
+        assert library is not None
+    except Gpt149Error as e:
+        status = "does not compile" if isinstance(e, BuildError) else "cannot be judged"
+        nothing = [Result(p.name, 0, p.points, status) for p in parts]
+        if ACCESS in wanted:
+            none = [Result(name, 0, ACCESS_POINTS, status) for name in ACCESSORS]
+            nothing = none + nothing
+        return Submission(str(path), nothing, str(e), time.perf_counter() - start)
+    results = []
+    if ACCESS in wanted:
+        for access in judge_access(library, settings.timeout):
+            points = ACCESS_POINTS if access.right else 0
+            cause = "" if access.right else access.status
+            results.append(
+                Result(access.name, points, ACCESS_POINTS, access.status, cause, access.sentence)
+            )
+    results += [judge_part(path, part, settings) for part in parts]
+    return Submission(str(path), results, "", time.perf_counter() - start)
+
+
+def judge_part(path: Path, part: Part, settings: Settings) -> Result:
+    """Right or wrong as the assignment defines it, and the reference's times beside its own.
+
+    Raises:
+        InputError: there is no case of the name in the settings.
+    """
+    asked = cases(part, settings.n, settings.br, settings.bc, settings.threads)
+    if settings.case is not None:
+        asked = [case for case in asked if case.name == settings.case]
+        if not asked:
+            raise InputError(f"there is no case '{settings.case}' in {part.name}.")
+    spec = f"{path}:{part.name}"
+    sanitizers = SANITIZERS if settings.sanitize else None
+    report = check(spec, asked, timeout=settings.timeout, sanitizers=sanitizers)
+    notes: tuple[str, ...] = ()
+    if report.right and settings.case is None:
+        overflow = overflow_case(settings.threads)
+        large = check(spec, [overflow], timeout=settings.timeout)
+        if not large.right and _overflows(large.observations[0]):
+            notes = (OVERFLOW_NOTE,)
+        elif not large.right:
+            report = large
+    if not report.right:
+        return _wrong(spec, path, part, report, settings)
+    student, reference = time_both(spec, part, settings)
+    n = [case.n_q for case in asked]
+    text = f"{len(asked)} cases, N = {min(n)} to {max(n)}"
+    return Result(part.name, part.points, part.points, "right", "", text, notes, student, reference)
+
+
+def _overflows(observation: Observation) -> bool:
+    """Whether what is wrong is wrong where exp overflows, and nowhere else."""
+    o = observation
+    if o.verdict is None:
+        return False
+    scores = o.q.astype(np.float64) @ o.k.astype(np.float64).swapaxes(-1, -2)
+    overflowing = scores.max(-1) > MOST_EXPONENT
+    return not (o.verdict.wrong.any(-1) & ~overflowing).any()
+
+
+def _wrong(spec: str, path: Path, part: Part, report: Report, settings: Settings) -> Result:
+    if report.fault is None and _cause(report) in UNSURE:
+        report = _with_memory_faults(spec, report, settings)
+    cause = _cause(report)
+    if cause == "zeros":
+        text = "it returns the zeros that it was given"
+        return Result(part.name, 0, part.points, "not implemented", cause, text)
+    text = as_text(spec, report, rerun=f"gpt149 lab {path} {part.name} --case")
+    return Result(part.name, 0, part.points, "wrong", cause, text)
+
+
+def _cause(report: Report) -> str:
+    return report.findings[0].cause if report.findings else "memory"
+
+
+def _with_memory_faults(spec: str, report: Report, settings: Settings) -> Report:
+    """The report with what the sanitizers say of its smaller cases, each in a fresh process.
+
+    Values of a case that writes outside of its memory mean nothing, and spoil what comes behind: a
+    mistake is then looked for in the clean cases alone.
+    """
+    source = locate(spec)
+    small = [o.case for o in report.observations if o.case.work <= MOST_WORK]
+    try:
+        faults = {
+            case.name: sanitize(source, source.name, [case], SANITIZERS, settings.timeout)
+            for case in small
+        }
+    except BuildError:
+        return report
+    faulty = [fault for fault in faults.values() if fault]
+    if not faulty:
+        return report
+    clean = [case for case in small if not faults[case.name]]
+    again = check(spec, clean, timeout=settings.timeout).findings if clean else []
+    named = [finding for finding in again if finding.cause not in UNSURE]
+    return replace(report, fault=faulty[0], findings=[*named, *report.findings])
+
+
+def time_both(spec: str, part: Part, settings: Settings) -> list[Timing | None]:
+    """The submission's and our kernel's times; None for what does not return."""
+    return _time((spec, part.reference), settings)
+
+
+def time_torch(settings: Settings) -> Timing | None:
+    """Part 0: torch's own attention, on the same shape."""
+    return _time(("torch",), settings)[0]
+
+
+def _time(specs: Sequence[str], settings: Settings) -> list[Timing | None]:
+    """The kernels in turn, REPEATS times, each in a process of its own."""
+    case = timing_case(settings.n, settings.br, settings.bc, settings.threads)
+    sources = [locate(spec) for spec in specs]
+    q, k, v = case.draw()
+    arena = Arena([case])
+    with ExitStack() as stack:
+        stack.callback(arena.close)
+        children = [
+            stack.enter_context(Child(source, compiled(source), arena, settings.timeout))
+            for source in sources
+        ]
+        answers: list[list[Answer]] = [[] for _ in children]
+        for _ in range(REPEATS):
+            for child, kept in zip(children, answers, strict=True):
+                arena.fill(case, {"q": q, "k": k, "v": v})
+                kept.append(child.run(case))
+    return [_timing(kept, q.nbytes) for kept in answers]
+
+
+def _timing(answers: Sequence[Answer], out_bytes: int) -> Timing | None:
+    if any(answer.outcome != "ok" for answer in answers):
+        return None
+    return Timing(
+        cpu=statistics.median(a.cpu_seconds for a in answers),
+        wall=statistics.median(a.seconds for a in answers),
+        memory=answers[0].workspace_bytes + out_bytes,
+        growth=max(a.peak_growth for a in answers),
+    )

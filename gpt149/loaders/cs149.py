@@ -1,0 +1,153 @@
+"""Kernels of Stanford's CS149 assignment 4: a `module.cpp` of cs149gpt, as it is.
+
+`csrc/cs149/adapter.cpp` includes the file and offers its functions as kernels of our contract, so
+everything behind the loader is the same. Headers of torch come from a stand-in of our own, which
+compiles in seconds and under sanitizers; what needs more gets torch's own.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+import logging
+import re
+import shutil
+import subprocess
+import sysconfig
+from pathlib import Path
+
+from ..build import build, build_runner, cached, file_digest
+from ..errors import BuildError, MissingDependency
+from ..paths import cache_dir, shipped
+
+log = logging.getLogger(__name__)
+
+# Every name that a kernel of a module goes by, and that of its function.
+FUNCTIONS = (
+    "myNaiveAttention",
+    "myUnfusedAttentionBlocked",
+    "myFusedAttention",
+    "myFlashAttention",
+)
+NAMES = {
+    name: function
+    for number, (idea, function) in enumerate(
+        zip(("naive", "blocked", "fused", "flash"), FUNCTIONS, strict=True), start=1
+    )
+    for name in (idea, f"part{number}", function)
+}
+
+# Students' code is compiled as it is: names that the assignment makes them leave unused are theirs.
+QUIET = ("-Wno-unused", "-Wno-unused-parameter", "-Wno-sign-compare", "-Wno-unknown-pragmas")
+ISPC_INCLUDE = re.compile(r'^\s*#\s*include\s*"module_ispc\.h"', re.MULTILINE)
+ISPC_FLAGS = ("-O3", "--target=avx2-i32x8", "--arch=x86-64", "--pic")
+# What the compiler says where the stand-in lacks something, as against a mistake of the author's.
+BEYOND_STANDIN = re.compile(
+    r"^.*error: .*(?:\b(?:at|torch|c10|pybind11|py)::|not a member of .(?:at|torch|c10|py|std)"
+    r"|(?:torch|ATen|c10|pybind11)/\S+: No such file).*$",
+    re.MULTILINE,
+)
+
+
+def is_module(path: Path) -> bool:
+    """Whether a C++ file is a torch extension, as cs149gpt's modules are."""
+    try:
+        return "PYBIND11_MODULE" in path.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return False
+
+
+def compile_module(path: Path) -> Path:
+    """The shared library of a module behind the adapter.
+
+    Raises:
+        BuildError: it does not compile, not even against torch's own headers.
+        MissingDependency: it needs ispc, or a compiler, or Python's headers.
+    """
+    ours = module_flags(path)
+    torchs = _torch_flags(path)
+    adapter = _adapter()
+    if torchs and (library := cached(adapter, torchs)):
+        return library
+    try:
+        return build(adapter, ours, subject=path)
+    except BuildError as e:
+        beyond = BEYOND_STANDIN.search(e.output)
+        if not beyond or not torchs:
+            raise
+        log.info(
+            "%s uses more of torch than gpt149's stand-in headers have (%s). Compiling against "
+            "torch's own, which takes half a minute, once.",
+            path.name,
+            beyond[0].strip(),
+        )
+    return build(adapter, torchs, subject=path)
+
+
+def compile_runner(path: Path, sanitizers: str) -> Path:
+    """The module behind the adapter in `csrc/runner.cpp`, with sanitizers (see `build_runner`)."""
+    return build_runner(_adapter(), sanitizers, module_flags(path))
+
+
+def module_flags(path: Path) -> tuple[str, ...]:
+    """What the adapter is compiled with, against the stand-in."""
+    return (f"-I{_adapter().parent / 'standin'}", *_common_flags(path))
+
+
+def _common_flags(path: Path) -> tuple[str, ...]:
+    return (f'-DMODULE_FILE="{path.resolve()}"', *QUIET, *_ispc(path))
+
+
+def _adapter() -> Path:
+    return shipped("csrc") / "cs149" / "adapter.cpp"
+
+
+def _torch_flags(path: Path) -> tuple[str, ...]:
+    """Torch's headers and libraries; empty where torch or Python's headers are missing."""
+    spec = importlib.util.find_spec("torch")
+    python = Path(sysconfig.get_paths()["include"])
+    if spec is None or spec.origin is None or not (python / "Python.h").exists():
+        return ()
+    folder = Path(spec.origin).parent
+    headers = (folder / "include", folder / "include/torch/csrc/api/include", python)
+    libraries = folder / "lib"
+    return (
+        "-std=c++20",
+        *(f"-isystem{header}" for header in headers),
+        f"-DTORCH_VERSION={importlib.metadata.version('torch')}",  # for the cache's key
+        "-DTORCH_EXTENSION_NAME=module",
+        *_common_flags(path),
+        f"-L{libraries}",
+        f"-Wl,-rpath,{libraries}",
+        *("-ltorch_cpu", "-lc10", "-ltorch", "-ltorch_python"),
+    )
+
+
+def _ispc(path: Path) -> tuple[str, ...]:
+    """Compile the `module.ispc` beside a module that includes its header; what to link.
+
+    Raises:
+        MissingDependency: there is no ispc, or no module.ispc.
+        BuildError: ispc fails.
+    """
+    if not ISPC_INCLUDE.search(path.read_text(encoding="utf-8", errors="replace")):
+        return ()
+    source = path.with_name("module.ispc")
+    ispc = shutil.which("ispc")
+    if ispc is None or not source.is_file():
+        missing = "ispc is not on the PATH" if ispc is None else f"there is no {source}"
+        raise MissingDependency(
+            f"{path} includes module_ispc.h, which ispc makes of module.ispc, and {missing}. "
+            "Install it from ispc.github.io, or comment the include out."
+        )
+    out = cache_dir() / "kernels" / f"ispc-{file_digest(source)[:20]}"
+    header, binary = out / "module_ispc.h", out / "module_ispc.o"
+    if not binary.exists():
+        out.mkdir(parents=True, exist_ok=True)
+        partial = binary.with_suffix(".tmp")
+        command = [ispc, *ISPC_FLAGS, str(source), "-h", str(header), "-o", str(partial)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise BuildError(f"{source} does not compile.\n$ {' '.join(command)}\n{done.stderr}")
+        partial.replace(binary)
+    return (f"-I{out}", str(binary))

@@ -1,0 +1,176 @@
+"""From an empty file to text: `new`, `check --watch`, `generate`, as their users type them."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+from cs149.mistakes import MODULE
+
+from gpt149.check.cases import quick
+from gpt149.check.run import check
+from gpt149.cli import main
+from gpt149.kernels import CONTRACT_BUILTINS, resolve
+
+
+def gpt149(*arguments: str | Path) -> Result:
+    return CliRunner().invoke(main, [str(a) for a in arguments])
+
+
+@pytest.mark.parametrize("name", ["mine.cpp", "mine.py"])
+def test_new_writes_a_right_kernel(name: str, tmp_path: Path) -> None:
+    file = tmp_path / name
+    done = gpt149("new", file)
+    assert (done.exit_code, done.stdout) == (0, "")
+    assert f"gpt149 check {file} --watch" in done.stderr
+    assert resolve(file).name == "mine"
+    report = check(str(file), quick(), timeout=30.0)
+    assert report.right
+    text = file.read_text()
+    assert "NAME" not in text
+    assert "FILE" not in text
+    done = gpt149("new", file)
+    assert done.exit_code == 2
+    assert "is there already, and is left as it is" in done.stderr
+    assert file.read_text() == text
+
+
+@pytest.mark.parametrize("start", CONTRACT_BUILTINS)
+def test_new_from_a_shipped_kernel(start: str, tmp_path: Path) -> None:
+    file = tmp_path / "faster.cpp"
+    assert gpt149("new", file, "--from", start).exit_code == 0
+    assert file.read_text().startswith(f"// faster, from {start}: ")
+    kernel = resolve(file)
+    assert (kernel.name, kernel.idea) == ("faster", resolve(start).idea)
+
+
+def test_what_new_refuses(tmp_path: Path) -> None:
+    for arguments, words in (
+        ((tmp_path / "mine.cu",), "must end in .cpp, .cc, .cxx or .py"),
+        ((tmp_path / "mine.cpp", "--from", "torch"), "must be one of naive, blocked, fused, flash"),
+        ((tmp_path / "mine.py", "--from", "flash"), "for a .cpp file"),
+        ((tmp_path / "none" / "mine.cpp",), "cannot write"),
+    ):
+        done = gpt149("new", *arguments)
+        assert (done.exit_code, done.stdout) == (2, "")
+        assert words in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_generate_through_files_of_every_kind(tmp_path: Path, tiny_model_dir: Path) -> None:
+    gpt149("new", tmp_path / "mine.cpp")
+    gpt149("new", tmp_path / "mine.py")
+    told = []
+    for kernel in ("reference", "mine.cpp", "./mine.py", f"{MODULE}:part4"):
+        command = [sys.executable, "-m", "gpt149", "generate", "ab", "-m", str(tiny_model_dir)]
+        options = ["-n", "20", "--temperature", "0", "--json", "-a", kernel]
+        done = subprocess.run(
+            [*command, *options], cwd=tmp_path, capture_output=True, text=True, check=True
+        )
+        told.append(json.loads(done.stdout)["samples"][0]["token_ids"])
+    assert told[1:] == told[:1] * 3
+    done = subprocess.run(
+        [*command, "-a", f"{MODULE}:part1", "-n", "2"], capture_output=True, text=True, check=True
+    )
+    assert "square: a decode step of t tokens costs O(t^2)" in done.stderr
+
+
+def test_a_python_kernel_that_raises_ends_in_a_sentence(
+    tmp_path: Path, tiny_model_dir: Path
+) -> None:
+    file = tmp_path / "mine.py"
+    file.write_text("def attention(q, k, v, *, causal, scale):\n    return q / None\n")
+    command = [sys.executable, "-m", "gpt149", "generate", "ab", "-m", str(tiny_model_dir)]
+    done = subprocess.run([*command, "-a", str(file)], capture_output=True, text=True)
+    assert done.returncode == 1
+    assert "mine.py raised TypeError at mine.py:2" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_code_that_runs_at_loading_cannot_hurt_the_judge(tmp_path: Path) -> None:
+    file = tmp_path / "mine.cpp"
+    gpt149("new", file)
+    text = file.read_text()
+    file.write_text(f"{text}\n__attribute__((constructor)) static void f() {{ __builtin_trap(); }}")
+    done = gpt149("check", file, "--case", "n17")
+    assert done.exit_code == 1
+    assert "Cause: crash: the kernel crashes" in done.stdout
+    assert "while it is loaded" in done.stdout
+
+
+class Watch:
+    """`gpt149 check --watch` in a process, and its verdicts one after the other."""
+
+    def __init__(self, spec: Path) -> None:
+        command = [sys.executable, "-m", "gpt149", "check", str(spec), "--case", "n17", "--watch"]
+        self.process = subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
+            env={**os.environ, "PYTHONUNBUFFERED": "1"},
+        )  # fmt: skip
+
+    def verdict(self) -> str:
+        """What it prints next; it is killed if that takes too long."""
+        assert self.process.stdout is not None
+        lines = []
+        timer = threading.Timer(60, self.process.kill)
+        timer.start()
+        for line in self.process.stdout:
+            lines.append(line)
+            if "from save to verdict" in line:
+                break
+        timer.cancel()
+        return "".join(lines)
+
+
+@pytest.fixture
+def watch(tmp_path: Path) -> Iterator[Watch]:
+    (tmp_path / "sum.h").write_text("#define SUM l\n")
+    file = tmp_path / "mine.cpp"
+    gpt149("new", file)
+    text = file.read_text().replace("s[j] / l", "s[j] / SUM")
+    file.write_text(f'#include "sum.h"\n{text}')
+    one = Watch(file)
+    yield one
+    one.process.kill()
+    one.process.wait()
+    assert one.process.stdout is not None
+    one.process.stdout.close()
+
+
+def test_watch_judges_at_every_save(watch: Watch, tmp_path: Path) -> None:
+    file, header = tmp_path / "mine.cpp", tmp_path / "sum.h"
+    first = watch.verdict()
+    assert f"PASS {file}" in first
+    assert "GFLOP/s" in first
+    header.write_text("#define SUM 1\n")  # in place
+    assert "Cause: unnormalised" in watch.verdict()
+    new = tmp_path / "new.h"
+    new.write_text("#define SUM (l)\n")
+    new.replace(header)  # as editors save
+    again = watch.verdict()
+    assert f"PASS {file}" in again
+    assert "Before: " in again
+    text = file.read_text()
+    file.write_text(text.replace("return nullptr;", "return nothing;"))
+    assert "nothing" in watch.verdict()
+    file.unlink()
+    assert "no kernel file" in watch.verdict()
+    file.write_text(text)
+    assert f"PASS {file}" in watch.verdict()
+    time.sleep(0.3)
+    assert watch.process.poll() is None
+
+
+def test_watch_is_for_one_kernel() -> None:
+    for arguments in (("flash", "naive"), ("flash", "--json")):
+        done = gpt149("check", *arguments, "--watch")
+        assert done.exit_code == 2
+        assert "--watch is for one kernel" in done.stderr

@@ -1,0 +1,154 @@
+"""A module.cpp of cs149gpt, unmodified, is a kernel like any other."""
+
+from __future__ import annotations
+
+import logging
+import re
+from pathlib import Path
+
+import pytest
+import torch
+from cs149.mistakes import MODULE
+
+from gpt149.build import build
+from gpt149.dispatch import Attention
+from gpt149.errors import BuildError, InputError, MissingDependency
+from gpt149.kernels import locate, resolve
+from gpt149.loaders import cs149
+
+PARTS = ("naive", "blocked", "fused", "flash")
+SHAPES = [
+    # batch, n_head, n_kv_head, n_q, n_kv, head_dim, causal
+    (2, 4, 2, 19, 37, 32, True),
+    (1, 3, 3, 33, 33, 16, False),
+    (1, 2, 1, 50, 21, 8, False),
+    (1, 2, 1, 5, 21, 8, False),
+    (1, 2, 2, 1, 40, 8, True),
+]
+MINIMAL = """
+#include <torch/extension.h>
+{more}
+torch::Tensor myNaiveAttention(const torch::Tensor &Q, torch::Tensor &K, torch::Tensor V,
+                               torch::Tensor QK_t, int B, long H, const int &N, int d) {{
+    {body}
+}}
+PYBIND11_MODULE(TORCH_EXTENSION_NAME, m) {{
+    m.doc() = "a module";
+    m.def("myNaiveAttention", &myNaiveAttention, "Naive", py::arg("Q"), py::arg("K"));
+}}
+"""
+
+
+def module(folder: Path, body: str = "return V;", more: str = "") -> Path:
+    file = folder / "module.cpp"
+    file.write_text(MINIMAL.format(body=body, more=more))
+    return file
+
+
+@pytest.mark.parametrize("part", PARTS)
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_every_call_is_exact(part: str, shape: tuple[int, ...]) -> None:
+    batch, n_head, n_kv_head, n_q, n_kv, d, causal = shape
+    g = torch.Generator().manual_seed(1)
+    q = torch.randn(batch, n_head, n_q, d, generator=g)
+    k, v = torch.randn(2, batch, n_kv_head, n_kv, d, generator=g)
+    attend = Attention(resolve(f"{MODULE}:{part}"), n_threads=2)
+    got = attend(q, k, v, causal=bool(causal), scale=0.3)
+    want = Attention("reference")(q, k, v, causal=bool(causal), scale=0.3)
+    torch.testing.assert_close(got, want)
+
+
+def test_names_of_a_part() -> None:
+    for number, (part, function) in enumerate(zip(PARTS, cs149.FUNCTIONS, strict=True), start=1):
+        for name in (part, f"part{number}", function):
+            source = locate(f"{MODULE}:{name}")
+            assert (source.loader, source.name) == ("cs149", function)
+    with pytest.raises(InputError, match=r"holds 4 kernels.*:NAME, NAME one of naive, part1"):
+        resolve(str(MODULE))
+    with pytest.raises(InputError, match=r"no kernel 'flsh'\. Did you mean 'flash'"):
+        resolve(f"{MODULE}:flsh")
+
+
+def test_parameters_of_other_types_and_stateful_bindings(tmp_path: Path) -> None:
+    file = module(tmp_path)
+    q = k = v = torch.randn(1, 1, 4, 8)
+    out = Attention(resolve(f"{file}:naive"))(q, k, v, causal=False)
+    torch.testing.assert_close(out, v)
+
+
+def test_temporaries_are_zeros_at_every_call_and_threads_are_as_asked(tmp_path: Path) -> None:
+    body = """
+    for (int i = 0; i < N * N; i++)
+        if (QK_t.data_ptr<float>()[i] != 0) return torch::full({B, H, N, d}, -1);
+    QK_t.fill_(7);
+    return torch::full({B, H, N, d}, omp_get_max_threads());"""
+    kernel = resolve(f"{module(tmp_path, body)}:part1")
+    q = k = v = torch.randn(1, 2, 5, 8)
+    before = torch.get_num_threads()
+    for n_threads in (3, 1):
+        out = Attention(kernel, n_threads=n_threads)(q, k, v, causal=True)
+        assert set(out.flatten().tolist()) == {n_threads}
+    assert torch.get_num_threads() == before
+
+
+def test_a_compile_error_of_the_authors_own_is_told_at_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    file = module(tmp_path, "return no_such_name;")
+    with caplog.at_level(logging.INFO), pytest.raises(BuildError) as caught:
+        resolve(f"{file}:part1")
+    assert re.search(rf"{file} does not compile\.\n\$ .*\n(.*\n)*.*no_such_name", str(caught.value))
+    assert "torch's own" not in caplog.text
+
+
+def test_what_the_standin_lacks_is_compiled_against_torch_itself(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    body = "return torch::matmul(torch::softmax(torch::matmul(Q, K.transpose(-2, -1)), -1), V);"
+    file = module(tmp_path, body)
+    q, k, v = torch.randn(3, 1, 2, 9, 16)
+    with caplog.at_level(logging.INFO):
+        got = Attention(resolve(f"{file}:part1"))(q, k, v, causal=True)
+    assert "uses more of torch than gpt149's stand-in headers have" in caplog.text
+    torch.testing.assert_close(got, Attention("reference")(q, k, v, causal=True))
+    caplog.clear()
+    with caplog.at_level(logging.INFO):
+        resolve(f"{file}:part1")
+    assert caplog.text == ""  # cached: neither is tried again
+
+
+def test_ispc_is_asked_for_where_a_module_uses_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    more = '#include "module_ispc.h"\nusing namespace ispc;'
+    file = module(tmp_path, "return torch::full({B, H, N, d}, twice(21));", more)
+    monkeypatch.setattr("shutil.which", lambda name: None)
+    with pytest.raises(MissingDependency, match=r"ispc is not on the PATH\. Install it"):
+        locate_and_compile(file)
+    monkeypatch.undo()
+    # A stand-in for ispc itself: writes the header, and compiles the file as C++.
+    fake = tmp_path / "bin" / "ispc"
+    fake.parent.mkdir()
+    compiler = build.__globals__["find_compiler"]()[0]
+    fake.write_text(
+        "#!/bin/sh\n"
+        'while [ $# -gt 0 ]; do case "$1" in -h) h=$2; shift;; -o) o=$2; shift;; *.ispc) s=$1;; '
+        "esac; shift; done\n"
+        'echo "namespace ispc { float twice(float); }" > "$h"\n'
+        f'{compiler} -x c++ -fPIC -c "$s" -o "$o"\n'
+    )
+    fake.chmod(0o755)
+    monkeypatch.setenv("PATH", str(fake.parent), prepend=":")
+    with pytest.raises(MissingDependency, match=r"there is no .*module\.ispc"):
+        locate_and_compile(file)
+    (tmp_path / "module.ispc").write_text("namespace ispc { float twice(float x) { return 2*x; } }")
+    q = k = v = torch.randn(1, 1, 2, 4)
+    out = Attention(resolve(f"{file}:part1"))(q, k, v, causal=False)
+    assert set(out.flatten().tolist()) == {42}
+    (tmp_path / "module.ispc").write_text("no such thing")
+    with pytest.raises(BuildError, match=r"module\.ispc does not compile"):
+        locate_and_compile(file)
+
+
+def locate_and_compile(file: Path) -> None:
+    resolve(f"{file}:part1")
