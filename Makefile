@@ -10,7 +10,7 @@ demo: $(VENV)/.main
 	$(BIN)/gpt149 generate "ROMEO:" -n 120 --seed 1
 
 test: $(VENV)/.dev
-	$(BIN)/python -m pytest -q
+	$(BIN)/python -m pytest -q -n auto --dist loadfile
 
 check: $(VENV)/.dev
 	$(BIN)/ruff format --check .

@@ -277,6 +277,59 @@ def diff(first: str, second: str, **options: Any) -> None:
     sys.exit(run((first, second), **options))
 
 
+def _threshold(_ctx: click.Context, _param: click.Parameter, text: str) -> float:
+    try:
+        share = float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
+    except ValueError as e:
+        raise click.BadParameter(f"'{text}' is not a share such as 5% or 0.05.") from e
+    if not 0 <= share < 10:
+        raise click.BadParameter(f"'{text}' is out of range.")
+    return share
+
+
+@main.command()
+@click.argument("kernels", metavar="[KERNEL|FILE]...", nargs=-1, shell_complete=_complete_kernel)
+@MODEL
+@click.option("-p", "prompts", default="128,512", show_default=True, help="Prompts, in tokens.")
+@click.option("-n", type=int, default=32, show_default=True, help="Tokens to decode; 0: none.")
+@click.option("-d", "depths", default="0,512,1536", show_default=True, help="Tokens held before.")
+@click.option(
+    "-s",
+    "shapes",
+    multiple=True,
+    metavar="HEADS,TOKENS,DIM",
+    help="Attention alone on this shape instead, such as 12,1024,64, 12,1024,64:full (no mask) or "
+    "12,1x4096,64 (one query, 4096 keys); repeatable.",
+)
+@click.option("--attention-only", is_flag=True, help="Without a model.")
+@click.option("--generation-only", is_flag=True, help="Without attention on its own.")
+@click.option("--seconds", type=float, default=50, show_default=True, help="About how long.")
+@THREADS
+@click.option("--remeasure", is_flag=True, help="The machine's ceilings too, which are kept else.")
+@click.option(
+    "-o",
+    "output_format",
+    type=click.Choice(["table", "md", "csv", "json", "jsonl"]),
+    default="table",
+    show_default=True,
+)
+@click.option("--save", type=click.Path(path_type=Path), help="Keep all samples in this file.")
+@click.option("--against", type=click.Path(path_type=Path), help="Compare with a saved run.")
+@click.option(
+    "--threshold",
+    default="5%",
+    show_default=True,
+    callback=_threshold,
+    help="Of --against: a slow-down by less is none.",
+)
+@click.option("--report", type=click.Path(path_type=Path), help="An HTML page with pictures.")
+def bench(**options: Any) -> None:
+    """Measure kernels (all of them by default) in a model and alone, against torch's."""
+    from .commands.bench import Request, run
+
+    sys.exit(run(Request(**options)))
+
+
 @main.command()
 @click.argument("path", metavar="MODULE|FOLDER", type=click.Path(path_type=Path))
 @click.argument(

@@ -71,6 +71,12 @@ class TorchEngine:
         if self._cache is not None:
             self._cache = self._cache.repeat(n)
 
+    def rewind(self, length: int) -> None:
+        """Forget what was fed behind the first `length` tokens."""
+        self.ids = [ids[:length] for ids in self.ids]
+        if self._cache is not None:
+            self._cache.length = min(self._cache.length, length)
+
     def clear(self) -> None:
         """Forget the sequences; one empty one remains."""
         self.ids = [[]]

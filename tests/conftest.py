@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,11 +19,13 @@ TINY = GPTConfig(n_layer=2, n_head=4, n_embd=32, n_ctx=64, vocab_size=257)
 
 @pytest.fixture(scope="session", autouse=True)
 def surroundings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """Kernels are compiled once a test run, outside the user's own cache.
+    """Kernels are compiled once a test run, outside the user's own cache; workers share it.
 
     One thread where a test names no number: teams that wait for each other crawl on busy machines.
     """
-    cache = tmp_path_factory.mktemp("cache")
+    base = tmp_path_factory.getbasetemp()
+    cache = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "cache"
+    cache.mkdir(exist_ok=True)
     torch.set_num_threads(1)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("OMP_NUM_THREADS", "1")

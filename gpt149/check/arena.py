@@ -93,9 +93,10 @@ class Arena:
         self.path.unlink(missing_ok=True)
 
     def fill(self, case: Case, tensors: Mapping[str, NDArray[np.float32]]) -> None:
-        """Poison everything, then put q, k and v in their places."""
+        """Poison what the case lies in, then put q, k and v in their places."""
         self.placed = place(case)
-        self.bits[:] = POISON
+        out = self.placed["out"]
+        self.bits[: out.start + out.span + GUARD] = POISON
         for name, tensor in tensors.items():
             self.placed[name].view(self.floats)[...] = tensor
         self._inputs = self.bits[: self._out_start].copy()

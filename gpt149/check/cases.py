@@ -25,7 +25,8 @@ class Case:
         than the later ones); `rising` (the reverse).
     calls: `once`; `again` (three times, each judged); `changed` (a second call on the same buffers
         with other numbers in them, judged);
-        `heads` (the host calls from several threads at once, each on heads of its own).
+        `heads` (the host calls from several threads at once, each on heads of its own);
+        `batches` (each batch in a call of its own, over and over: how a kernel is timed).
     """
 
     name: str

@@ -14,17 +14,21 @@ import signal
 import subprocess
 import tempfile
 import time
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .. import errors
 from ..child import python_command
 from ..kernels import Source
 from .arena import Arena
 from .cases import Case
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 LOAD_TIMEOUT = 60.0  # seconds; a kernel in Python imports torch
 MEMORY_LIMIT = 2 << 30  # bytes that a kernel may add to what the child and the arena take
@@ -37,7 +41,8 @@ class Answer:
     """What became of one call.
 
     outcome: ok, declined, raised, crash, hang, memory, exit. detail: a sentence, empty when ok.
-    seconds, cpu_seconds: of the call alone.
+    seconds, cpu_seconds: of the calls alone. overhead: seconds a call, of `repeat` calls, that are
+    the worker's own.
     """
 
     outcome: str
@@ -48,27 +53,24 @@ class Answer:
     peak_growth: int = 0
     seconds: float = 0.0
     cpu_seconds: float = 0.0
+    overhead: float = 0.0
 
 
-class Child:
-    """A process that has one kernel loaded. Use as a context manager."""
+class Talker:
+    """A child process that answers JSON objects, one a line, whatever becomes of it.
 
-    def __init__(self, source: Source, library: Path | None, arena: Arena, timeout: float) -> None:
-        """The kernel of a source, from its library (None: it has none)."""
-        described = {
-            "loader": source.loader,
-            "path": str(source.path) if source.path else None,
-            "name": source.name,
-            "library": str(library) if library else None,
-        }
-        self._command = python_command(PROGRAM, json.dumps(described), str(arena.path))
-        self.kernel = source.name or str(source)  # until the child says its name
-        self._arena, self._timeout = arena, timeout
+    The child gets the descriptor for its answers as its last argument, says hello on it, and reads
+    questions from stdin. What it prints otherwise is kept apart. Use as a context manager.
+    """
+
+    def __init__(self, command: Sequence[str], memory: int) -> None:
+        """memory: bytes that the child may take besides what it takes when it is asked."""
+        self._command, self._memory = list(command), memory
         self._process: subprocess.Popen[bytes] | None = None
         self._answers = -1
         self._noise = tempfile.TemporaryFile()  # noqa: SIM115, closed by __exit__
 
-    def __enter__(self) -> Child:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(
@@ -77,55 +79,54 @@ class Child:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._stop()
+        self.restart()
         self._noise.close()
 
-    def run(
-        self, case: Case, *, workspace_fill: int = 0xFF, n_threads: int | None = None
-    ) -> Answer:
-        """One call of the kernel on what the arena holds for the case."""
+    def ask(self, question: dict[str, Any], timeout: float) -> dict[str, Any] | Answer:
+        """The child's reply, or what became of it; after that, a new child is started.
+
+        Raises:
+            Gpt149Error: the child said in its hello that it cannot serve, and why.
+        """
         if self._process is None:
             self._start()
             hello = self._receive(LOAD_TIMEOUT)
             if isinstance(hello, Answer):
                 return replace(hello, detail=f"{hello.detail}, while it is loaded")
             if "error" in hello:
-                self._stop()
+                self.restart()
                 raise getattr(errors, hello["kind"])(hello["error"])
-            self.kernel = hello["kernel"]
+            self.greeted(hello)
         process = self._process
         assert process is not None
         assert process.stdin is not None
-        command = self._describe(case, workspace_fill, n_threads)
         try:
-            process.stdin.write((json.dumps(command) + "\n").encode())
+            process.stdin.write((json.dumps(question) + "\n").encode())
             process.stdin.flush()
         except BrokenPipeError:
             return self._post_mortem(process.wait())
-        reply = self._receive(self._timeout)
-        if isinstance(reply, Answer):
-            return reply
-        for outcome in ("declined", "raised"):
-            if outcome in reply:
-                return Answer(outcome, reply[outcome])
-        return Answer("ok", **reply)
+        return self._receive(timeout)
 
-    def restart(self) -> None:
-        """Go on with a new process."""
-        self._stop()
+    def greeted(self, hello: dict[str, Any]) -> None:
+        """What the child says of itself when it starts."""
 
     def noise(self) -> str:
-        """What the kernel printed so far, to stdout and stderr."""
+        """What the child printed so far, to stdout and stderr."""
         self._noise.seek(0)
         return self._noise.read().decode(errors="replace")
 
-    def _describe(self, case: Case, workspace_fill: int, n_threads: int | None) -> dict[str, Any]:
-        return {
-            "shape": case.shape if n_threads is None else case.shape | {"n_threads": n_threads},
-            "tensors": {n: (p.start, p.strides) for n, p in self._arena.placed.items()},
-            "heads_at_once": case.calls == "heads",
-            "workspace_fill": workspace_fill,
-        }
+    def restart(self) -> None:
+        """End the child; the next question starts a new one."""
+        if self._process is None:
+            return
+        with suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+        if self._process.stdin is not None:
+            with suppress(BrokenPipeError):
+                self._process.stdin.close()
+        self._process.wait()
+        os.close(self._answers)
+        self._process = None
 
     def _start(self) -> None:
         read, write = os.pipe()
@@ -140,46 +141,90 @@ class Child:
         os.close(write)
         self._answers = read
 
-    def _stop(self) -> None:
-        if self._process is None:
-            return
-        with suppress(ProcessLookupError):
-            os.killpg(self._process.pid, signal.SIGKILL)
-        if self._process.stdin is not None:
-            with suppress(BrokenPipeError):
-                self._process.stdin.close()
-        self._process.wait()
-        os.close(self._answers)
-        self._process = None
-
     def _receive(self, timeout: float) -> dict[str, Any] | Answer:
         """What the child says next, or what became of it."""
         process = self._process
         assert process is not None
         deadline = time.monotonic() + timeout
-        allowed = _rss(process.pid) + self._arena.size + MEMORY_LIMIT
+        allowed = _rss(process.pid) + self._memory
+        said = b""
         while time.monotonic() < deadline:
             if select.select([self._answers], [], [], POLL_SECONDS)[0]:
                 data = os.read(self._answers, 65536)
                 if not data:
                     return self._post_mortem(process.wait())
-                reply: dict[str, Any] = json.loads(data)
-                return reply
+                said += data
+                if said.endswith(b"\n"):
+                    reply: dict[str, Any] = json.loads(said)
+                    return reply
             if _rss(process.pid) > allowed:
-                self._stop()
+                self.restart()
                 return Answer(
                     "memory", f"it took more than {MEMORY_LIMIT >> 30} GiB besides its workspace"
                 )
         stack = _stack(process.pid)
-        self._stop()
+        self.restart()
         return Answer("hang", f"it did not return within {timeout:g} s", stack)
 
     def _post_mortem(self, status: int) -> Answer:
-        self._stop()
+        self.restart()
         if status >= 0:
             return Answer("exit", f"it ended the process with exit status {status}")
         name = signal.Signals(-status).name
         return Answer("crash", f"{name}: {signal.strsignal(-status)}")
+
+
+class Child(Talker):
+    """A process that has one kernel loaded, and calls it on what an arena holds."""
+
+    def __init__(self, source: Source, library: Path | None, arena: Arena, timeout: float) -> None:
+        """The kernel of a source, from its library (None: it has none)."""
+        command = python_command(PROGRAM, described(source, library), str(arena.path))
+        super().__init__(command, arena.size + MEMORY_LIMIT)
+        self.kernel = source.name or str(source)  # until the child says its name
+        self._arena, self._timeout = arena, timeout
+
+    def run(
+        self,
+        case: Case,
+        *,
+        workspace_fill: int = 0xFF,
+        n_threads: int | None = None,
+        repeat: int = 1,
+    ) -> Answer:
+        """One call of the kernel on what the arena holds for the case.
+
+        repeat: that many calls, where the case says `batches`.
+        """
+        question = {
+            "shape": case.shape if n_threads is None else case.shape | {"n_threads": n_threads},
+            "tensors": {n: (p.start, p.strides) for n, p in self._arena.placed.items()},
+            "calls": case.calls,
+            "workspace_fill": workspace_fill,
+            "repeat": repeat,
+        }
+        reply = self.ask(question, self._timeout)
+        if isinstance(reply, Answer):
+            return reply
+        for outcome in ("declined", "raised"):
+            if outcome in reply:
+                return Answer(outcome, reply[outcome])
+        return Answer("ok", **reply)
+
+    def greeted(self, hello: dict[str, Any]) -> None:
+        self.kernel = hello["kernel"]
+
+
+def described(source: Source, library: Path | None) -> str:
+    """A source and its library as a child process is told of them, in JSON."""
+    return json.dumps(
+        {
+            "loader": source.loader,
+            "path": str(source.path) if source.path else None,
+            "name": source.name,
+            "library": str(library) if library else None,
+        }
+    )
 
 
 def _rss(pid: int) -> int:

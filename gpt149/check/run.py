@@ -83,7 +83,7 @@ def check(
     source = locate(spec)
     if sanitizers and source.loader not in ("contract", "cs149"):
         raise InputError(f"'{spec}' has no C++ source, so --sanitize cannot build it.")
-    asked = [case for case in cases if source.loader != "cs149" or _affordable(case)]
+    asked = [case for case in cases if source.loader != "cs149" or affordable(case)]
     too_long = tuple(case.name for case in cases if case not in asked)
     library = compiled(source)
     observations: list[Observation] = []
@@ -111,7 +111,7 @@ def check(
     )
 
 
-def _affordable(case: Case) -> bool:
+def affordable(case: Case) -> bool:
     """Whether a square, unmasked kernel can be asked: if causal, it is called once a query."""
     if not case.causal:
         return True

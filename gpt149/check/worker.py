@@ -14,6 +14,7 @@ import os
 import resource
 import sys
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -71,14 +72,77 @@ def call_tensors(
         for name, (start, strides) in command["tensors"].items()
     }
     q, k, v = (views[name] for name in "qkv")
-    clock = Clock()
+    settings = {"causal": shape["causal"], "scale": shape["scale"]}
     try:
-        out = kernel.function(q, k, v, causal=shape["causal"], scale=shape["scale"])
+        if command["calls"] == "batches":
+            sets = [tuple(t[b : b + 1] for t in (q, k, v)) for b in range(shape["batch"])]
+            outs: list[Any] = [None] * len(sets)
+
+            def run(b: int) -> None:
+                outs[b] = kernel.function(*sets[b], **settings)
+
+            times = _timed(run, memory, command)
+            out = torch.cat([one if one is not None else views["out"][:1] for one in outs])
+        else:
+            clock = Clock()
+            out = kernel.function(q, k, v, **settings)
+            times = clock.stop()
     except KernelRaised as e:
         return {"raised": str(e)}
-    times = clock.stop()
     views["out"].copy_(out)
     return times
+
+
+def call_batches(
+    kernel: ContractKernel, base: int, memory: mmap.mmap, command: dict[str, Any]
+) -> dict[str, Any]:
+    """Every batch in a call of its own, `repeat` calls in all; one workspace for all of them."""
+    whole = _filled(base, command)
+    calls = []
+    for b in range(whole.batch):
+        one = abi.Args.from_buffer_copy(whole)
+        one.batch = 1
+        for name in ("q", "k", "v", "out"):
+            stride = getattr(whole, f"{name}_stride")[0]
+            setattr(one, name, getattr(whole, name) + 4 * b * stride)
+        calls.append(one)
+    workspace = Workspace(kernel.workspace_bytes(_without_pointers(calls[0])), 0xFF)
+    for one in calls:
+        one.workspace = workspace.address
+    before = peak_rss()
+    try:
+        times = _timed(lambda b: kernel.run(calls[b]), memory, command)
+    except KernelDeclined as e:
+        return {"declined": str(e)}
+    overhead = _timed(lambda b: kernel.workspace_bytes(calls[b]), memory, command)
+    _timed(lambda b: None, memory, command)  # flips back what the last one flipped
+    return {
+        **times,
+        "overhead": overhead["seconds"] / command["repeat"],
+        "workspace_bytes": workspace.n_bytes,
+        "workspace_overrun": workspace.written_outside(),
+        "peak_growth": peak_rss() - before,
+    }
+
+
+def _timed(
+    run: Callable[[int], object], memory: mmap.mmap, command: dict[str, Any]
+) -> dict[str, float]:
+    """Time run(0), run(1), ... in rotation.
+
+    Before each call the sign of one element of its q is flipped, the first of the last query of
+    head 0: an output that was kept from an earlier call is then wrong.
+    """
+    shape, (start, strides) = command["shape"], command["tensors"]["q"]
+    q = (ctypes.c_float * (len(memory) // 4)).from_buffer(memory)
+    n = shape["batch"]
+    flipped = [start + b * strides[0] + (shape["n_q"] - 1) * strides[2] for b in range(n)]
+    clock = Clock()
+    for i in range(command["repeat"]):
+        b = i % n
+        q[flipped[b]] = -q[flipped[b]]
+        run(b)
+    return clock.stop()
 
 
 class Clock:
@@ -97,11 +161,8 @@ class Clock:
 
 def call(kernel: ContractKernel, base: int, command: dict[str, Any]) -> dict[str, Any]:
     """Fill the struct from the command and run the kernel; heads apart if the case says so."""
-    args = abi.shape_args(**command["shape"])
-    for name, (start, strides) in command["tensors"].items():
-        setattr(args, name, base + 4 * start)
-        setattr(args, f"{name}_stride", abi.Strides(*strides))
-    calls = _split_heads(args) if command["heads_at_once"] else [args]
+    args = _filled(base, command)
+    calls = _split_heads(args) if command["calls"] == "heads" else [args]
     workspaces = []
     for one in calls:
         n_bytes = kernel.workspace_bytes(_without_pointers(one))
@@ -120,6 +181,15 @@ def call(kernel: ContractKernel, base: int, command: dict[str, Any]) -> dict[str
         "workspace_overrun": any(w.written_outside() for w in workspaces),
         "peak_growth": peak_rss() - before,
     }
+
+
+def _filled(base: int, command: dict[str, Any]) -> abi.Args:
+    """The struct of a command's call, without workspace; base: the arena's address."""
+    args = abi.shape_args(**command["shape"])
+    for name, (start, strides) in command["tensors"].items():
+        setattr(args, name, base + 4 * start)
+        setattr(args, f"{name}_stride", abi.Strides(*strides))
+    return args
 
 
 def _split_heads(args: abi.Args) -> list[abi.Args]:
@@ -148,7 +218,7 @@ def main() -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     with os.fdopen(int(answers), "w") as out:
         try:
-            kernel = _load(json.loads(described))
+            kernel = load_described(described)
         except Gpt149Error as e:
             print(json.dumps({"error": str(e), "kind": type(e).__name__}), file=out, flush=True)
             return
@@ -160,12 +230,15 @@ def main() -> None:
             command = json.loads(line)
             if isinstance(kernel, TensorKernel):
                 reply = call_tensors(kernel, memory, command)
+            elif command["calls"] == "batches":
+                reply = call_batches(kernel, base, memory, command)
             else:
                 reply = call(kernel, base, command)
             print(json.dumps(reply), file=out, flush=True)
 
 
-def _load(described: dict[str, str | None]) -> ContractKernel | TensorKernel:
-    path, library = (Path(p) if p else None for p in (described["path"], described["library"]))
-    source = Source(described["loader"] or "", path, described["name"] or "")
-    return load(source, library)
+def load_described(described: str) -> ContractKernel | TensorKernel:
+    """The kernel that `isolation.described` speaks of."""
+    found = json.loads(described)
+    path, library = (Path(p) if p else None for p in (found["path"], found["library"]))
+    return load(Source(found["loader"], path, found["name"]), library)

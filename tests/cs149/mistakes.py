@@ -50,15 +50,15 @@ MISTAKES = {
             ("                float total = 0;\n                for", "                for"),
         ),
     ),
-    "static row": Mistake(
+    "static sums": Mistake(
         3,
         "static_state",
         (
-            ("#pragma omp parallel for collapse(3)\n", ""),
             (
-                "std::vector<float> ORow = formatTensor(ORowTensor);",
-                "static std::vector<float> ORow(N);",
+                "#pragma omp parallel for collapse(3)\n",
+                "    static std::vector<float> totals(1 << 20);\n",
             ),
+            ("float total = 0;", "float &total = totals[(b * H + h) * N + i];"),
         ),
     ),
     "shared row": Mistake(
@@ -103,7 +103,7 @@ MISTAKES = {
 # Modules to be judged, each with at most one mistake in a part.
 WRONG_MODULES = (
     ("flat", "tail of keys", "sum of all rows", "l of the head before"),
-    ("aliased", "tail of queries", "static row", "block maximum"),
+    ("aliased", "tail of queries", "static sums", "block maximum"),
     ("flat and aliased", "scores add up", "shared row", "Br for Bc"),
     ("l is the tile's",),
     ("l is not kept",),

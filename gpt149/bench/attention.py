@@ -1,0 +1,274 @@
+"""Attention alone: every kernel on every shape, in turn, each in a process of its own."""
+
+from __future__ import annotations
+
+import functools
+import math
+import re
+import time
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..check.arena import Arena
+from ..check.cases import Case
+from ..check.isolation import Answer, Child
+from ..check.judge import EPS, SLACK_ERR32, SLACK_ULP
+from ..check.run import affordable
+from ..errors import InputError
+from ..kernels import compiled, locate
+from .ceilings import Ceilings
+from .results import Row
+
+F32 = NDArray[np.float32]
+
+SAMPLE_SECONDS = 0.02  # calls are repeated until a sample is about this long
+LEAST_ROUNDS, MOST_ROUNDS = 3, 30
+MOST_CALL_SECONDS = 1.0  # slower kernels are left out of a shape
+MOST_REPEATS = 2000
+MOST_SET_BYTES = 96 << 20  # two sets of inputs above, three below
+JUDGED_ROWS = 16
+MOST_EXTENT = 1 << 20
+ABOVE_CEILING = 1.1  # times the ceiling: no honest kernel gets there
+TIMEOUT = 60.0
+
+
+@dataclass(frozen=True)
+class Shape:
+    """A call to be timed: prefill where n_q = n_kv, decode where n_q = 1."""
+
+    name: str
+    n_head: int
+    n_q: int
+    n_kv: int
+    head_dim: int
+    causal: bool = True
+
+    def case(self, n_threads: int) -> Case:
+        """The call with a few sets of inputs, one a batch."""
+        row = self.n_head * self.head_dim * 4
+        n_sets = 2 if 2 * row * (self.n_q + self.n_kv) > MOST_SET_BYTES else 3
+        case = Case(self.name, n_sets, self.n_head, self.n_head, self.n_q, self.n_kv, self.head_dim)
+        return replace(case, causal=self.causal, n_threads=n_threads, calls="batches")
+
+    @property
+    def pairs(self) -> int:
+        """Queries times the keys that they see, over all heads."""
+        hidden = self.n_q * (self.n_q - 1) // 2 if self.causal else 0
+        return self.n_head * (self.n_q * self.n_kv - hidden)
+
+    @property
+    def flops(self) -> int:
+        """Multiplications and additions of both products; those of the softmax do not count."""
+        return 4 * self.pairs * self.head_dim
+
+    @property
+    def n_bytes(self) -> int:
+        """q, k and v read once, out written once."""
+        return 4 * self.n_head * self.head_dim * 2 * (self.n_q + self.n_kv)
+
+
+def parse(text: str) -> Shape:
+    """`HEADS,TOKENS,DIM`: a causal prefill; `:full` behind it: unmasked; TOKENS may be `N_QxN_KV`.
+
+    Raises:
+        InputError: it is something else.
+    """
+    found = re.fullmatch(r"(\d+),(?:(\d+)x)?(\d+),(\d+)(:full)?", text)
+    if found is None:
+        raise InputError(
+            f"the shape '{text}' must be HEADS,TOKENS,DIM, such as 12,1024,64, 12,1024,64:full or "
+            "12,1x4096,64."
+        )
+    n_head, n_kv, d = int(found[1]), int(found[3]), int(found[4])
+    n_q = int(found[2] or n_kv)
+    causal = found[5] is None
+    if min(n_head, n_q, n_kv, d) < 1 or max(n_head, n_q, n_kv, d) > MOST_EXTENT:
+        raise InputError(f"the numbers of '{text}' must be from 1 to {MOST_EXTENT}.")
+    if causal and n_q > n_kv:
+        raise InputError(f"'{text}' is causal, and must have at least as many keys as queries.")
+    return Shape(text, n_head, n_q, n_kv, d, causal)
+
+
+SHAPES = (
+    "4,1024,32:full",  # the assignment's
+    "4,1024,32",
+    "12,128,64",  # GPT-2's
+    "12,1024,64",
+    "12,1024,64:full",
+    "8,4096,64",
+    "12,1x256,64",
+    "12,1x1024,64",
+    "12,1x4096,64",
+    "12,1x16384,64",
+)
+SWEEP = tuple(f"4,{n},64" for n in (64, 128, 256, 512, 1024, 2048))  # for pictures over n
+
+
+def measure(
+    specs: Sequence[str],
+    shapes: Sequence[Shape],
+    ceilings: Ceilings,
+    *,
+    seconds: float,
+    raise_ceilings: Callable[[], Ceilings],
+    keep: Callable[[Row], None],
+    progress: Callable[[], None],
+) -> None:
+    """Time the kernels on each shape, A B C A B C ..., for about `seconds` in all.
+
+    Each finished row goes to `keep` at once. What passes the ceilings is believed only if
+    `raise_ceilings` finds them too low. Raises as `locate` and `compiled` do.
+    """
+    raise_once = functools.cache(raise_ceilings)
+    cases = [shape.case(ceilings.n_threads) for shape in shapes]
+    sources = [locate(spec) for spec in specs]
+    libraries = [compiled(source) for source in sources]
+    arena = Arena(cases)
+    with ExitStack() as stack:
+        stack.callback(arena.close)
+        children = [
+            stack.enter_context(Child(source, library, arena, TIMEOUT))
+            for source, library in zip(sources, libraries, strict=True)
+        ]
+        for shape, case in zip(shapes, cases, strict=True):
+            race = _Race(shape, case, specs, children, arena, ceilings, raise_once)
+            for row, source in zip(race.rows, sources, strict=True):
+                if source.loader == "cs149" and not affordable(case):
+                    row.skipped = "square: minutes a call"
+            for row in race.run(seconds / len(shapes)):
+                keep(row)
+            ceilings = race.ceilings
+            progress()
+
+
+class _Race:
+    """Kernels on one shape. A row leaves the race when something is wrong with it."""
+
+    def __init__(
+        self,
+        shape: Shape,
+        case: Case,
+        specs: Sequence[str],
+        children: Sequence[Child],
+        arena: Arena,
+        ceilings: Ceilings,
+        raise_ceilings: Callable[[], Ceilings],
+    ) -> None:
+        self.shape, self.case, self.arena, self.ceilings = shape, case, arena, ceilings
+        self.raise_ceilings = raise_ceilings
+        self.children = children
+        work, n_bytes = shape.flops, shape.n_bytes
+        self.rows = [
+            Row("attention", spec, shape.name, work=work, n_bytes=n_bytes) for spec in specs
+        ]
+        self.repeats = [1] * len(specs)
+        self.inputs = [case.draw(i) for i in range(2)]
+
+    def run(self, seconds: float) -> list[Row]:
+        """Warm up, then go round until the time is over."""
+        for i, row in enumerate(self.rows):
+            if not row.skipped:
+                self._warm_up(i)
+        start, n_rounds = time.monotonic(), 0
+        while n_rounds < MOST_ROUNDS and (
+            n_rounds < LEAST_ROUNDS or time.monotonic() - start < seconds
+        ):
+            for i, row in enumerate(self.rows):
+                if not row.rejected and not row.skipped:
+                    self._sample(i, n_rounds)
+            n_rounds += 1
+        return self.rows
+
+    def _warm_up(self, i: int) -> None:
+        """A call of each set; decides how many make a sample, and who is too slow."""
+        answer = self._call(i, 0, self.case.batch)
+        row = self.rows[i]
+        if answer.outcome == "declined":
+            row.skipped = answer.detail
+        elif answer.outcome != "ok":
+            row.rejected = f"{answer.outcome}: {answer.detail}"
+        else:
+            one = answer.seconds / self.case.batch
+            if one > MOST_CALL_SECONDS:
+                row.skipped = f"{one:.1f} s a call"
+            else:
+                wanted = min(MOST_REPEATS, SAMPLE_SECONDS / max(one, 1e-7))
+                self.repeats[i] = max(1, self.case.batch * round(wanted / self.case.batch))
+
+    def _sample(self, i: int, n_round: int) -> None:
+        row, repeat = self.rows[i], self.repeats[i]
+        which = n_round % 2
+        answer = self._call(i, which, repeat)
+        if answer.outcome != "ok":
+            row.rejected = f"{answer.outcome}: {answer.detail}"
+            return
+        one = answer.seconds / repeat
+        row.samples.append(one)
+        row.workspace_bytes, row.overhead_s = answer.workspace_bytes, answer.overhead
+        row.rejected = self._doubt(which, repeat, one)
+
+    def _call(self, i: int, which: int, repeat: int) -> Answer:
+        q, k, v = self.inputs[which]
+        self.arena.fill(self.case, {"q": q, "k": k, "v": v})
+        return self.children[i].run(self.case, repeat=repeat)
+
+    def _doubt(self, which: int, repeat: int, seconds: float) -> str:
+        """Why the sample cannot be believed; empty if it can."""
+        least = self.shape.flops / (ABOVE_CEILING * self.ceilings.flops)
+        if seconds < least:
+            self.ceilings = self.raise_ceilings()
+            least = self.shape.flops / (ABOVE_CEILING * self.ceilings.flops)
+        if seconds < least:
+            return (
+                f"{self.shape.flops / seconds / 1e9:,.0f} GFLOP/s is more than this machine can "
+                f"do, {self.ceilings.flops / 1e9:,.0f}"
+            )
+        q, k, v = self.inputs[which]
+        out = self.arena.out()
+        for b in range(min(self.case.batch, repeat)):
+            flips = -(-(repeat - b) // self.case.batch)
+            if problem := self._judge(b, q[b], k[b], v[b], out[b], flips):
+                return problem
+        return ""
+
+    def _judge(self, b: int, q: F32, k: F32, v: F32, out: F32, flips: int) -> str:
+        """Some rows of a set's output, the flipped one among them, against float64."""
+        case = self.case
+        rng = np.random.default_rng([b, flips])
+        rows = np.unique([case.n_q - 1, *rng.integers(0, case.n_q, JUDGED_ROWS - 1)])
+        for h in sorted({0, int(rng.integers(case.n_head))}):
+            asked = q[h, rows]
+            if h == 0 and flips % 2:
+                asked[-1, 0] = -asked[-1, 0]
+            seen = rows + case.n_kv - case.n_q + 1 if case.causal else [case.n_kv] * len(rows)
+            error, tolerance = _error(asked, k[h], v[h], seen, case.scale_value, out[h, rows])
+            if not error <= tolerance:
+                return (
+                    f"a timed result is wrong (set {b}, head {h}: error {error:.2g}, allowed "
+                    f"{tolerance:.2g}), or an earlier one; see gpt149 check"
+                )
+        return ""
+
+
+def _error(
+    q: F32, k: F32, v: F32, seen: Sequence[int] | NDArray[np.int_], scale: float, out: F32
+) -> tuple[float, float]:
+    """The largest error of these rows, and what rounding allows (see `check.judge`)."""
+    err = err32 = size = 0.0
+    for row, n, got in zip(q, seen, out, strict=True):
+        s = scale * (k[:n].astype(np.float64) @ row.astype(np.float64))
+        p = np.exp(s - s.max())
+        want = p @ v[:n].astype(np.float64) / p.sum()
+        size = max(size, float((p @ np.abs(v[:n].astype(np.float64)) / p.sum()).max()))
+        s32 = np.float32(scale) * (k[:n] @ row)
+        p32 = np.exp(s32 - s32.max())
+        err32 = max(err32, float(np.abs((p32 / p32.sum()) @ v[:n] - want).max()))
+        off = float(np.abs(got - want).max())
+        err = off if math.isnan(off) else max(err, off)
+        if math.isnan(err):
+            break
+    return err, SLACK_ERR32 * err32 + SLACK_ULP * EPS * size

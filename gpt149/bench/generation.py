@@ -1,0 +1,148 @@
+"""Generation: prefill and decode of a real model through every kernel, in turn.
+
+The tests are llama-bench's: `pp128` feeds a prompt of 128 tokens, `tg32` decodes 32; `@ d512`: with
+512 tokens in the KV cache before.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ..check.isolation import Answer, Talker, described
+from ..child import python_command
+from ..kernels import compiled, locate
+from .results import Row
+
+PROGRAM = "import sys; sys.path[0] = sys.argv.pop(1); from gpt149.bench.worker import main; main()"
+JUDGE = "torch"
+LEAST_ROUNDS, MOST_ROUNDS = 3, 20
+TIMEOUT = 30.0
+MEMORY = 16 << 30
+MOST_SAMPLE_SECONDS = 5.0
+LOGIT_ERROR = 2e-3  # of the spread of the logits: rounding in another order, through all layers
+
+
+@dataclass(frozen=True)
+class Test:
+    """n tokens behind `depth` ones: decoded one by one, or as one prompt."""
+
+    n: int
+    depth: int
+    decode: bool
+
+    @property
+    def name(self) -> str:
+        kind = f"tg{self.n}" if self.decode else f"pp{self.n}"
+        return f"{kind} @ d{self.depth}" if self.depth else kind
+
+
+def tests(prompts: Sequence[int], n: int, depths: Sequence[int]) -> list[Test]:
+    """Prompts into an empty cache, and n tokens decoded at every depth."""
+    asked = [Test(p, 0, decode=False) for p in prompts]
+    return asked + ([Test(n, depth, decode=True) for depth in depths] if n else [])
+
+
+class Player(Talker):
+    """A process with the model and one kernel."""
+
+    def __init__(self, spec: str, model: str, n_threads: int) -> None:
+        source = locate(spec)
+        kernel = described(source, compiled(source))
+        super().__init__(python_command(PROGRAM, kernel, model, str(n_threads)), MEMORY)
+        self.n_ctx = 0
+
+    def greeted(self, hello: dict[str, Any]) -> None:
+        self.n_ctx = hello["n_ctx"]
+
+    def play(self, test: Test) -> dict[str, Any] | Answer:
+        question = {"depth": test.depth, "n": test.n, "decode": test.decode}
+        return self.ask(question, TIMEOUT)
+
+
+def measure(
+    specs: Sequence[str],
+    asked: Sequence[Test],
+    model: str,
+    n_threads: int,
+    *,
+    seconds: float,
+    keep: Callable[[Row], None],
+    progress: Callable[[], None],
+) -> None:
+    """Run the tests through each kernel, A B C A B C ..., for about `seconds` in all.
+
+    Each finished row goes to `keep` at once. Raises what loading the model or a kernel raises.
+    """
+    with ExitStack() as stack:
+        players = [stack.enter_context(Player(spec, model, n_threads)) for spec in specs]
+        judge = (
+            players[list(specs).index(JUDGE)]
+            if JUDGE in specs
+            else stack.enter_context(Player(JUDGE, model, n_threads))
+        )
+        for test in asked:
+            for row in _run(test, specs, players, judge, seconds / len(asked)):
+                keep(row)
+            progress()
+
+
+def _run(
+    test: Test, specs: Sequence[str], players: Sequence[Player], judge: Player, seconds: float
+) -> list[Row]:
+    rows = [Row("generation", spec, test.name, work=test.n) for spec in specs]
+    wanted = judge.play(test)
+    if isinstance(wanted, Answer) or "failed" in wanted:
+        why = wanted.detail if isinstance(wanted, Answer) else wanted["failed"]
+        for row in rows:
+            row.skipped = why
+        return rows
+    shares: list[list[float]] = [[] for _ in rows]
+    start, n_rounds = time.monotonic(), 0
+    while n_rounds <= MOST_ROUNDS and (
+        n_rounds <= LEAST_ROUNDS or time.monotonic() - start < seconds
+    ):
+        for row, player, share in zip(rows, players, shares, strict=True):
+            if row.rejected or row.skipped:
+                continue
+            reply = player.play(test)
+            if isinstance(reply, Answer):
+                if reply.outcome == "hang" and n_rounds == 0:
+                    row.skipped = f"more than {TIMEOUT:g} s a sample"
+                else:
+                    row.rejected = f"{reply.outcome}: {reply.detail}"
+                continue
+            if "failed" in reply:
+                row.rejected = reply["failed"]
+                continue
+            row.rejected = _doubt(reply["logits"], wanted["logits"])
+            if n_rounds == 0:  # warm-up, and who is too slow
+                if reply["seconds"] > MOST_SAMPLE_SECONDS:
+                    row.skipped = f"{reply['seconds']:.1f} s a sample"
+                continue
+            row.samples.append(reply["seconds"])
+            share.append(reply["attention_seconds"] / reply["seconds"])
+            row.peak_rss = reply["peak_rss"]
+        n_rounds += 1
+    for row, share in zip(rows, shares, strict=True):
+        row.attention_share = float(np.median(share)) if share else None
+        if row.samples and not test.decode and not test.depth:
+            row.ttft_s = float(np.median(row.samples))
+    return rows
+
+
+def _doubt(logits: Sequence[float], wanted: Sequence[float]) -> str:
+    """Why the kernel's last logits cannot be right; empty if they can."""
+    error = float(np.abs(np.subtract(logits, wanted)).max())
+    allowed = LOGIT_ERROR * float(np.ptp(wanted))
+    if error <= allowed:
+        return ""
+    return (
+        f"its logits are off by {error:.2g} from {JUDGE}'s, and rounding explains {allowed:.2g}; "
+        "see gpt149 check"
+    )

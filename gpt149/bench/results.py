@@ -1,0 +1,139 @@
+"""What a benchmark found: rows of samples, and where and when it was."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import subprocess
+import time
+from dataclasses import asdict, dataclass, field
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from ..build import find_compiler
+from ..errors import Gpt149Error, InputError
+from .ceilings import Ceilings, ceilings
+from .stats import Summary, summarise
+
+FORMAT = 1
+PACKAGES = ("gpt149", "torch", "numpy")
+
+
+@dataclass
+class Row:
+    """A kernel in one test, in seconds a sample. Everything else is derived or described.
+
+    table: attention or generation. test: its name. work: flops of a call, or tokens of a step.
+    n_bytes: what a call must read and write at least. rejected: why the samples do not count.
+    skipped: why there are none.
+    """
+
+    table: str
+    kernel: str
+    test: str
+    samples: list[float] = field(default_factory=list)
+    work: float = 0.0
+    n_bytes: int = 0
+    workspace_bytes: int = 0
+    overhead_s: float = 0.0
+    attention_share: float | None = None
+    ttft_s: float | None = None
+    peak_rss: int = 0
+    rejected: str = ""
+    skipped: str = ""
+
+    @property
+    def summary(self) -> Summary | None:
+        return summarise(self.samples) if self.samples and not self.rejected else None
+
+
+@dataclass
+class Results:
+    """All rows of a run, with what they were measured on."""
+
+    machine: dict[str, Any]
+    ceilings: Ceilings
+    rows: list[Row] = field(default_factory=list)
+    interrupted: bool = False
+
+    @property
+    def right(self) -> bool:
+        return not any(row.rejected for row in self.rows)
+
+    def raise_ceilings(self) -> Ceilings:
+        """Measure the ceilings again, since something passed them; the higher ones count."""
+        self.ceilings = ceilings(self.ceilings.n_threads, again=True)
+        return self.ceilings
+
+
+def describe_machine(n_threads: int) -> dict[str, Any]:
+    """CPU, threads, load, compiler and versions."""
+    return {
+        "cpu": _cpu_name(),
+        "processors": os.cpu_count(),
+        "threads": n_threads,
+        "load": round(os.getloadavg()[0], 2),
+        "system": f"{platform.system()} {platform.release()} {platform.machine()}",
+        "compiler": _compiler(),
+        "python": platform.python_version(),
+        "versions": {name: _version(name) for name in PACKAGES},
+        "time": time.strftime("%Y-%m-%d %H:%M:%S"),
+    }
+
+
+def _cpu_name() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        return next(x.split(":", 1)[1].strip() for x in lines if x.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()
+
+
+def _compiler() -> str:
+    try:
+        done = subprocess.run(
+            [*find_compiler(), "--version"], capture_output=True, text=True, check=False
+        )
+        return done.stdout.splitlines()[0]
+    except (Gpt149Error, OSError, IndexError):
+        return "none"
+
+
+def _version(package: str) -> str:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return "none"
+
+
+def dumps(results: Results) -> str:
+    """All of it as JSON."""
+    return json.dumps({"format": FORMAT, **asdict(results)})
+
+
+def load(path: Path) -> Results:
+    """What `dumps` wrote.
+
+    Raises:
+        InputError: the file cannot be read, or is something else.
+    """
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        if found["format"] != FORMAT:
+            raise ValueError(f"format {found['format']}")
+        kept = found["ceilings"]
+        pairs = tuple((int(size), float(rate)) for size, rate in kept.pop("bandwidths"))
+        return Results(
+            found["machine"],
+            Ceilings(bandwidths=pairs, **kept),
+            [Row(**row) for row in found["rows"]],
+            found["interrupted"],
+        )
+    except OSError as e:
+        raise InputError(f"cannot read {path}: {e.strerror}.") from e
+    except (ValueError, KeyError, TypeError, AttributeError) as e:
+        raise InputError(
+            f"{path} was not written by this version's `gpt149 bench --save`: {e}."
+        ) from e

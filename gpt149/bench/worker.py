@@ -1,0 +1,85 @@
+"""The child of a generation benchmark: a model, a kernel, and prefill or decode when asked."""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import sys
+import time
+from typing import Any
+
+from ..check.worker import load_described
+from ..errors import Gpt149Error
+from ..memory import peak_rss
+
+SEED = 149
+SHOWN_LOGITS = 64
+
+
+class Worker:
+    """The loaded model, and random tokens of which a test feeds some."""
+
+    def __init__(self, kernel: str, model: str, n_threads: int) -> None:
+        import numpy as np
+        import torch
+
+        from .. import checkpoint
+        from ..dispatch import Attention
+        from ..engine import TorchEngine
+
+        attention = Attention(load_described(kernel), n_threads=n_threads)
+        torch.set_num_threads(n_threads)
+        self.filler = Attention("torch", n_threads=n_threads)
+        self.engine = TorchEngine(checkpoint.load(model).model, attention)
+        config = self.engine.model.config
+        rng = np.random.default_rng(SEED)
+        self.ids = rng.integers(0, config.vocab_size, config.n_ctx).tolist()
+        self.shown = rng.integers(0, config.vocab_size, SHOWN_LOGITS)
+
+    def answer(self, question: dict[str, Any]) -> dict[str, Any]:
+        """Feed `n` tokens behind `depth` ones, in one step or one by one.
+
+        The same tokens are fed whichever kernel runs, so the last logits can be compared.
+        """
+        engine, depth, n = self.engine, question["depth"], question["n"]
+        if depth + n > engine.n_ctx:
+            return {"failed": f"{depth + n} tokens do not fit into n_ctx, {engine.n_ctx}"}
+        engine.rewind(depth)
+        if engine.length < depth:  # whatever the kernel, torch's fills the cache
+            mine, engine.attention = engine.attention, self.filler
+            engine.feed([self.ids[engine.length : depth]])
+            engine.attention = mine
+        tokens = self.ids[depth : depth + n]
+        steps = [[token] for token in tokens] if question["decode"] else [tokens]
+        attention_before = engine.attention.seconds
+        start = time.perf_counter()
+        for step in steps:
+            logits = engine.feed([step])
+        seconds = time.perf_counter() - start
+        return {
+            "seconds": seconds,
+            "attention_seconds": engine.attention.seconds - attention_before,
+            "logits": logits[0, self.shown].tolist(),
+            "peak_rss": peak_rss(),
+        }
+
+
+def main() -> None:
+    """Arguments: the kernel as JSON, the model, the threads, the descriptor for answers."""
+    kernel, model, n_threads, answers = sys.argv[1:]
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    with os.fdopen(int(answers), "w") as out:
+        try:
+            worker = Worker(kernel, model, int(n_threads))
+        except Gpt149Error as e:
+            print(json.dumps({"error": str(e), "kind": type(e).__name__}), file=out, flush=True)
+            return
+        config = worker.engine.model.config
+        print(json.dumps({"n_ctx": config.n_ctx}), file=out, flush=True)
+        for line in sys.stdin:
+            try:
+                reply = worker.answer(json.loads(line))
+            except Gpt149Error as e:
+                reply = {"failed": str(e)}
+            print(json.dumps(reply), file=out, flush=True)

@@ -1,0 +1,139 @@
+"""`gpt149 bench`: how fast, against torch, against the machine, against another day."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import click
+
+from ..bench import attention, generation, tables
+from ..bench.ceilings import ceilings
+from ..bench.results import Results, describe_machine, dumps, load
+from ..errors import InputError
+from ..kernels import BUILTINS
+from ..threads import checked_threads
+
+FORMATS: dict[str, Callable[[Results], str]] = {
+    "table": tables.as_text,
+    "md": lambda results: tables.as_text(results, markdown=True),
+    "csv": tables.as_csv,
+    "json": tables.as_json,
+    "jsonl": tables.as_jsonl,
+}
+MOST_LENGTH = 1 << 20
+
+
+@dataclass(frozen=True)
+class Request:
+    """The options of the command, as `gpt149 bench --help` lists them."""
+
+    kernels: tuple[str, ...]
+    model: str
+    prompts: str
+    n: int
+    depths: str
+    shapes: tuple[str, ...]
+    attention_only: bool
+    generation_only: bool
+    seconds: float
+    threads: int | None
+    remeasure: bool
+    output_format: str
+    save: Path | None
+    against: Path | None
+    threshold: float
+    report: Path | None
+
+
+def run(request: Request) -> int:
+    """Measure and print; 1 if a kernel is rejected or slower than before, 130 after Ctrl-C.
+
+    Raises:
+        Gpt149Error: see `errors`.
+    """
+    r = request
+    specs = list(dict.fromkeys(r.kernels or BUILTINS))
+    prompts, depths = _numbers("-p", r.prompts, 1), _numbers("-d", r.depths, 0)
+    if r.n < 0 or r.seconds <= 0:
+        raise InputError(f"-n is {r.n} and --seconds {r.seconds:g}; neither can be that small.")
+    if r.attention_only and r.generation_only:
+        raise InputError("--attention-only and --generation-only leave nothing to measure.")
+    if r.report:
+        from ..bench.html import need_matplotlib
+
+        need_matplotlib()
+    before = load(r.against) if r.against else None
+    n_threads = checked_threads(r.threads)
+    results = Results(describe_machine(n_threads), ceilings(n_threads, again=r.remeasure))
+    asked = generation.tests(prompts, r.n, depths)
+    with_attention, with_generation = not r.generation_only, not r.attention_only
+    names = (r.shapes or attention.SHAPES) + (attention.SWEEP if r.report else ())
+    shapes = [attention.parse(name) for name in dict.fromkeys(names)] if with_attention else []
+    share = r.seconds / (with_attention + with_generation)
+    length = len(shapes) + (len(asked) if with_generation else 0)
+    try:
+        with click.progressbar(length=length, label="measuring", file=sys.stderr) as bar:
+            step = lambda: bar.update(1)  # noqa: E731
+            if with_generation:
+                generation.measure(
+                    *(specs, asked, r.model, n_threads),
+                    seconds=share, keep=results.rows.append, progress=step,
+                )  # fmt: skip
+            if with_attention:
+                attention.measure(
+                    *(specs, shapes, results.ceilings),
+                    seconds=share, raise_ceilings=results.raise_ceilings,
+                    keep=results.rows.append, progress=step,
+                )  # fmt: skip
+    except KeyboardInterrupt:
+        results.interrupted = True
+    return _tell(request, results, before)
+
+
+def _tell(request: Request, results: Results, before: Results | None) -> int:
+    """Print and write what was found; the exit status."""
+    r = request
+    click.echo(FORMATS[r.output_format](results))
+    if r.save:
+        write(r.save, dumps(results))
+    if r.report:
+        from ..bench.html import as_html
+
+        write(r.report, as_html(results))
+    slower = False
+    if before is not None:
+        found = tables.changes(results, before, r.threshold)
+        click.echo(f"\nAgainst {r.against}, {before.machine['time']}:", err=True)
+        click.echo(tables.changes_as_text(found), err=True)
+        slower = any(change.slower for change in found)
+    if results.interrupted:
+        return 130
+    return 0 if results.right and not slower else 1
+
+
+def write(path: Path, text: str) -> None:
+    """Whole or not at all.
+
+    Raises:
+        InputError: it cannot be written.
+    """
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    try:
+        temporary.write_text(text + "\n", encoding="utf-8")
+        temporary.replace(path)
+    except OSError as e:
+        raise InputError(f"cannot write {path}: {e.strerror}.") from e
+
+
+def _numbers(option: str, text: str, least: int) -> Sequence[int]:
+    try:
+        numbers = [int(word) for word in text.split(",") if word]
+    except ValueError as e:
+        raise InputError(f"{option} is '{text}', and must be whole numbers: 128,512.") from e
+    if any(not least <= n <= MOST_LENGTH for n in numbers):
+        raise InputError(f"{option} is '{text}', and its numbers must be at least {least}.")
+    return numbers

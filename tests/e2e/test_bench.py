@@ -1,0 +1,163 @@
+"""`bench` as its users run it, small; what is too good to be true is rejected."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from gpt149.cli import main
+from gpt149.paths import shipped
+
+SMALL = ("--attention-only", "-s", "2,48,16", "-s", "2,1x48,16", "--seconds", "0.3")
+WRONG = Path(__file__).parents[1] / "wrong_kernels"
+
+
+def bench(*arguments: str | Path) -> Result:
+    return CliRunner().invoke(main, ["bench", *map(str, arguments)])
+
+
+def test_attention_alone(tmp_path: Path) -> None:
+    saved = tmp_path / "run.json"
+    done = bench("naive", "torch", *SMALL, "-o", "json", "--save", saved)
+    assert done.exit_code == 0, done.output
+    found = json.loads(done.stdout)
+    rows = {(row["kernel"], row["test"]): row for row in found["rows"]}
+    assert set(rows) == {(k, s) for k in ("naive", "torch") for s in ("2,48,16", "2,1x48,16")}
+    for row in rows.values():
+        assert row["samples"] >= 3
+        assert 0 < row["min_s"] <= row["median_s"]
+        assert row["share_of_ceiling"] > 0
+    assert rows["naive", "2,48,16"]["workspace_bytes"] == 4 * 48 * 48
+    assert rows["torch", "2,48,16"]["times_torch"] == 1
+    ceilings = found["ceilings"]
+    assert 1e9 < ceilings["flops_one_thread"] < 1e13
+    assert len(ceilings["bandwidths"]) == 8
+    assert "us are the harness's own" in bench("naive", *SMALL).stdout
+    again = bench("naive", "torch", *SMALL, "--against", saved, "--threshold", "900%")
+    assert again.exit_code == 0
+    assert "times as fast" in again.stderr
+
+
+def test_generation_with_depths(tiny_model_dir: Path) -> None:
+    done = bench(
+        *("naive", "reference", "--generation-only", "-m", tiny_model_dir, "-p", "8", "-n", "4"),
+        *("-d", "0,32", "--seconds", "0.3", "-o", "jsonl"),
+    )
+    assert done.exit_code == 0, done.output
+    rows = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [row["test"] for row in rows if row["kernel"] == "naive"] == ["pp8", "tg4", "tg4 @ d32"]
+    for row in rows:
+        assert row["tok_s"] > 0
+        assert 0 < row["attention_share"] < 1
+        assert row["peak_rss_bytes"] > 1e7
+    assert rows[0]["ttft_s"] == rows[0]["median_s"]
+
+
+def test_a_test_that_does_not_fit_is_skipped(tiny_model_dir: Path) -> None:
+    done = bench(
+        *("naive", "--generation-only", "-m", tiny_model_dir, "-p", "65", "-n", "0"),
+        *("--seconds", "0.1", "-o", "jsonl"),
+    )
+    assert done.exit_code == 0
+    assert "65 tokens do not fit into n_ctx, 64" in json.loads(done.stdout)["skipped"]
+
+
+def test_wrong_and_fast_is_rejected(tiny_model_dir: Path) -> None:
+    zeros = WRONG / "zeros.cpp"
+    done = bench(zeros, "naive", *SMALL)
+    assert done.exit_code == 1
+    assert f"REJECTED {zeros}, 2,1x48,16: " in done.stdout
+    assert "rejected" in done.stdout
+    done = bench(
+        *(zeros, "--generation-only", "-m", tiny_model_dir, "-p", "8", "-n", "0"),
+        *("--seconds", "0.1", "-o", "jsonl"),
+    )
+    assert done.exit_code == 1
+    assert "its logits are off by" in json.loads(done.stdout)["rejected"]
+
+
+def test_a_result_that_was_kept_is_rejected(tmp_path: Path) -> None:
+    """Right when `check` calls it, and when each call has buffers of its own; then it remembers."""
+    file = tmp_path / "keeps.cpp"
+    text = (shipped("csrc") / "naive.cpp").read_text()
+    text = text.replace(
+        "static const char *run(const gpt149_args *a) {",
+        "static const char *run(const gpt149_args *a) {\n"
+        "    static const void *done[64];\n"
+        "    for (const void *one : done)\n"
+        "        if (one == a->out) return usleep(1000), nullptr;\n"
+        "    static int n = 0;\n"
+        "    if (a->n_q == 48) done[n++ % 64] = a->out;\n",
+    )
+    file.write_text(f"#include <unistd.h>\n{text}")
+    done = bench(file, "--attention-only", "-s", "2,48,16", "--seconds", "0.2", "-o", "jsonl")
+    assert done.exit_code == 1
+    assert "a timed result is wrong" in json.loads(done.stdout)["rejected"]
+
+
+@pytest.mark.parametrize("name", ["segfault", "declines"])
+def test_crashes_are_rejected_and_declining_is_not(name: str) -> None:
+    done = bench(WRONG / f"{name}.cpp", "naive", *SMALL, "-o", "jsonl")
+    rows = [json.loads(line) for line in done.stdout.splitlines()]
+    assert all(row["samples"] >= 3 for row in rows if row["kernel"] == "naive")
+    mine = [row for row in rows if row["kernel"] != "naive"]
+    if name == "declines":
+        assert done.exit_code == 0
+        assert all("declines" in row["skipped"] for row in mine)
+    else:
+        assert done.exit_code == 1
+        assert any("SIGSEGV" in row["rejected"] for row in mine)
+
+
+def test_the_report_is_written(tmp_path: Path) -> None:
+    page = tmp_path / "out.html"
+    done = bench("naive", *SMALL, "--report", page)
+    assert done.exit_code == 0
+    assert page.read_text().startswith("<!doctype html>")
+    assert "4,2048,64" in page.read_text()
+
+
+def test_what_bench_refuses(tmp_path: Path) -> None:
+    for arguments, words in (
+        (("flsh",), "Did you mean 'flash'"),
+        (("-p", "many"), "-p is 'many'"),
+        (("-d", "-5"), "-d is '-5'"),
+        (("-n", "-1"), "-n is -1"),
+        (("--attention-only", "--generation-only"), "nothing to measure"),
+        (("-s", "12,64"), "must be HEADS,TOKENS,DIM"),
+        (("--threshold", "lots"), "is not a share"),
+        (("--against", tmp_path / "none.json"), "cannot read"),
+        (("naive", *SMALL, "--save", tmp_path / "none" / "x.json"), "cannot write"),
+    ):
+        done = bench(*arguments)
+        assert done.exit_code == 2, arguments
+        assert words in done.stderr
+
+
+def test_an_interrupted_run_keeps_what_it_has(tmp_path: Path) -> None:
+    bench("naive", *SMALL)  # the ceilings are measured by now
+    saved = tmp_path / "run.json"
+    command = [sys.executable, "-m", "gpt149", "bench", "naive", "--attention-only"]
+    shapes = [part for n in range(8, 40) for part in ("-s", f"1,{n},8")]
+    process = subprocess.Popen(
+        [*command, *shapes, "--seconds", "60", "--save", str(saved)],
+        stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=os.environ,
+        start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler) and None,
+    )  # fmt: skip
+    time.sleep(8)
+    os.killpg(process.pid, signal.SIGINT)
+    out, _ = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "Interrupted: what is missing was not measured." in out
+    found = json.loads(saved.read_text())
+    assert 0 < len(found["rows"]) < 32
+    assert found["interrupted"] is True
