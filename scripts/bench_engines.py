@@ -1,0 +1,532 @@
+"""gpt149 beside other engines: the same weights, prompt, threads, precision and greedy tokens.
+
+    pip install '.[peers]'
+    python scripts/bench_engines.py --model gpt2 -p 128 -n 128
+
+The weights are random and written once. Each engine runs in a process of its own; they take turns,
+round by round. Engines that are not installed are skipped by name. First tokens are compared, so
+that everybody computes the same thing. Prints one Markdown table.
+
+Prefill is from the prompt's ids to the first token; decode counts the tokens behind it.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import random
+import statistics
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import click
+
+from gpt149.check.isolation import Answer, Talker
+from gpt149.memory import peak_rss
+from gpt149.paths import cache_dir
+
+COMPARED = 8  # first tokens that must be the same everywhere
+SEED = 149
+MEMORY = 16 << 30
+TIMEOUT = 600.0
+
+
+class Engine(Protocol):
+    """A way to run the model. `prepare` may write beside the model, once."""
+
+    needs: tuple[str, ...]
+
+    @staticmethod
+    def prepare(model: Path) -> None: ...
+
+    def __init__(self, model: Path, n_threads: int, n_ctx: int) -> None: ...
+
+    def run(self, ids: list[int], n: int) -> tuple[float, float, list[int]]:
+        """Seconds of the prefill and of the decoding, and n greedy tokens."""
+
+
+class Stepper:
+    """An engine that is fed ids and gives logits, step by step."""
+
+    def reset(self) -> None: ...
+
+    def feed(self, ids: list[int]) -> Any: ...
+
+    def run(self, ids: list[int], n: int) -> tuple[float, float, list[int]]:
+        self.reset()
+        start = time.perf_counter()
+        tokens = [int(self.feed(ids).argmax())]
+        prefill = time.perf_counter()
+        while len(tokens) < n:
+            tokens.append(int(self.feed(tokens[-1:]).argmax()))
+        return prefill - start, time.perf_counter() - prefill, tokens
+
+
+class Gpt149(Stepper):
+    needs = ("torch",)
+    kv_cache = True
+
+    @staticmethod
+    def prepare(model: Path) -> None:
+        pass
+
+    def __init__(self, model: Path, n_threads: int, n_ctx: int) -> None:
+        import torch
+
+        from gpt149.checkpoint import load
+        from gpt149.dispatch import Attention
+        from gpt149.engine import TorchEngine
+
+        torch.set_num_threads(n_threads)
+        attention = Attention("flash" if self.kv_cache else "torch", n_threads=n_threads)
+        self.engine = TorchEngine(load(str(model)).model, attention, kv_cache=self.kv_cache)
+
+    def reset(self) -> None:
+        self.engine.clear()
+
+    def feed(self, ids: list[int]) -> Any:
+        return self.engine.feed([ids])[0]
+
+
+class NanoGpt(Gpt149):
+    """What nanoGPT and cs149gpt do: all tokens again at every step."""
+
+    kv_cache = False
+
+
+class Transformers(Stepper):
+    needs = ("torch", "transformers")
+
+    @staticmethod
+    def prepare(model: Path) -> None:
+        pass
+
+    def __init__(self, model: Path, n_threads: int, n_ctx: int) -> None:
+        import torch
+        from transformers import GPT2LMHeadModel
+
+        torch.set_num_threads(n_threads)
+        torch.set_grad_enabled(False)
+        self.n_ctx = n_ctx
+        self.model = GPT2LMHeadModel.from_pretrained(str(model)).eval()
+        self.step: Any = self.model
+        self.reset()
+
+    def reset(self) -> None:
+        from transformers import DynamicCache
+
+        self.cache: Any = DynamicCache(config=self.model.config)
+
+    def feed(self, ids: list[int]) -> Any:
+        import torch
+
+        run = self.step if len(ids) == 1 else self.model
+        out = run(torch.tensor([ids]), past_key_values=self.cache, use_cache=True, logits_to_keep=1)
+        return out.logits[0, -1]
+
+
+class TransformersCompiled(Transformers):
+    """With a static cache, and decode steps through torch.compile."""
+
+    def __init__(self, model: Path, n_threads: int, n_ctx: int) -> None:
+        import torch
+
+        super().__init__(model, n_threads, n_ctx)
+        self.step = torch.compile(self.model)
+
+    def reset(self) -> None:
+        from transformers import StaticCache
+
+        self.cache = StaticCache(config=self.model.config, max_cache_len=self.n_ctx)
+
+
+class CTranslate2:
+    needs = ("ctranslate2",)
+
+    @staticmethod
+    def prepare(model: Path) -> None:
+        from ctranslate2.converters import TransformersConverter
+
+        if (model / "ctranslate2").exists():
+            return
+        source = model / "with words"  # the converter wants a vocabulary
+        source.mkdir(exist_ok=True)
+        for name in ("config.json", "model.safetensors"):
+            (source / name).unlink(missing_ok=True)
+            (source / name).symlink_to(model / name)
+        write_words(source)
+        TransformersConverter(str(source)).convert(str(model / "ctranslate2"))
+
+    def __init__(self, model: Path, n_threads: int, n_ctx: int) -> None:
+        import ctranslate2
+
+        self.generator = ctranslate2.Generator(
+            str(model / "ctranslate2"), inter_threads=1, intra_threads=n_threads
+        )
+
+    def run(self, ids: list[int], n: int) -> tuple[float, float, list[int]]:
+        start = time.perf_counter()
+        steps = self.generator.generate_tokens(
+            [f"t{i}" for i in ids], max_length=n, min_length=n, sampling_topk=1
+        )
+        tokens = [next(steps).token_id]
+        prefill = time.perf_counter()
+        tokens += [step.token_id for step in steps]
+        return prefill - start, time.perf_counter() - prefill, tokens
+
+
+class LlamaCpp(Stepper):
+    needs = ("llama_cpp", "gguf")
+    flash = False
+
+    @staticmethod
+    def prepare(model: Path) -> None:
+        if not (model / "model.gguf").exists():
+            write_gguf(model)
+
+    def __init__(self, model: Path, n_threads: int, n_ctx: int) -> None:
+        from llama_cpp import Llama
+
+        self.llama = Llama(
+            str(model / "model.gguf"), n_ctx=n_ctx, n_batch=n_ctx, n_ubatch=n_ctx,
+            n_threads=n_threads, n_threads_batch=n_threads, flash_attn=self.flash, verbose=False,
+        )  # fmt: skip
+
+    def reset(self) -> None:
+        self.llama.reset()
+
+    def feed(self, ids: list[int]) -> Any:
+        import numpy as np
+
+        self.llama.eval(ids)
+        logits = self.llama._ctx.get_logits_ith(-1)
+        return np.ctypeslib.as_array(logits, (self.llama.n_vocab(),))
+
+
+class LlamaCppFlash(LlamaCpp):
+    flash = True
+
+
+class OnnxRuntime(Stepper):
+    needs = ("onnxruntime", "onnx")
+
+    @staticmethod
+    def prepare(model: Path) -> None:
+        if not (model / "model.onnx").exists():
+            write_onnx(model)
+
+    def __init__(self, model: Path, n_threads: int, n_ctx: int) -> None:
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = n_threads
+        self.session = onnxruntime.InferenceSession(str(model / "model.onnx"), options)
+        self.shape = json.loads((model / "cache.json").read_text())
+        self.reset()
+
+    def reset(self) -> None:
+        import numpy as np
+
+        self.past = [np.zeros(self.shape, np.float32)] * 2
+
+    def feed(self, ids: list[int]) -> Any:
+        import numpy as np
+
+        inputs = {"ids": np.array([ids], np.int64), "k": self.past[0], "v": self.past[1]}
+        logits, *self.past = self.session.run(None, inputs)
+        return logits[0, -1]
+
+
+class OpenVino(OnnxRuntime):
+    needs = ("openvino", "onnx")
+
+    def __init__(self, model: Path, n_threads: int, n_ctx: int) -> None:
+        import openvino
+
+        core = openvino.Core()
+        settings = {"INFERENCE_NUM_THREADS": n_threads, "INFERENCE_PRECISION_HINT": "f32"}
+        self.compiled = core.compile_model(str(model / "model.onnx"), "CPU", settings)
+        self.shape = json.loads((model / "cache.json").read_text())
+        self.reset()
+
+    def feed(self, ids: list[int]) -> Any:
+        import numpy as np
+
+        inputs = {"ids": np.array([ids], np.int64), "k": self.past[0], "v": self.past[1]}
+        out = self.compiled(inputs)
+        self.past = [out[1], out[2]]
+        return out[0][0, -1]
+
+
+ENGINES: dict[str, type[Any]] = {
+    "gpt149": Gpt149,
+    "nanoGPT-style, no cache": NanoGpt,
+    "transformers": Transformers,
+    "transformers, static cache + compile": TransformersCompiled,
+    "CTranslate2": CTranslate2,
+    "llama.cpp": LlamaCpp,
+    "llama.cpp, flash attention": LlamaCppFlash,
+    "ONNX Runtime": OnnxRuntime,
+    "OpenVINO": OpenVino,
+}
+
+
+def write_model(spec: str) -> Path:
+    """Random weights as a Hugging Face directory."""
+    from gpt149.checkpoint import load, save_gpt2
+
+    folder = cache_dir() / "engines" / spec
+    if (folder / "done").exists():
+        return folder
+    folder.mkdir(parents=True, exist_ok=True)
+    save_gpt2(load(f"random:{spec}").model, folder)
+    (folder / "done").touch()
+    return folder
+
+
+def write_words(folder: Path) -> None:
+    """A vocabulary of the made-up words t0, t1, ... for the model in the folder."""
+    vocab_size = json.loads((folder / "config.json").read_text())["vocab_size"]
+    words = {f"t{i}": i for i in range(vocab_size)}
+    tokenizer: dict[str, Any] = {
+        "version": "1.0", "truncation": None, "padding": None, "added_tokens": [],
+        "normalizer": None, "pre_tokenizer": {"type": "WhitespaceSplit"}, "post_processor": None,
+        "decoder": None, "model": {"type": "WordLevel", "vocab": words, "unk_token": "t0"},
+    }  # fmt: skip
+    (folder / "tokenizer.json").write_text(json.dumps(tokenizer))
+    settings = {"tokenizer_class": "PreTrainedTokenizerFast", "unk_token": "t0"}
+    settings |= {"bos_token": "t0", "eos_token": "t0"}
+    (folder / "tokenizer_config.json").write_text(json.dumps(settings))
+
+
+def write_gguf(folder: Path) -> None:
+    """The weights as float32 GGUF, architecture gpt2, without a vocabulary."""
+    import gguf
+    import numpy as np
+    from safetensors.numpy import load_file
+
+    config = json.loads((folder / "config.json").read_text())
+    writer = gguf.GGUFWriter(str(folder / "model.gguf.tmp"), "gpt2")
+    writer.add_context_length(config["n_positions"])
+    writer.add_embedding_length(config["n_embd"])
+    writer.add_block_count(config["n_layer"])
+    writer.add_feed_forward_length(4 * config["n_embd"])
+    writer.add_head_count(config["n_head"])
+    writer.add_layer_norm_eps(config["layer_norm_epsilon"])
+    writer.add_vocab_size(config["vocab_size"])
+    writer.add_file_type(gguf.LlamaFileType.ALL_F32)
+    writer.add_tokenizer_model("no_vocab")
+    names = {
+        "wte": "token_embd", "wpe": "position_embd", "ln_f": "output_norm", "ln_1": "attn_norm",
+        "ln_2": "ffn_norm", "attn.c_attn": "attn_qkv", "attn.c_proj": "attn_output",
+        "mlp.c_fc": "ffn_up", "mlp.c_proj": "ffn_down",
+    }  # fmt: skip
+    for name, tensor in load_file(folder / "model.safetensors").items():
+        stem, kind = name.removeprefix("transformer.").rsplit(".", 1)
+        if stem.startswith("h."):
+            _, layer, inner = stem.split(".", 2)
+            stem = f"blk.{layer}.{names[inner]}"
+        else:
+            stem = names[stem]
+        if tensor.ndim == 2 and stem.startswith("blk"):
+            tensor = np.ascontiguousarray(tensor.T)  # GPT-2 stores (in, out)
+        writer.add_tensor(f"{stem}.{kind}", tensor.astype(np.float32))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    (folder / "model.gguf.tmp").replace(folder / "model.gguf")
+
+
+def write_onnx(folder: Path) -> None:
+    """The model with the KV cache as inputs and outputs (n_layer, n_head, tokens, head_dim)."""
+    import torch
+    from torch import Tensor, nn
+
+    from gpt149.checkpoint import load
+
+    model: Any = load(str(folder)).model
+    c = model.config
+
+    class Step(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.model = model
+
+        def forward(self, ids: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+            held = k.shape[2]
+            total = held + ids.shape[1]
+            positions = torch.arange(held, total)
+            seen = torch.arange(total)[None, :] <= positions[:, None]
+            x = self.model.wte(ids) + self.model.wpe(positions)
+            keys, values = [], []
+            for i, block in enumerate(self.model.h):
+                q, k_new, v_new = block.attn.c_attn(block.ln_1(x)).split(c.n_embd, dim=2)
+                q, k_new, v_new = (
+                    t.reshape(1, -1, c.n_head, c.head_dim).transpose(1, 2)
+                    for t in (q, k_new, v_new)
+                )
+                keys.append(torch.cat([k[i : i + 1], k_new], dim=2))
+                values.append(torch.cat([v[i : i + 1], v_new], dim=2))
+                scores = q @ keys[-1].transpose(-2, -1) * c.head_dim**-0.5
+                p = scores.masked_fill(~seen, float("-inf")).softmax(-1)
+                joined = (p @ values[-1]).transpose(1, 2).reshape(1, -1, c.n_embd)
+                x = x + block.attn.c_proj(joined)
+                x = x + block.mlp(block.ln_2(x))
+            x = self.model.ln_f(x[:, -1:])
+            return x @ self.model.wte.weight.T, torch.cat(keys), torch.cat(values)
+
+    empty = torch.zeros(c.n_layer, c.n_head, 3, c.head_dim)
+    (folder / "cache.json").write_text(json.dumps([c.n_layer, c.n_head, 0, c.head_dim]))
+    torch.onnx.export(
+        Step().eval(), (torch.zeros(1, 2, dtype=torch.long), empty, empty),
+        str(folder / "model.onnx.tmp"), dynamo=False, opset_version=18,
+        input_names=["ids", "k", "v"], output_names=["logits", "k_out", "v_out"],
+        dynamic_axes={"ids": {1: "n"}, "k": {2: "held"}, "v": {2: "held"}},
+    )  # fmt: skip
+    (folder / "model.onnx.tmp").replace(folder / "model.onnx")
+
+
+def serve(name: str, model: Path, n_threads: int, n_ctx: int, answers: int) -> None:
+    """In the child: load the engine, then run prompts. `born` is when the parent started it."""
+    with os.fdopen(answers, "w") as out:
+        engine = ENGINES[name](model, n_threads, n_ctx)
+        print(json.dumps({"ready": True}), file=out, flush=True)
+        for line in sys.stdin:
+            question = json.loads(line)
+            prefill, decode, tokens = engine.run(question["ids"], question["n"])
+            reply = {
+                "prefill": prefill, "decode": decode, "tokens": tokens, "peak_rss": peak_rss(),
+                "finished": time.time(),
+            }  # fmt: skip
+            print(json.dumps(reply), file=out, flush=True)
+
+
+@dataclass
+class Measured:
+    """An engine's samples, in seconds."""
+
+    prefill: list[float]
+    decode: list[float]
+    start: float
+    peak_rss: int
+    tokens: list[int]
+
+
+def measure(
+    names: Sequence[str], model: Path, ids: list[int], n: int, n_threads: int, rounds: int
+) -> dict[str, Measured | str]:
+    """Every engine's samples, or why there are none; A B C A B C ..."""
+    found: dict[str, Measured | str] = {}
+    players: dict[str, Talker] = {}
+    n_ctx = len(ids) + n
+    try:
+        for name in names:
+            command = [sys.executable, __file__, "--serve", name, "--path", str(model)]
+            command += ["--threads", str(n_threads), "--n-ctx", str(n_ctx), "--answers"]
+            players[name] = Talker(command, MEMORY)
+            born = time.time()
+            first = players[name].ask({"ids": ids, "n": 1}, TIMEOUT)
+            if isinstance(first, Answer):
+                said = players[name].noise().strip().splitlines() or [first.detail]
+                found[name] = f"failed: {said[-1][:100]}"
+                continue
+            started = first["finished"] - born
+            warm = players[name].ask({"ids": ids, "n": n}, TIMEOUT)  # compiles, where it compiles
+            assert isinstance(warm, dict)
+            found[name] = Measured([], [], started, 0, warm["tokens"])
+        for _ in range(rounds):
+            for name, kept in found.items():
+                if isinstance(kept, str):
+                    continue
+                reply = players[name].ask({"ids": ids, "n": n}, TIMEOUT)
+                assert isinstance(reply, dict)
+                kept.prefill.append(reply["prefill"])
+                kept.decode.append(reply["decode"])
+                kept.peak_rss = reply["peak_rss"]
+    finally:
+        for player in players.values():
+            with player:
+                pass
+    return found
+
+
+def table(found: dict[str, Measured | str], n_prompt: int, n: int) -> str:
+    """Markdown: medians, and from where to where."""
+    lines = [
+        "| engine | prefill tok/s | decode tok/s | start to first token | peak RSS | same tokens |",
+        "|---|---:|---:|---:|---:|---|",
+    ]
+    reference = next((m.tokens for m in found.values() if isinstance(m, Measured)), [])
+    for name, m in found.items():
+        if isinstance(m, str):
+            lines.append(f"| {name} | {m} | | | | |")
+            continue
+        prefill = [n_prompt / s for s in m.prefill]
+        decode = [(n - 1) / s for s in m.decode]
+        same = m.tokens[:COMPARED] == reference[:COMPARED]
+        lines.append(
+            f"| {name} | {_range(prefill)} | {_range(decode)} | {m.start:.2f} s "
+            f"| {m.peak_rss / 1e6:.0f} MB | {'yes' if same else 'NO'} |"
+        )
+    return "\n".join(lines)
+
+
+def _range(rates: Sequence[float]) -> str:
+    return f"{statistics.median(rates):,.0f} ({min(rates):,.0f} to {max(rates):,.0f})"
+
+
+@click.command(help=__doc__)
+@click.option("--model", default="gpt2", show_default=True, help="gpt2 or tiny: random weights.")
+@click.option("-p", "n_prompt", default=128, show_default=True, help="Tokens of the prompt.")
+@click.option("-n", default=128, show_default=True, help="Tokens to generate.")
+@click.option("--threads", default=os.cpu_count, type=int, help="Default: every processor.")
+@click.option("--rounds", default=3, show_default=True)
+@click.option("--engines", help=f"Some of: {'; '.join(ENGINES)}. Separated by semicolons.")
+@click.option("--serve", hidden=True)
+@click.option("--path", hidden=True, type=Path)
+@click.option("--n-ctx", hidden=True, type=int)
+@click.option("--answers", hidden=True, type=int)
+def main(
+    model: str,
+    n_prompt: int,
+    n: int,
+    threads: int,
+    rounds: int,
+    engines: str | None,
+    serve: str | None,
+    path: Path | None,
+    n_ctx: int | None,
+    answers: int | None,
+) -> None:
+    os.environ["OMP_NUM_THREADS"] = str(threads)
+    if serve and path and n_ctx and answers is not None:
+        globals()["serve"](serve, path, threads, n_ctx, answers)
+        return
+    folder = write_model(model)
+    wanted = [name.strip() for name in engines.split(";")] if engines else list(ENGINES)
+    unknown = [name for name in wanted if name not in ENGINES]
+    if unknown:
+        raise click.UsageError(f"unknown engine '{unknown[0]}'. Known: {'; '.join(ENGINES)}.")
+    here = []
+    for name in wanted:
+        missing = [m for m in ENGINES[name].needs if importlib.util.find_spec(m) is None]
+        if missing:
+            click.echo(f"skipped {name}: {', '.join(missing)} is not installed", err=True)
+            continue
+        click.echo(f"preparing {name}", err=True)
+        ENGINES[name].prepare(folder)
+        here.append(name)
+    vocab = json.loads((folder / "config.json").read_text())["vocab_size"]
+    draw = random.Random(SEED)
+    ids = [draw.randrange(vocab) for _ in range(n_prompt)]
+    click.echo(table(measure(here, folder, ids, n, threads, rounds), n_prompt, n))
+
+
+if __name__ == "__main__":
+    main()
