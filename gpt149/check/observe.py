@@ -16,6 +16,7 @@ from .isolation import Answer, Child
 from .judge import Expected, Verdict, expect, judge
 
 F32 = NDArray[np.float32]
+Memo = dict[tuple[Case, int], Expected]
 MOST_TIMED, TIMING_SECONDS = 7, 0.2
 
 
@@ -50,9 +51,10 @@ class Observation:
 class Bench:
     """A kernel in a child, the arena that both share, and the answers already worked out."""
 
-    def __init__(self, child: Child, arena: Arena) -> None:
+    def __init__(self, child: Child, arena: Arena, memo: Memo | None = None) -> None:
+        """memo: answers that were worked out before; more are added."""
         self._child, self._arena = child, arena
-        self._expected: dict[tuple[Case, int], Expected] = {}
+        self._expected = {} if memo is None else memo
 
     def observe(
         self,

@@ -13,7 +13,7 @@ from .cases import Case
 from .diagnosis import Finding, diagnose
 from .isolation import Child
 from .judge import visible
-from .observe import Bench, Observation
+from .observe import Bench, Memo, Observation
 from .sanitize import MemoryFault, sanitize
 
 MOST_HANGS = 2  # cases that run into the time limit before the rest is left out
@@ -69,11 +69,13 @@ def check(
     timeout: float = 5.0,
     sanitizers: str | None = None,
     timed: Case | None = None,
+    memo: Memo | None = None,
 ) -> Report:
     """Run the cases, each call in a child process with a time limit in seconds.
 
     sanitizers: run them under these too, such as "address,undefined" (see `sanitize`). timed: a
-    case whose time is taken if all is right.
+    case whose time is taken if all is right. memo: the float64 answers of earlier checks, which
+    are not worked out again; more are added.
 
     Raises:
         InputError: no such kernel.
@@ -90,7 +92,7 @@ def check(
     arena = Arena([*asked, timed] if timed else asked)
     try:
         with Child(source, library, arena, timeout) as child:
-            bench = Bench(child, arena)
+            bench = Bench(child, arena, memo)
             hangs = 0
             for case in asked:
                 if hangs == MOST_HANGS:

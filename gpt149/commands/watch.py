@@ -10,6 +10,7 @@ import click
 
 from ..build import made_of
 from ..check.cases import Case, speed_case
+from ..check.observe import Memo
 from ..check.report import as_text
 from ..check.run import Speed, check
 from ..errors import Gpt149Error
@@ -30,6 +31,7 @@ def run(spec: str, cases: Sequence[Case], timeout: float, sanitizers: str | None
     path = locate(spec).path
     files = [path] if path else []
     before: Speed | None = None
+    memo: Memo = {}
     while True:
         stamps = _stamps(files)
         start = time.perf_counter()
@@ -39,7 +41,9 @@ def run(spec: str, cases: Sequence[Case], timeout: float, sanitizers: str | None
             files = _own(path, library)
             stamps |= _stamps([file for file in files if file not in stamps])
             timed = speed_case(checked_threads(None), square_only=source.loader == "cs149")
-            report = check(spec, cases, timeout=timeout, sanitizers=sanitizers, timed=timed)
+            report = check(
+                spec, cases, timeout=timeout, sanitizers=sanitizers, timed=timed, memo=memo
+            )
             text = as_text(spec, report)
             if report.speed and before:
                 text += f"\n  Before: {before.seconds * 1e3:.2f} ms."
