@@ -27,7 +27,7 @@ F32 = NDArray[np.float32]
 
 SAMPLE_SECONDS = 0.02  # calls are repeated until a sample is about this long
 LEAST_ROUNDS, MOST_ROUNDS = 3, 30
-MOST_CALL_SECONDS = 1.0  # slower kernels are left out of a shape
+MOST_CALL_SECONDS = 0.5  # slower kernels are left out of a shape
 MOST_REPEATS = 2000
 MOST_SET_BYTES = 96 << 20  # two sets of inputs above, three below
 JUDGED_ROWS = 16
