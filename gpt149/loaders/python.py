@@ -53,7 +53,7 @@ def _execute(path: Path) -> ModuleType:
     try:
         code = compile(path.read_bytes(), str(path), "exec")
         exec(code, module.__dict__)
-    except Exception as e:
+    except (Exception, SystemExit) as e:
         raise BuildError(f"{path} cannot be loaded: {_said(e, path)}") from e
     return module
 
@@ -66,7 +66,7 @@ def _checked(function: TensorFunction, path: Path) -> TensorFunction:
 
         try:
             out = function(q, k, v, causal=causal, scale=scale)
-        except Exception as e:
+        except (Exception, SystemExit) as e:
             raise KernelRaised(f"the kernel {path} raised {_said(e, path)}") from e
         if not isinstance(out, torch.Tensor):
             raise KernelRaised(f"the kernel {path} returned {type(out).__name__}, not a tensor.")
@@ -80,7 +80,7 @@ def _checked(function: TensorFunction, path: Path) -> TensorFunction:
     return run
 
 
-def _said(error: Exception, path: Path) -> str:
+def _said(error: BaseException, path: Path) -> str:
     """The exception and the line of the kernel's file that it came through."""
     own = [f for f in traceback.extract_tb(error.__traceback__) if f.filename == str(path)]
     line = own[-1].lineno if own else getattr(error, "lineno", None)

@@ -98,3 +98,6 @@ def test_files_that_are_no_kernels(tmp_path: Path, file: Path) -> None:
         resolve(str(broken))
     with pytest.raises(BuildError, match="ZeroDivisionError"):
         check(str(broken), CASES)
+    broken.write_text("raise SystemExit(0)\n")
+    with pytest.raises(BuildError, match=r"SystemExit at broken\.py:1"):
+        resolve(str(broken))
