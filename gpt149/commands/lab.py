@@ -42,6 +42,8 @@ def run(
         InputError: there is nothing to judge, or the file cannot be written.
     """
     wanted = (ACCESS, *(p.name for p in PARTS)) if part == "all" else (part,)
+    if inference and (part == ACCESS or path.is_dir()):
+        raise InputError("--inference goes through a part of one module: part0 to part4, or all.")
     if inference:
         return max(_infer(path, name, model, settings) for name in wanted if name != ACCESS)
     if part == "part0":

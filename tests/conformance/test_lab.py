@@ -180,11 +180,24 @@ def test_one_case_alone_and_what_cannot_be_asked(tmp_path: Path) -> None:
         ((tmp_path / "empty",), "there is no"),
         ((tmp_path, "--format", "gradescope"), "for one submission"),
         ((tmp_path, "--jobs", "0"), "--jobs is 0"),
+        ((MODULE, "4Daccess", "--inference"), "goes through a part of one module"),
     ):
         done = lab(*arguments)
         assert (done.exit_code, done.stdout) == (2, ""), arguments
         assert words in done.stderr
     assert "is not a module of cs149gpt" in lab(contract).stdout
+
+
+def test_inference_writes_text_through_a_part(
+    tiny_model_dir: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    options = ("--inference", "-m", tiny_model_dir, "--threads", "1")
+    texts = []
+    for part in ("part0", "part3"):
+        assert lab(MODULE, part, *options).exit_code == 0
+        texts.append(capfd.readouterr().out)
+    assert texts[0] == texts[1]
+    assert len(texts[0]) > 20
 
 
 def test_part0_times_torch() -> None:
