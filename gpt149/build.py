@@ -248,6 +248,6 @@ def file_digest(path: Path) -> str:
 def _digest(*parts: str | bytes) -> str:
     sha = hashlib.sha256()
     for part in parts:
-        data = part.encode() if isinstance(part, str) else part
+        data = os.fsencode(part) if isinstance(part, str) else part
         sha.update(len(data).to_bytes(8, "little") + data)
     return sha.hexdigest()

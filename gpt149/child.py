@@ -77,13 +77,18 @@ def run_in_child(kernel: str) -> int:
     )
 
 
+def die_with_parent() -> None:
+    """Let this process not outlive a parent that was killed (Linux)."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
 def run_as_child(command_line: Callable[..., object]) -> None:
     """Run the command line, and tell the parent that it came to its own end.
 
     What a kernel prints to stdout goes to stderr, so that stdout holds our text alone.
     """
-    if sys.platform == "linux":  # not to outlive a parent that was killed
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    die_with_parent()
     ours = os.dup(1)
     os.dup2(2, 1)
     sys.stdout = os.fdopen(ours, "w", encoding="utf-8")

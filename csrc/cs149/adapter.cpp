@@ -49,8 +49,12 @@ struct Bindings {
     template <class F, class... Extra> Bindings &def(const char *name, F f, const Extra &...) {
         using Square = Caller<F, std::make_index_sequence<4>, std::make_index_sequence<4>>;
         using Tiled = Caller<F, std::make_index_sequence<14>, std::make_index_sequence<6>>;
-        if constexpr (Square::fits) functions.push_back({name, (void (*)())f, Square::call});
-        if constexpr (Tiled::fits) functions.push_back({name, (void (*)())f, Tiled::call});
+        if constexpr (std::is_class_v<F>)
+            def(name, +f); // a lambda, as a function pointer
+        else if constexpr (Square::fits)
+            functions.push_back({name, (void (*)())f, Square::call});
+        else if constexpr (Tiled::fits)
+            functions.push_back({name, (void (*)())f, Tiled::call});
         return *this;
     }
 };

@@ -10,6 +10,7 @@ import time
 from typing import Any
 
 from ..check.worker import load_described
+from ..child import die_with_parent
 from ..errors import Gpt149Error
 from ..memory import peak_rss
 
@@ -67,6 +68,7 @@ class Worker:
 
 def main() -> None:
     """Arguments: the kernel as JSON, the model, the threads, the descriptor for answers."""
+    die_with_parent()
     kernel, model, n_threads, answers = sys.argv[1:]
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     with os.fdopen(int(answers), "w") as out:

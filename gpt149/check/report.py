@@ -137,7 +137,7 @@ def _values(o: Observation, verdict: Verdict) -> list[str]:
             f"  Error {verdict.error:.2g} is {verdict.ratio:,.0f} times what float32 rounding "
             "explains at this size: this is a bug, not precision."
         )
-    right = ~np.any(verdict.wrong, axis=3, keepdims=True)
+    right = ~np.any(verdict.wrong, axis=(0, 1, 3), keepdims=True)
     if right.any():
         lines.append(f"  Right: {describe_rows(right)}.")
     error = np.abs(o.out - verdict.expected.want)[b, h]

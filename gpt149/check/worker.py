@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from .. import abi
+from ..child import die_with_parent
 from ..errors import Gpt149Error, KernelDeclined, KernelRaised
 from ..kernels import Source, load
 from ..loaders.contract import ContractKernel
@@ -214,6 +215,7 @@ def _without_pointers(args: abi.Args) -> abi.Args:
 
 def main() -> None:
     """Arguments: the kernel's source and library as JSON, the arena, the descriptor for answers."""
+    die_with_parent()
     described, arena, answers = sys.argv[1:]
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     with os.fdopen(int(answers), "w") as out:

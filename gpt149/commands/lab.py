@@ -41,6 +41,10 @@ def run(
     Raises:
         InputError: there is nothing to judge, or the file cannot be written.
     """
+    if output is not None and not output.parent.is_dir():
+        raise InputError(f"cannot write {output}: there is no folder {output.parent}.")
+    if output_format == "gradescope" and path.is_dir():
+        raise InputError("--format gradescope is for one submission, not for a folder.")
     wanted = (ACCESS, *(p.name for p in PARTS)) if part == "all" else (part,)
     if inference and (part == ACCESS or path.is_dir()):
         raise InputError("--inference goes through a part of one module: part0 to part4, or all.")
@@ -66,8 +70,6 @@ def _formatted(submissions: Sequence[Submission], output_format: str, *, folder:
         described = [asdict(s) for s in submissions]
         return json.dumps(described if folder else described[0])
     if output_format == "gradescope":
-        if folder:
-            raise InputError("--format gradescope is for one submission, not for a folder.")
         return json.dumps(report.gradescope(submissions[0]), indent=2)
     return report.as_table(submissions) if folder else report.as_text(submissions[0])
 
@@ -81,10 +83,13 @@ def _write(text: str, output_format: str, output: Path | None) -> None:
         return
     temporary = output.with_name(f"{output.name}.{os.getpid()}.tmp")
     try:
-        temporary.write_text(text + "\n", encoding="utf-8")
+        # File names may hold bytes that are no UTF-8.
+        temporary.write_text(text + "\n", encoding="utf-8", errors="backslashreplace")
         temporary.replace(output)
     except OSError as e:
         raise InputError(f"cannot write {output}: {e.strerror}.") from e
+    finally:
+        temporary.unlink(missing_ok=True)
     click.echo(f"{output}", err=True)
 
 
@@ -107,7 +112,7 @@ def _judge_apart(file: Path, part: str, settings: Settings) -> Submission:
     options = ["-N", str(settings.n), "-br", str(settings.br), "-bc", str(settings.bc)]
     options += ["--threads", str(settings.threads), "--timeout", str(settings.timeout)]
     options += ["--sanitize"] if settings.sanitize else []
-    command = python_command(PROGRAM, "lab", str(file), part, "--format=json", *options)
+    command = python_command(PROGRAM, "lab", str(file.resolve()), part, "--format=json", *options)
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     try:
         found = json.loads(done.stdout)
@@ -117,7 +122,7 @@ def _judge_apart(file: Path, part: str, settings: Settings) -> Submission:
         for side in ("student", "reference"):
             result[side] = Timing(**result[side]) if result[side] else None
     results = [Result(**result) for result in found["results"]]
-    return Submission(found["path"], results, found["error"], found["seconds"])
+    return Submission(str(file), results, found["error"], found["seconds"])
 
 
 def _infer(path: Path, part: str, model: str, settings: Settings) -> int:

@@ -50,7 +50,8 @@ def run(path: Path, start: str | None) -> None:
 def _template(path: Path, name: str) -> str:
     kind = "kernel.py" if path.suffix == ".py" else "kernel.cpp"
     text = (TEMPLATES / kind).read_text(encoding="utf-8")
-    return text.replace("NAME", name).replace("FILE", str(path))
+    words = {"NAME": name, "FILE": str(path)}
+    return re.sub("NAME|FILE", lambda found: words[found[0]], text)
 
 
 def _copy(start: str, name: str) -> str:

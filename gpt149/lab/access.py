@@ -14,7 +14,7 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-from ..child import python_command
+from ..child import die_with_parent, python_command
 
 EXTENTS = (2, 3, 4, 5)
 STRIDES = (60, 20, 5, 1)  # elements, of a tensor of these extents whose last index runs fastest
@@ -108,6 +108,7 @@ def _spelled(strides: Sequence[int]) -> str:
 
 def main() -> None:
     """In the child. Arguments: the library, the function, the descriptor for the answer."""
+    die_with_parent()
     path, name, answers = sys.argv[1:]
     library = ctypes.CDLL(path)
     library.cs149_read.restype = ctypes.c_float

@@ -39,6 +39,7 @@ NAMES = {
 
 # Students' code is compiled as it is: names that the assignment makes them leave unused are theirs.
 QUIET = ("-Wno-unused", "-Wno-unused-parameter", "-Wno-sign-compare", "-Wno-unknown-pragmas")
+BINDINGS = re.compile(r"^\s*PYBIND11_MODULE\b", re.MULTILINE)
 ISPC_INCLUDE = re.compile(r'^\s*#\s*include\s*"module_ispc\.h"', re.MULTILINE)
 ISPC_FLAGS = ("-O3", "--target=avx2-i32x8", "--arch=x86-64", "--pic")
 # What the compiler says where the stand-in lacks something, as against a mistake of the author's.
@@ -52,7 +53,7 @@ BEYOND_STANDIN = re.compile(
 def is_module(path: Path) -> bool:
     """Whether a C++ file is a torch extension, as cs149gpt's modules are."""
     try:
-        return "PYBIND11_MODULE" in path.read_text(encoding="utf-8", errors="replace")
+        return bool(BINDINGS.search(path.read_text(encoding="utf-8", errors="replace")))
     except OSError:
         return False
 
@@ -146,7 +147,9 @@ def _ispc(path: Path) -> tuple[str, ...]:
         out.mkdir(parents=True, exist_ok=True)
         partial = binary.with_suffix(".tmp")
         command = [ispc, *ISPC_FLAGS, str(source), "-h", str(header), "-o", str(partial)]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        done = subprocess.run(
+            command, capture_output=True, text=True, errors="replace", check=False
+        )
         if done.returncode:
             raise BuildError(f"{source} does not compile.\n$ {' '.join(command)}\n{done.stderr}")
         partial.replace(binary)

@@ -180,6 +180,7 @@ def test_one_case_alone_and_what_cannot_be_asked(tmp_path: Path) -> None:
         ((tmp_path / "empty",), "there is no"),
         ((tmp_path, "--format", "gradescope"), "for one submission"),
         ((tmp_path, "--jobs", "0"), "--jobs is 0"),
+        ((MODULE, "-o", tmp_path / "none" / "r.json"), "there is no folder"),
         ((MODULE, "4Daccess", "--inference"), "goes through a part of one module"),
     ):
         done = lab(*arguments)

@@ -33,6 +33,7 @@ int main() {
     show("narrow", a.narrow(2, 1, 2));
     show("squeeze", a.unsqueeze(1).squeeze().unsqueeze(-1));
     show("element", a[1][2]);
+    show("one_axes", a.index({0, 0}).unsqueeze(0).unsqueeze(0).view({4}));
     torch::Tensor b = at::zeros({3, 4}, at::kFloat);
     b[1][2] = 5.0f;
     b[0] = a[1][1];

@@ -76,6 +76,17 @@ def test_parameters_of_other_types_and_stateful_bindings(tmp_path: Path) -> None
     torch.testing.assert_close(out, v)
 
 
+def test_a_bound_lambda_and_a_contract_kernel_that_mentions_pybind(tmp_path: Path) -> None:
+    file = module(tmp_path)
+    four = "torch::Tensor, torch::Tensor, torch::Tensor v, torch::Tensor, int, int, int, int"
+    function = f"[]({four}) {{ return v; }}"
+    file.write_text(file.read_text().replace("&myNaiveAttention", function))
+    q = k = v = torch.randn(1, 1, 4, 8)
+    torch.testing.assert_close(Attention(resolve(f"{file}:naive"))(q, k, v, causal=False), v)
+    file.write_text("// no PYBIND11_MODULE here\n")
+    assert locate(str(file)).loader == "contract"
+
+
 def test_temporaries_are_zeros_at_every_call_and_threads_are_as_asked(tmp_path: Path) -> None:
     body = """
     for (int i = 0; i < N * N; i++)

@@ -29,6 +29,7 @@ EXPECTED = {
     "narrow": A.narrow(2, 1, 2),
     "squeeze": A.unsqueeze(-1),
     "element": A[1][2],
+    "one_axes": A[0, 0],
     "assigned": ASSIGNED,
     "alias": torch.full((3, 4), 3.0),
     "clone": torch.full((3, 4), 3.0),

@@ -126,7 +126,12 @@ class Tensor {
     ScalarType scalar_type() const { return kFloat; }
     DeviceType device() const { return kCPU; }
     TensorOptions options() const { return {}; }
-    bool is_contiguous() const { return strides_ == packed(sizes_); }
+    bool is_contiguous() const { // the strides of axes of size 1 do not matter
+        const IntArrayRef wanted = packed(sizes_);
+        for (int64_t i = 0; i < dim(); i++)
+            if (sizes_[i] != 1 && strides_[i] != wanted[i]) return false;
+        return true;
+    }
 
     template <class T = float> T *data_ptr() const {
         static_assert(std::is_same_v<T, float>, "at::Tensor holds float32 here");
