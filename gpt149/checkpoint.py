@@ -23,7 +23,7 @@ from torch import Tensor
 from . import tokenizer as tokenizers
 from .errors import CheckpointError, MissingDependency
 from .model import ACTIVATIONS, GPT, GPTConfig
-from .paths import shipped
+from .paths import shipped, write_whole
 from .tokenizer import Tokenizer
 
 DEFAULT_MODEL = "shakespeare"
@@ -146,14 +146,8 @@ def save_gpt2(model: GPT, out: Path) -> None:
         if not (name == "lm_head.weight" and c.tie_word_embeddings)
     }
     out.mkdir(parents=True, exist_ok=True)
-    _write(out / "model.safetensors", save(tensors, metadata={"format": "pt"}))
-    _write(out / "config.json", (json.dumps(config, indent=2) + "\n").encode())
-
-
-def _write(path: Path, data: bytes) -> None:
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_bytes(data)
-    os.replace(temporary, path)
+    write_whole(out / "model.safetensors", save(tensors, metadata={"format": "pt"}))
+    write_whole(out / "config.json", (json.dumps(config, indent=2) + "\n").encode())
 
 
 def _random(spec: str) -> Checkpoint:

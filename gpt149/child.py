@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import ctypes
+import json
 import os
+import resource
 import signal
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
-from .errors import KernelCrashed
+from .errors import Gpt149Error, KernelCrashed
+
+Reply = dict[str, Any]  # what JSON can hold
 
 MARK = "GPT149_CHILD"
 # The package's own folder takes the place of the current one, where a file of the user's may bear
@@ -30,6 +35,35 @@ def python_command(program: str, *arguments: str) -> list[str]:
     """A Python process that runs `program` with this package, whatever the current folder holds."""
     root = str(Path(__file__).resolve().parents[1])
     return [sys.executable, "-c", program, root, *arguments]
+
+
+def module_command(module: str, *arguments: str) -> list[str]:
+    """A Python process that runs a module's `main` with these arguments."""
+    program = f"import sys; sys.path[0] = sys.argv.pop(1); from {module} import main; main()"
+    return python_command(program, *arguments)
+
+
+def serve(answers: int, begin: Callable[[], tuple[Reply, Callable[[Reply], Reply]]]) -> None:
+    """Answer questions, a JSON object a line, from stdin on a descriptor.
+
+    begin: prepares, and gives what to say hello with and what answers a question. A Gpt149Error of
+    it is said instead of the hello.
+    """
+    die_with_parent()
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    with os.fdopen(answers, "w") as out:
+
+        def say(reply: Reply) -> None:
+            print(json.dumps(reply), file=out, flush=True)
+
+        try:
+            hello, answer = begin()
+        except Gpt149Error as e:
+            say({"error": str(e), "kind": type(e).__name__})
+            return
+        say(hello)
+        for line in sys.stdin:
+            say(answer(json.loads(line)))
 
 
 def in_child() -> bool:

@@ -1,9 +1,10 @@
-"""Where things are: the sources and weights that ship, and the user's cache directory."""
+"""Where things are: the sources and weights that ship, the user's cache; and whole files."""
 
 from __future__ import annotations
 
 import os
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 from .errors import InputError
@@ -30,3 +31,20 @@ def cache_dir() -> Path:
         raise InputError(
             "there is no home directory for the kernel cache. Point GPT149_CACHE to a directory."
         ) from e
+
+
+def write_whole(path: Path, data: bytes) -> None:
+    """Write a file whole or not at all: under another name beside it, then renamed.
+
+    Raises:
+        InputError: it cannot be written.
+    """
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    try:
+        temporary.write_bytes(data)
+        temporary.replace(path)
+    except OSError as e:
+        raise InputError(f"cannot write {path}: {e.strerror}.") from e
+    finally:
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)

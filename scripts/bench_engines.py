@@ -19,7 +19,7 @@ import random
 import statistics
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -27,6 +27,7 @@ from typing import Any, Protocol
 import click
 
 from gpt149.check.isolation import Answer, Talker
+from gpt149.child import Reply, serve
 from gpt149.memory import peak_rss
 from gpt149.paths import cache_dir
 
@@ -53,6 +54,10 @@ class Engine(Protocol):
 class Stepper:
     """An engine that is fed ids and gives logits, step by step."""
 
+    @staticmethod
+    def prepare(model: Path) -> None:
+        """Nothing, unless the engine has a format of its own."""
+
     def reset(self) -> None: ...
 
     def feed(self, ids: list[int]) -> Any: ...
@@ -70,10 +75,6 @@ class Stepper:
 class Gpt149(Stepper):
     needs = ("torch",)
     kv_cache = True
-
-    @staticmethod
-    def prepare(model: Path) -> None:
-        pass
 
     def __init__(self, model: Path, n_threads: int, n_ctx: int) -> None:
         import torch
@@ -101,10 +102,6 @@ class NanoGpt(Gpt149):
 
 class Transformers(Stepper):
     needs = ("torch", "transformers")
-
-    @staticmethod
-    def prepare(model: Path) -> None:
-        pass
 
     def __init__(self, model: Path, n_threads: int, n_ctx: int) -> None:
         import torch
@@ -392,19 +389,20 @@ def write_onnx(folder: Path) -> None:
     (folder / "model.onnx.tmp").replace(folder / "model.onnx")
 
 
-def serve(name: str, model: Path, n_threads: int, n_ctx: int, answers: int) -> None:
-    """In the child: load the engine, then run prompts. `born` is when the parent started it."""
-    with os.fdopen(answers, "w") as out:
-        engine = ENGINES[name](model, n_threads, n_ctx)
-        print(json.dumps({"ready": True}), file=out, flush=True)
-        for line in sys.stdin:
-            question = json.loads(line)
-            prefill, decode, tokens = engine.run(question["ids"], question["n"])
-            reply = {
-                "prefill": prefill, "decode": decode, "tokens": tokens, "peak_rss": peak_rss(),
-                "finished": time.time(),
-            }  # fmt: skip
-            print(json.dumps(reply), file=out, flush=True)
+def begin(
+    name: str, model: Path, n_threads: int, n_ctx: int
+) -> tuple[Reply, Callable[[Reply], Reply]]:
+    """In the child: load the engine, and give what runs a prompt."""
+    engine = ENGINES[name](model, n_threads, n_ctx)
+
+    def answer(question: Reply) -> Reply:
+        prefill, decode, tokens = engine.run(question["ids"], question["n"])
+        return {
+            "prefill": prefill, "decode": decode, "tokens": tokens, "peak_rss": peak_rss(),
+            "finished": time.time(),
+        }  # fmt: skip
+
+    return {"ready": True}, answer
 
 
 @dataclass
@@ -488,7 +486,7 @@ def _range(rates: Sequence[float]) -> str:
 @click.option("--threads", default=os.cpu_count, type=int, help="Default: every processor.")
 @click.option("--rounds", default=3, show_default=True)
 @click.option("--engines", help=f"Some of: {'; '.join(ENGINES)}. Separated by semicolons.")
-@click.option("--serve", hidden=True)
+@click.option("--serve", "served", hidden=True)
 @click.option("--path", hidden=True, type=Path)
 @click.option("--n-ctx", hidden=True, type=int)
 @click.option("--answers", hidden=True, type=int)
@@ -499,14 +497,14 @@ def main(
     threads: int,
     rounds: int,
     engines: str | None,
-    serve: str | None,
+    served: str | None,
     path: Path | None,
     n_ctx: int | None,
     answers: int | None,
 ) -> None:
     os.environ["OMP_NUM_THREADS"] = str(threads)
-    if serve and path and n_ctx and answers is not None:
-        globals()["serve"](serve, path, threads, n_ctx, answers)
+    if served and path and n_ctx and answers is not None:
+        serve(answers, lambda: begin(served, path, threads, n_ctx))
         return
     folder = write_model(model)
     wanted = [name.strip() for name in engines.split(";")] if engines else list(ENGINES)

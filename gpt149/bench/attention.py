@@ -57,13 +57,12 @@ class Shape:
     @property
     def pairs(self) -> int:
         """Queries times the keys that they see, over all heads."""
-        hidden = self.n_q * (self.n_q - 1) // 2 if self.causal else 0
-        return self.n_head * (self.n_q * self.n_kv - hidden)
+        return self.case(1).pairs
 
     @property
     def flops(self) -> int:
         """Multiplications and additions of both products; those of the softmax do not count."""
-        return 4 * self.pairs * self.head_dim
+        return self.case(1).flops
 
     @property
     def n_bytes(self) -> int:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import ctypes
 import json
-import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
 
 from ..build import build, file_digest
-from ..paths import cache_dir, shipped
+from ..paths import cache_dir, shipped, write_whole
 
 SECONDS = 0.25  # a measurement
 REPEATS = 3  # the best counts: neighbours only ever slow a machine down
@@ -55,9 +54,7 @@ def ceilings(n_threads: int, *, again: bool = False) -> Ceilings:
     measured = _measure(library, n_threads)
     measured = _higher(measured, found) if found else measured
     kept.parent.mkdir(parents=True, exist_ok=True)
-    temporary = kept.with_suffix(f".{os.getpid()}.tmp")
-    temporary.write_text(json.dumps(asdict(measured)))
-    temporary.replace(kept)
+    write_whole(kept, json.dumps(asdict(measured)).encode())
     return measured
 
 

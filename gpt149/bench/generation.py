@@ -15,11 +15,11 @@ from typing import Any
 import numpy as np
 
 from ..check.isolation import Answer, Talker, described
-from ..child import python_command
+from ..child import module_command
 from ..kernels import compiled, locate
 from .results import Row
 
-PROGRAM = "import sys; sys.path[0] = sys.argv.pop(1); from gpt149.bench.worker import main; main()"
+WORKER = "gpt149.bench.worker"
 JUDGE = "torch"
 LEAST_ROUNDS, MOST_ROUNDS = 3, 20
 TIMEOUT = 30.0
@@ -54,7 +54,7 @@ class Player(Talker):
     def __init__(self, spec: str, model: str, n_threads: int) -> None:
         source = locate(spec)
         kernel = described(source, compiled(source))
-        super().__init__(python_command(PROGRAM, kernel, model, str(n_threads)), MEMORY)
+        super().__init__(module_command(WORKER, kernel, model, str(n_threads)), MEMORY)
         self.n_ctx = 0
 
     def greeted(self, hello: dict[str, Any]) -> None:

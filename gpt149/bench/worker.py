@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import json
-import os
-import resource
 import sys
 import time
+from collections.abc import Callable
 from typing import Any
 
 from ..check.worker import load_described
-from ..child import die_with_parent
+from ..child import Reply, serve
 from ..errors import Gpt149Error
 from ..memory import peak_rss
 
@@ -68,20 +66,17 @@ class Worker:
 
 def main() -> None:
     """Arguments: the kernel as JSON, the model, the threads, the descriptor for answers."""
-    die_with_parent()
     kernel, model, n_threads, answers = sys.argv[1:]
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    with os.fdopen(int(answers), "w") as out:
+    serve(int(answers), lambda: _begin(kernel, model, int(n_threads)))
+
+
+def _begin(kernel: str, model: str, n_threads: int) -> tuple[Reply, Callable[[Reply], Reply]]:
+    worker = Worker(kernel, model, n_threads)
+
+    def answer(question: Reply) -> Reply:
         try:
-            worker = Worker(kernel, model, int(n_threads))
+            return worker.answer(question)
         except Gpt149Error as e:
-            print(json.dumps({"error": str(e), "kind": type(e).__name__}), file=out, flush=True)
-            return
-        config = worker.engine.model.config
-        print(json.dumps({"n_ctx": config.n_ctx}), file=out, flush=True)
-        for line in sys.stdin:
-            try:
-                reply = worker.answer(json.loads(line))
-            except Gpt149Error as e:
-                reply = {"failed": str(e)}
-            print(json.dumps(reply), file=out, flush=True)
+            return {"failed": str(e)}
+
+    return {"n_ctx": worker.engine.n_ctx}, answer

@@ -59,6 +59,17 @@ class Case:
         return values | {"scale": self.scale_value}
 
     @property
+    def pairs(self) -> int:
+        """Queries times the keys that they see, over the heads of one batch."""
+        hidden = self.n_q * (self.n_q - 1) // 2 if self.causal else 0
+        return self.n_head * (self.n_q * self.n_kv - hidden)
+
+    @property
+    def flops(self) -> int:
+        """Multiplications and additions of both products for one batch; softmax not counted."""
+        return 4 * self.pairs * self.head_dim
+
+    @property
     def work(self) -> int:
         """Scores in all: the smallest failing case is the one with the least."""
         return self.batch * self.n_head * self.n_q * self.n_kv * self.head_dim

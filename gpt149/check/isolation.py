@@ -22,7 +22,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from .. import errors
-from ..child import python_command
+from ..child import module_command
 from ..kernels import Source
 from .arena import Arena
 from .cases import Case
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 LOAD_TIMEOUT = 60.0  # seconds; a kernel in Python imports torch
 MEMORY_LIMIT = 2 << 30  # bytes that a kernel may add to what the child and the arena take
 POLL_SECONDS = 0.02
-PROGRAM = "import sys; sys.path[0] = sys.argv.pop(1); from gpt149.check.worker import main; main()"
+WORKER = "gpt149.check.worker"
 
 
 @dataclass(frozen=True)
@@ -179,7 +179,7 @@ class Child(Talker):
 
     def __init__(self, source: Source, library: Path | None, arena: Arena, timeout: float) -> None:
         """The kernel of a source, from its library (None: it has none)."""
-        command = python_command(PROGRAM, described(source, library), str(arena.path))
+        command = module_command(WORKER, described(source, library), str(arena.path))
         super().__init__(command, arena.size + MEMORY_LIMIT)
         self.kernel = source.name or str(source)  # until the child says its name
         self._arena, self._timeout = arena, timeout

@@ -12,7 +12,6 @@ from .arena import Arena
 from .cases import Case
 from .diagnosis import Finding, diagnose
 from .isolation import Child
-from .judge import visible
 from .observe import Bench, Memo, Observation
 from .sanitize import MemoryFault, sanitize
 
@@ -30,9 +29,7 @@ class Speed:
     @property
     def gflop_s(self) -> float:
         """10^9 multiplications and additions a second; what the mask hides is not counted."""
-        c = self.case
-        pairs = int(visible(c).sum()) * c.batch * c.n_head
-        return 4 * pairs * c.head_dim / self.seconds / 1e9
+        return self.case.flops * self.case.batch / self.seconds / 1e9
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,6 @@ from __future__ import annotations
 import ctypes
 import json
 import mmap
-import os
-import resource
 import sys
 import time
 from collections.abc import Callable
@@ -20,8 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from .. import abi
-from ..child import die_with_parent
-from ..errors import Gpt149Error, KernelDeclined, KernelRaised
+from ..child import Reply, serve
+from ..errors import KernelDeclined, KernelRaised
 from ..kernels import Source, load
 from ..loaders.contract import ContractKernel
 from ..loaders.tensors import TensorKernel
@@ -116,7 +114,6 @@ def call_batches(
     except KernelDeclined as e:
         return {"declined": str(e)}
     overhead = _timed(lambda b: kernel.workspace_bytes(calls[b]), memory, command)
-    _timed(lambda b: None, memory, command)  # flips back what the last one flipped
     return {
         **times,
         "overhead": overhead["seconds"] / command["repeat"],
@@ -215,28 +212,24 @@ def _without_pointers(args: abi.Args) -> abi.Args:
 
 def main() -> None:
     """Arguments: the kernel's source and library as JSON, the arena, the descriptor for answers."""
-    die_with_parent()
     described, arena, answers = sys.argv[1:]
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    with os.fdopen(int(answers), "w") as out:
-        try:
-            kernel = load_described(described)
-        except Gpt149Error as e:
-            print(json.dumps({"error": str(e), "kind": type(e).__name__}), file=out, flush=True)
-            return
-        print(json.dumps({"kernel": kernel.name}), file=out, flush=True)
-        with open(arena, "r+b") as f:
-            memory = mmap.mmap(f.fileno(), 0)
-        base = ctypes.addressof(ctypes.c_char.from_buffer(memory))
-        for line in sys.stdin:
-            command = json.loads(line)
-            if isinstance(kernel, TensorKernel):
-                reply = call_tensors(kernel, memory, command)
-            elif command["calls"] == "batches":
-                reply = call_batches(kernel, base, memory, command)
-            else:
-                reply = call(kernel, base, command)
-            print(json.dumps(reply), file=out, flush=True)
+    serve(int(answers), lambda: _begin(described, arena))
+
+
+def _begin(described: str, arena: str) -> tuple[Reply, Callable[[Reply], Reply]]:
+    kernel = load_described(described)
+    with open(arena, "r+b") as f:
+        memory = mmap.mmap(f.fileno(), 0)
+    base = ctypes.addressof(ctypes.c_char.from_buffer(memory))
+
+    def answer(command: Reply) -> Reply:
+        if isinstance(kernel, TensorKernel):
+            return call_tensors(kernel, memory, command)
+        if command["calls"] == "batches":
+            return call_batches(kernel, base, memory, command)
+        return call(kernel, base, command)
+
+    return {"kernel": kernel.name}, answer
 
 
 def load_described(described: str) -> ContractKernel | TensorKernel:

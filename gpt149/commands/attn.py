@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 
 import click
 
 from ..errors import InputError, MissingDependency
+from ..paths import write_whole
 
 SHADES = " .:-=+*#%@"
 LABEL = 10  # characters of a token's label
@@ -89,9 +91,6 @@ def _draw(matrix: object, labels: list[str], png: Path, title: str) -> None:
     axes.set_xticks(range(len(labels)), labels, rotation=90, fontsize=7)
     axes.set_yticks(range(len(labels)), labels, fontsize=7)
     figure.colorbar(image, label="attention weight")
-    temporary = png.with_name(png.name + ".tmp")
-    try:
-        figure.savefig(temporary, format="png")
-        temporary.replace(png)
-    except OSError as e:
-        raise InputError(f"cannot write {png}: {e.strerror}.") from e
+    drawn = io.BytesIO()
+    figure.savefig(drawn, format="png")
+    write_whole(png, drawn.getvalue())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from ..bench.ceilings import ceilings
 from ..bench.results import Results, describe_machine, dumps, load
 from ..errors import InputError
 from ..kernels import BUILTINS
+from ..paths import write_whole
 from ..threads import checked_threads
 
 FORMATS: dict[str, Callable[[Results], str]] = {
@@ -99,11 +99,11 @@ def _tell(request: Request, results: Results, before: Results | None) -> int:
     r = request
     click.echo(FORMATS[r.output_format](results))
     if r.save:
-        write(r.save, dumps(results))
+        write_whole(r.save, f"{dumps(results)}\n".encode())
     if r.report:
         from ..bench.html import as_html
 
-        write(r.report, as_html(results))
+        write_whole(r.report, f"{as_html(results)}\n".encode())
     slower = False
     if before is not None:
         found = tables.changes(results, before, r.threshold)
@@ -113,20 +113,6 @@ def _tell(request: Request, results: Results, before: Results | None) -> int:
     if results.interrupted:
         return 130
     return 0 if results.right and not slower else 1
-
-
-def write(path: Path, text: str) -> None:
-    """Whole or not at all.
-
-    Raises:
-        InputError: it cannot be written.
-    """
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    try:
-        temporary.write_text(text + "\n", encoding="utf-8")
-        temporary.replace(path)
-    except OSError as e:
-        raise InputError(f"cannot write {path}: {e.strerror}.") from e
 
 
 def _numbers(option: str, text: str, least: int) -> Sequence[int]:

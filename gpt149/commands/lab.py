@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -13,13 +12,14 @@ from pathlib import Path
 
 import click
 
-from ..child import python_command
+from ..child import module_command
 from ..errors import InputError
 from ..lab import report
 from ..lab.parts import ACCESS, PARTS
 from ..lab.run import Result, Settings, Submission, Timing, judge_submission, time_torch
+from ..paths import write_whole
 
-PROGRAM = "import sys; sys.path[0] = sys.argv.pop(1); from gpt149.cli import main; main()"
+COMMAND_LINE = "gpt149.cli"
 MODULE = "module.cpp"
 GRADESCOPE_FILE = "results.json"
 INFERENCE_TOKENS = "100"
@@ -81,15 +81,8 @@ def _write(text: str, output_format: str, output: Path | None) -> None:
     if output is None:
         click.echo(text)
         return
-    temporary = output.with_name(f"{output.name}.{os.getpid()}.tmp")
-    try:
-        # File names may hold bytes that are no UTF-8.
-        temporary.write_text(text + "\n", encoding="utf-8", errors="backslashreplace")
-        temporary.replace(output)
-    except OSError as e:
-        raise InputError(f"cannot write {output}: {e.strerror}.") from e
-    finally:
-        temporary.unlink(missing_ok=True)
+    # File names may hold bytes that are no UTF-8.
+    write_whole(output, (text + "\n").encode("utf-8", errors="backslashreplace"))
     click.echo(f"{output}", err=True)
 
 
@@ -112,7 +105,9 @@ def _judge_apart(file: Path, part: str, settings: Settings) -> Submission:
     options = ["-N", str(settings.n), "-br", str(settings.br), "-bc", str(settings.bc)]
     options += ["--threads", str(settings.threads), "--timeout", str(settings.timeout)]
     options += ["--sanitize"] if settings.sanitize else []
-    command = python_command(PROGRAM, "lab", str(file.resolve()), part, "--format=json", *options)
+    command = module_command(
+        COMMAND_LINE, "lab", str(file.resolve()), part, "--format=json", *options
+    )
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     try:
         found = json.loads(done.stdout)
@@ -129,8 +124,8 @@ def _infer(path: Path, part: str, model: str, settings: Settings) -> int:
     """Text from a model through a part of the submission; part0 is torch's attention."""
     kernel = "torch" if part == "part0" else f"{path}:{part}"
     click.echo(f"Running inference using dnn model {model} through {part}", err=True)
-    command = python_command(
-        PROGRAM, "generate", "\n", "-m", model, "-a", kernel, "-n", INFERENCE_TOKENS,
+    command = module_command(
+        COMMAND_LINE, "generate", "\n", "-m", model, "-a", kernel, "-n", INFERENCE_TOKENS,
         *("--threads", str(settings.threads)),
     )  # fmt: skip
     return subprocess.run(command, check=False).returncode

@@ -14,13 +14,13 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-from ..child import die_with_parent, python_command
+from ..child import die_with_parent, module_command
 
 EXTENTS = (2, 3, 4, 5)
 STRIDES = (60, 20, 5, 1)  # elements, of a tensor of these extents whose last index runs fastest
 INDICES = list(product(*map(range, EXTENTS)))
 MEMORY = 120 * 64  # floats: an index that is computed wrongly still falls inside
-PROGRAM = "import sys; sys.path[0] = sys.argv.pop(1); from gpt149.lab.access import main; main()"
+WORKER = "gpt149.lab.access"
 NAMES = ("fourDimRead", "fourDimWrite")
 
 
@@ -45,7 +45,7 @@ def judge_access(library: Path, timeout: float) -> list[AccessResult]:
 def _ask(library: Path, name: str, timeout: float) -> Any:
     """A list over INDICES of the elements touched (from 0) at each index, or a sentence."""
     read, write = os.pipe()
-    command = python_command(PROGRAM, str(library), name, str(write))
+    command = module_command(WORKER, str(library), name, str(write))
     with subprocess.Popen(
         command, pass_fds=(write,), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     ) as child:
