@@ -125,12 +125,19 @@ class Batches:
 class Muon(torch.optim.Optimizer):
     """Momentum whose step is made orthogonal, for matrices (Jordan et al. 2024).
 
-    In float32: torch.optim.Muon computes in bfloat16, which many CPUs only emulate. The step is
-    scaled to the size of AdamW's (Liu et al. 2025), so that one learning rate suits both.
+    Computes in `dtype`: torch.optim.Muon knows bfloat16 alone, which many CPUs only emulate. The
+    step is scaled to the size of AdamW's (Liu et al. 2025), so that one learning rate suits both.
     """
 
-    def __init__(self, matrices: list[torch.nn.Parameter], lr: float, weight_decay: float) -> None:
+    def __init__(
+        self,
+        matrices: list[torch.nn.Parameter],
+        lr: float,
+        weight_decay: float,
+        dtype: torch.dtype = torch.float32,
+    ) -> None:
         super().__init__(matrices, {"lr": lr, "weight_decay": weight_decay, "momentum": 0.95})
+        self.dtype = dtype
 
     @torch.no_grad()
     def step(self, closure: None = None) -> None:  # type: ignore[override]
@@ -141,7 +148,7 @@ class Muon(torch.optim.Optimizer):
                 ahead = p.grad.lerp(momentum, group["momentum"])  # Nesterov's
                 p.mul_(1 - group["lr"] * group["weight_decay"])
                 size = 0.2 * max(p.shape) ** 0.5
-                p.add_(orthogonal(ahead), alpha=-group["lr"] * size)
+                p.add_(orthogonal(ahead.to(self.dtype)), alpha=-group["lr"] * size)
 
 
 def orthogonal(g: Tensor, steps: int = 5) -> Tensor:
@@ -168,11 +175,11 @@ def init_positions(table: Tensor) -> None:
         table.copy_(INIT_STD * 2**0.5 * torch.cat([angles.sin(), angles.cos()], 1))
 
 
-def optimizers(model: GPT, recipe: Recipe) -> list[torch.optim.Optimizer]:
+def optimizers(model: GPT, recipe: Recipe, dtype: torch.dtype) -> list[torch.optim.Optimizer]:
     matrices = [p for n, p in model.named_parameters() if p.dim() == 2 and n.startswith("h.")]
     tables = [p for n, p in model.named_parameters() if p.dim() == 2 and not n.startswith("h.")]
     vectors = [p for p in model.parameters() if p.dim() == 1]
-    muon = Muon(matrices, recipe.matrix_lr, recipe.weight_decay)
+    muon = Muon(matrices, recipe.matrix_lr, recipe.weight_decay, dtype)
     groups = [
         {"params": tables, "weight_decay": recipe.weight_decay},
         {"params": vectors, "weight_decay": 0.0},
@@ -276,7 +283,7 @@ def main(
     model.init_weights()
     init_positions(model.wpe.weight)
     average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(recipe.ema))
-    optims = optimizers(model, recipe)
+    optims = optimizers(model, recipe, torch.bfloat16 if bf16 else torch.float32)
     n_params = sum(p.numel() for p in model.parameters())
     chars_a_token = len(train_text[cut:]) / len(dev_ids)
     console.print(f"{n_params / 1e6:.2f} M parameters, {chars_a_token:.2f} characters a token")

@@ -207,7 +207,8 @@ class _Race:
             return
         one = answer.seconds / repeat
         row.samples.append(one)
-        row.workspace_bytes, row.overhead_s = answer.workspace_bytes, answer.overhead
+        row.workspace_bytes = answer.workspace_bytes
+        row.overhead_s, row.overhead_bytes = answer.overhead, answer.overhead_bytes
         row.rejected = self._doubt(which, repeat, one)
 
     def _call(self, i: int, which: int, repeat: int) -> Answer:

@@ -38,6 +38,7 @@ class Row:
     n_bytes: int = 0
     workspace_bytes: int = 0
     overhead_s: float = 0.0
+    overhead_bytes: int = 0
     attention_share: float | None = None
     ttft_s: float | None = None
     peak_rss: int = 0

@@ -180,10 +180,12 @@ def remarks(results: Results) -> list[str]:
             f"Noisy: in {len(noisy)} of {len(timed)} rows the middle half of the samples is spread "
             "over more than 10 % of the median. Something else was running."
         )
-    overheads = [row.overhead_s for row in timed if row.overhead_s]
+    overheads = [(row.overhead_s, row.overhead_bytes) for row in timed if row.overhead_s]
     if overheads:
+        seconds, n_bytes = min(overheads)
         lines.append(
-            f"Of every call of a C++ kernel, {min(overheads) * 1e6:.1f} us are the harness's own."
+            f"Of every call of a C++ kernel, {seconds * 1e6:.1f} us and {n_bytes:,} bytes are the "
+            "harness's own."
         )
     lines += [f"REJECTED {r.kernel}, {r.test}: {r.rejected}." for r in results.rows if r.rejected]
     if results.interrupted:

@@ -41,8 +41,8 @@ class Answer:
     """What became of one call.
 
     outcome: ok, declined, raised, crash, hang, memory, exit. detail: a sentence, empty when ok.
-    seconds, cpu_seconds: of the calls alone. overhead: seconds a call, of `repeat` calls, that are
-    the worker's own.
+    seconds, cpu_seconds: of the calls alone. overhead, overhead_bytes: seconds a call of `repeat`
+    calls, and the most memory while one lasts, that are the worker's own.
     """
 
     outcome: str
@@ -54,6 +54,7 @@ class Answer:
     seconds: float = 0.0
     cpu_seconds: float = 0.0
     overhead: float = 0.0
+    overhead_bytes: int = 0
 
 
 class Talker:

@@ -12,6 +12,7 @@ import json
 import mmap
 import sys
 import time
+import tracemalloc
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -114,9 +115,14 @@ def call_batches(
     except KernelDeclined as e:
         return {"declined": str(e)}
     overhead = _timed(lambda b: kernel.workspace_bytes(calls[b]), memory, command)
+    tracemalloc.start()
+    _timed(lambda b: kernel.workspace_bytes(calls[b]), memory, {**command, "repeat": 1})
+    overhead_bytes = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
     return {
         **times,
         "overhead": overhead["seconds"] / command["repeat"],
+        "overhead_bytes": overhead_bytes,
         "workspace_bytes": workspace.n_bytes,
         "workspace_overrun": workspace.written_outside(),
         "peak_growth": peak_rss() - before,

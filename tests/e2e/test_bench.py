@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -40,7 +41,12 @@ def test_attention_alone(tmp_path: Path) -> None:
     ceilings = found["ceilings"]
     assert 1e9 < ceilings["flops_one_thread"] < 1e13
     assert len(ceilings["bandwidths"]) == 8
-    assert "us are the harness's own" in bench("naive", *SMALL).stdout
+    said = re.search(
+        r"([\d.]+) us and ([\d,]+) bytes are the harness's own", bench("naive", *SMALL).stdout
+    )
+    assert said
+    assert float(said[1]) > 0
+    assert int(said[2].replace(",", "")) > 0
     again = bench("naive", "torch", *SMALL, "--against", saved, "--threshold", "900%")
     assert again.exit_code == 0
     assert "times as fast" in again.stderr
