@@ -15,7 +15,7 @@ from .paths import shipped
 
 Kernel = ContractKernel | TensorKernel
 
-CONTRACT_BUILTINS = ("naive", "blocked", "fused", "flash")  # csrc/NAME.cpp, by difficulty
+CONTRACT_BUILTINS = ("naive", "blocked", "fused", "flash", "simd")  # csrc/NAME.cpp, by difficulty
 BUILTINS = (*CONTRACT_BUILTINS, *TENSOR_KERNELS)
 DEFAULT = "flash"
 CPP = (".cpp", ".cc", ".cxx")

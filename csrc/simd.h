@@ -1,0 +1,157 @@
+// simd.h: a thin layer over the compiler's vector extensions, for kernels that want the whole CPU.
+//
+// One source, several instruction sets: -march decides how wide a Vector is and how many registers
+// there are. AVX-512 and AVX2 are tested, so are the 16 bytes that every x86-64 has; NEON compiles
+// from the same lines and is untested.
+#pragma once
+
+#include <cstdint>
+#include <cstring>
+
+#if defined(__AVX512F__)
+#include <immintrin.h>
+constexpr int VECTOR_BYTES = 64, REGISTERS = 32;
+#elif defined(__AVX2__)
+constexpr int VECTOR_BYTES = 32, REGISTERS = 16;
+#elif defined(__ARM_NEON)
+constexpr int VECTOR_BYTES = 16, REGISTERS = 32;
+#else
+constexpr int VECTOR_BYTES = 16, REGISTERS = 16;
+#endif
+
+constexpr int LANES = VECTOR_BYTES / sizeof(float);
+// aligned(4): a load or a store through a pointer to one needs no alignment; may_alias: it may
+// point into floats.
+typedef float Vector __attribute__((vector_size(VECTOR_BYTES), aligned(4), may_alias));
+typedef int32_t Ints __attribute__((vector_size(VECTOR_BYTES), aligned(4), may_alias));
+typedef uint32_t Bits __attribute__((vector_size(VECTOR_BYTES), aligned(4), may_alias));
+typedef uint16_t Halves __attribute__((vector_size(VECTOR_BYTES / 2), aligned(2), may_alias));
+typedef uint16_t bfloat16; // the upper half of a float
+
+static inline Vector splat(float x) {
+    return Vector{} + x;
+}
+
+static inline Vector load(const float *at) {
+    return *(const Vector *)at;
+}
+
+static inline Vector load(const bfloat16 *at) {
+    return (Vector)(__builtin_convertvector(*(const Halves *)at, Bits) << 16);
+}
+
+static inline float to_float(float x) {
+    return x;
+}
+
+static inline float to_float(bfloat16 x) {
+    const uint32_t bits = (uint32_t)x << 16;
+    float y;
+    std::memcpy(&y, &bits, sizeof y);
+    return y;
+}
+
+// The first n < LANES of them; the other lanes are 0, and what lies behind is not read.
+template <typename T> static inline Vector load_some(const T *at, int n) {
+    float some[LANES] = {};
+    for (int i = 0; i < n; i++)
+        some[i] = to_float(at[i]);
+    return load(some);
+}
+
+static inline void store(float *at, Vector x) {
+    *(Vector *)at = x;
+}
+
+static inline void store_some(float *at, Vector x, int n) {
+    std::memcpy(at, &x, n * sizeof(float));
+}
+
+// b where one of them is NaN.
+static inline Vector larger(Vector a, Vector b) {
+#if defined(__AVX512F__) // maskz: gcc 12 warns of what the plain intrinsics leave undefined
+    return (Vector)_mm512_maskz_max_ps(0xffff, (__m512)a, (__m512)b);
+#else
+    return a > b ? a : b;
+#endif
+}
+
+static inline float sum(Vector x) {
+    float total = 0;
+    for (int i = 0; i < LANES; i++)
+        total += x[i];
+    return total;
+}
+
+static inline float largest(Vector x) {
+    float most = x[0];
+    for (int i = 1; i < LANES; i++)
+        most = x[i] > most ? x[i] : most;
+    return most;
+}
+
+// 2^x for each lane, to 3 units in the last place; below 2^-125 it stays there, above 2^127 it is
+// large or infinite. x = n + r with n whole: 2^r is a polynomial (minimax for the relative error,
+// 7.5e-8), n goes into the exponent.
+static inline Vector exp2(Vector x) {
+    x = larger(splat(-125.0f), x); // no subnormal numbers: they are slow
+#if defined(__AVX512F__)
+    const Vector n = (Vector)_mm512_maskz_roundscale_ps(0xffff, (__m512)x, 0), r = x - n;
+#else
+    x = x > 127.0f ? splat(127.0f) : x;
+    const Vector shifted = x + 12582912.0f; // 1.5 * 2^23: n is in its lowest bits
+    const Vector n = shifted - 12582912.0f, r = x - n;
+#endif
+    Vector p = splat(1.3276472e-3f);
+    p = p * r + 9.675542e-3f;
+    p = p * r + 5.550713e-2f;
+    p = p * r + 0.2402212f;
+    p = p * r + 0.69314694f;
+    p = p * r + 1.0000001f;
+#if defined(__AVX512F__)
+    return (Vector)_mm512_maskz_scalef_ps(0xffff, (__m512)p, (__m512)n);
+#else
+    return (Vector)((Bits)p + ((Bits)shifted << 23));
+#endif
+}
+
+// a0 b0 a1 b1 ... of the lower halves of a and b, and of the upper ones.
+static inline void interleave(Vector a, Vector b, Vector &lower, Vector &upper) {
+#if defined(__clang__) // has no __builtin_shuffle; makes shuffles of this
+    for (int i = 0; i < LANES / 2; i++) {
+        lower[2 * i] = a[i], lower[2 * i + 1] = b[i];
+        upper[2 * i] = a[LANES / 2 + i], upper[2 * i + 1] = b[LANES / 2 + i];
+    }
+#else
+    Ints first = {}; // folded at compile time
+    for (int i = 0; i < LANES; i++)
+        first[i] = i / 2 + i % 2 * LANES;
+    lower = __builtin_shuffle(a, b, first);
+    upper = __builtin_shuffle(a, b, first + LANES / 2);
+#endif
+}
+
+// sum(rows[0]), sum(rows[1]), ...: a transposition whose rounds add up what they bring together.
+static inline Vector sums(Vector (&rows)[LANES]) {
+#pragma GCC unroll 4
+    for (int half = LANES / 2; half > 0; half /= 2)
+#pragma GCC unroll 8
+        for (int i = 0; i < half; i++) {
+            Vector lower, upper;
+            interleave(rows[i], rows[i + half], lower, upper);
+            rows[i] = lower + upper;
+        }
+    return rows[0];
+}
+
+// In place, rows[i][j] <-> rows[j][i]: log2(LANES) rounds of a perfect shuffle of all the rows.
+static inline void transpose(Vector (&rows)[LANES]) {
+#pragma GCC unroll 4
+    for (int round = 1; round < LANES; round *= 2) {
+        Vector next[LANES];
+#pragma GCC unroll 8
+        for (int i = 0; i < LANES / 2; i++)
+            interleave(rows[i], rows[i + LANES / 2], next[2 * i], next[2 * i + 1]);
+        std::memcpy(rows, next, sizeof next);
+    }
+}
