@@ -36,11 +36,12 @@
 constexpr int VECTORS = 3, KEYS = REGISTERS == 32 ? 8 : 4;
 constexpr int BR = VECTORS * LANES; // queries a tile at most
 constexpr int DEFAULT_BC = 128;     // keys a tile: P^T takes 24 KB of AVX-512
-constexpr int NARROW = 8;           // rows; from about here on, lanes of queries win
+constexpr int NARROW = 4;           // rows; with more, lanes of queries win
 constexpr int FEW = 16;             // queries: below, the heads of a group share a tile
-constexpr int SPLIT = 256, CHUNK = 64;
+constexpr int SPLIT = 256, CHUNK = 128;
 constexpr int64_t ALONE = 40000; // multiplications: below, waking other threads takes longer
-constexpr float LIMIT = 65536, NEVER = -1e30f, LOG2E = 1.44269504f;
+constexpr float LIMIT = 65536, SLACK = 16; // of a row's sum; of a score over m: 2^16 = LIMIT
+constexpr float NEVER = -1e30f, LOG2E = 1.44269504f;
 
 // A part of the work: rows of a unit that read the same keys, and which of the keys. head, query:
 // where the first row is; see Plan::each_row.
@@ -391,22 +392,30 @@ template <typename T> static void attend_tile(const Plan &plan, const Item &it, 
 
 // ---- Decode: lanes are head_dim, or keys ----
 
-// s[j] = q . k_j for n keys, q padded with zeros.
-template <typename T>
+// s[j] = q . k_j for n keys, q padded with zeros. VECTORS_OF: head_dim / LANES where that is whole
+// and known ahead, else 0.
+template <int VECTORS_OF, typename T>
 static void dots(const float *q, const T *k, int64_t stride, int n, int head_dim, float *s) {
-    const int whole = head_dim / LANES * LANES, rest = head_dim - whole;
-    for (int j = 0; j < n; j += LANES) {
-        const T *rows[LANES]; // past the end the last key again
-        for (int i = 0; i < LANES; i++)
-            rows[i] = k + std::min(j + i, n - 1) * stride;
-        Vector acc[LANES] = {};
-        for (int x = 0; x < whole; x += LANES)
-            for (int i = 0; i < LANES; i++)
-                acc[i] += load(q + x) * load(rows[i] + x);
-        for (int i = 0; rest && i < LANES; i++)
-            acc[i] += load(q + whole) * load_some(rows[i] + whole, rest);
+    const int whole = VECTORS_OF ? VECTORS_OF : head_dim / LANES;
+    const int rest = VECTORS_OF ? 0 : head_dim % LANES;
+    const auto group = [&](int j, auto row) {
+        Vector acc[LANES];
+#pragma GCC unroll 16
+        for (int i = 0; i < LANES; i++) {
+            const T *at = row(j + i);
+            acc[i] = whole ? load(q) * load(at) : Vector{};
+#pragma GCC unroll 8
+            for (int x = 1; x < whole; x++)
+                acc[i] += load(q + x * LANES) * load(at + x * LANES);
+            if (rest) acc[i] += load(q + whole * LANES) * load_some(at + whole * LANES, rest);
+        }
         store(s + j, sums(acc));
-    }
+    };
+    int j = 0;
+    for (; j + LANES <= n; j += LANES)
+        group(j, [&](int i) { return k + i * stride; });
+    if (j < n) // past the end the last key again
+        group(j, [&](int i) { return k + std::min(i, n - 1) * stride; });
 }
 
 // o += sum over n keys of p[j] v_j, for W vectors of head_dim from x on.
@@ -430,8 +439,15 @@ static void add_rows(const float *p, const T *v, int64_t stride, int n, float *o
 template <typename T> static void attend_rows(const Plan &plan, const Item &it, float *scratch) {
     const gpt149_args *a = plan.a;
     const int d = a->head_dim, padded = plan.padded(), whole = d / LANES * LANES;
+    const auto score = d == 2 * LANES   ? dots<2, T>
+                       : d == 4 * LANES ? dots<4, T>
+                       : d == 5 * LANES ? dots<5, T>
+                       : d == 6 * LANES ? dots<6, T>
+                       : d == 8 * LANES ? dots<8, T>
+                                        : dots<0, T>;
     float *q = scratch, *o = q + NARROW * padded, *s = o + NARROW * padded; // (NARROW, padded), ...
-    float m[NARROW], l[NARROW], *to[NARROW];
+    float m[NARROW], *to[NARROW];
+    Vector l[NARROW]; // to be summed
     int visible[NARROW];
     plan.each_row(it, [&](int r, int head, int query) {
         const float *row = gpt149_q(a, it.batch, head, query);
@@ -439,7 +455,7 @@ template <typename T> static void attend_rows(const Plan &plan, const Item &it, 
             q[r * padded + x] = x < d ? row[x] * (a->scale * LOG2E) : 0;
         to[r] = plan.target(it, r, head, query);
         visible[r] = plan.visible(it, query);
-        m[r] = NEVER, l[r] = 0;
+        m[r] = NEVER, l[r] = Vector{};
     });
     std::fill_n(o, it.n_rows * padded, 0.0f);
 
@@ -448,27 +464,24 @@ template <typename T> static void attend_rows(const Plan &plan, const Item &it, 
         for (int r = 0; r < it.n_rows; r++) { // the first row brings K and V into the cache
             const int n = std::min(CHUNK, visible[r] - j);
             if (n <= 0) continue;
-            dots(q + r * padded, k, a->k_stride[2], n, d, s);
+            score(q + r * padded, k, a->k_stride[2], n, d, s);
             float *row = o + r * padded;
-            Vector most = splat(m[r]);
+            Vector most = splat(NEVER);
             for (int i = 0; i < n; i += LANES)
                 most = larger(most, load(s + i));
             const float rise = largest(most);
-            if (rise > m[r]) {
+            if (rise > m[r] + SLACK) { // seldom, so nothing waits for the maximum
                 const Vector shrink = exp2(splat(m[r] - rise));
                 m[r] = rise;
-                l[r] *= shrink[0];
+                l[r] = l[r] * shrink;
                 for (int x = 0; x < padded; x += LANES)
                     store(row + x, load(row + x) * shrink);
             }
-            Vector total = {};
             for (int i = 0; i < n; i += LANES) {
-                Vector p = exp2(load(s + i) - m[r]);
+                const Vector p = exp2(load(s + i) - m[r]);
                 store(s + i, p);
-                if (i + LANES > n) p = load_some(s + i, n - i);
-                total += p;
+                l[r] += i + LANES > n ? load_some(s + i, n - i) : p;
             }
-            l[r] += sum(total);
             int x = 0;
             for (; x + 4 * LANES <= d; x += 4 * LANES)
                 add_rows<4>(s, v + x, a->v_stride[2], n, row + x);
@@ -481,10 +494,10 @@ template <typename T> static void attend_rows(const Plan &plan, const Item &it, 
     }
     for (int r = 0; r < it.n_rows; r++) {
         const bool share = plan.splits > 1;
-        const float shrink = share ? 1 : 1 / l[r];
+        const float total = sum(l[r]), shrink = share ? 1 : 1 / total;
         for (int x = 0; x < d; x++)
             to[r][x] = shrink * o[r * padded + x];
-        if (share) to[r][d] = m[r], to[r][d + 1] = l[r];
+        if (share) to[r][d] = m[r], to[r][d + 1] = total;
     }
 }
 

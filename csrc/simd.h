@@ -76,18 +76,33 @@ static inline Vector larger(Vector a, Vector b) {
 #endif
 }
 
-static inline float sum(Vector x) {
-    float total = 0;
+// The lanes moved down by n, those that fall out at the end again.
+static inline Vector rotate(Vector x, int n) {
+#if defined(__clang__) // has no __builtin_shuffle; makes shuffles of this
+    Vector y;
     for (int i = 0; i < LANES; i++)
-        total += x[i];
-    return total;
+        y[i] = x[(i + n) % LANES];
+    return y;
+#else
+    Ints from = {}; // folded at compile time
+    for (int i = 0; i < LANES; i++)
+        from[i] = (i + n) % LANES;
+    return __builtin_shuffle(x, from);
+#endif
+}
+
+static inline float sum(Vector x) {
+#pragma GCC unroll 4
+    for (int half = LANES / 2; half > 0; half /= 2)
+        x += rotate(x, half);
+    return x[0];
 }
 
 static inline float largest(Vector x) {
-    float most = x[0];
-    for (int i = 1; i < LANES; i++)
-        most = x[i] > most ? x[i] : most;
-    return most;
+#pragma GCC unroll 4
+    for (int half = LANES / 2; half > 0; half /= 2)
+        x = larger(x, rotate(x, half));
+    return x[0];
 }
 
 // 2^x for each lane, to 3 units in the last place; below 2^-125 it stays there, above 2^127 it is

@@ -3,7 +3,7 @@
     import gpt149
 
     checkpoint = gpt149.load("shakespeare")
-    for piece in gpt149.generate(checkpoint, "O Romeo", kernel="flash", n=100):
+    for piece in gpt149.generate(checkpoint, "O Romeo", kernel="simd", n=100):
         print(piece.text, end="", flush=True)
 
     out = gpt149.attention(q, k, v, causal=True, kernel="./mine.cpp")

@@ -58,13 +58,14 @@ def shape_args(
     n_threads: int,
     br: int = 0,
     bc: int = 0,
+    kv_dtype: int = FLOAT32,
 ) -> Args:
-    """A float32 call with everything but its pointers and strides."""
+    """A call with float32 q and out, and everything but its pointers and strides."""
     return Args(
         abi_version=ABI_VERSION,
         struct_size=ctypes.sizeof(Args),
         dtype=FLOAT32,
-        kv_dtype=FLOAT32,
+        kv_dtype=kv_dtype,
         causal=causal,
         n_threads=n_threads,
         batch=batch,

@@ -26,6 +26,7 @@ def generate(
     n_ctx: int | None = None,
     n_threads: int | None = None,
     kv_cache: bool = True,
+    kv_dtype: str = "float32",
     **sampling: Any,
 ) -> Generation:
     """Iterate over the result to generate, a `Piece` (sample, token id, text) at a time.
@@ -42,6 +43,7 @@ def generate(
         n_ctx: a context shorter than the model's.
         n_threads: of the kernel; torch's own are set by torch.set_num_threads.
         kv_cache: False recomputes every token at every step.
+        kv_dtype: what the cache holds: float32, or bf16, which only some kernels read.
         **sampling: the fields of `Sampling`: temperature, top_k, top_p, ..., seed.
 
     Raises:
@@ -57,6 +59,7 @@ def generate(
         Attention(kernel, n_threads=n_threads),
         n_ctx=n_ctx,
         kv_cache=kv_cache,
+        kv_dtype=kv_dtype,
     )
     stop = (stop,) if isinstance(stop, str) else tuple(stop)
     options = Options(n, stop, num_samples, ignore_eos, logprobs)

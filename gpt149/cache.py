@@ -12,22 +12,30 @@ from .errors import InputError
 
 
 class KVCache:
-    """Keys and values, each (n_layer, batch, n_kv_head, n_ctx, head_dim), float32.
+    """Keys and values, each (n_layer, batch, n_kv_head, n_ctx, head_dim), float32 or bfloat16.
 
     A step appends the same tokens to every layer, then advances `length` once. What the kernel
     gets is a view of the first n_kv tokens: strided, never copied.
     """
 
-    def __init__(self, n_layer: int, batch: int, n_kv_head: int, n_ctx: int, head_dim: int) -> None:
+    def __init__(
+        self,
+        n_layer: int,
+        batch: int,
+        n_kv_head: int,
+        n_ctx: int,
+        head_dim: int,
+        dtype: torch.dtype = torch.float32,
+    ) -> None:
         size = (n_layer, batch, n_kv_head, n_ctx, head_dim)
-        n_bytes = 2 * 4 * prod(size)
+        n_bytes = 2 * dtype.itemsize * prod(size)
         if n_bytes > available_memory():
             raise InputError(
                 f"the KV cache of {batch} x {n_ctx} tokens takes {n_bytes / 2**30:.1f} GiB, and "
                 f"{available_memory() / 2**30:.1f} GiB are free. Ask for fewer samples or a "
                 "shorter context (-c)."
             )
-        self.k = torch.empty(size, dtype=torch.float32, device="cpu")
+        self.k = torch.empty(size, dtype=dtype, device="cpu")
         self.v = torch.empty_like(self.k)
         self.length = 0
 
@@ -61,7 +69,7 @@ class KVCache:
         """A cache in which this one's only sequence stands n times."""
         n_layer, batch, n_kv_head, n_ctx, head_dim = self.k.shape
         assert batch == 1
-        copy = KVCache(n_layer, n, n_kv_head, n_ctx, head_dim)
+        copy = KVCache(n_layer, n, n_kv_head, n_ctx, head_dim, self.k.dtype)
         copy.length = self.length
         copy.k[:, :, :, : self.length] = self.k[:, :, :, : self.length]
         copy.v[:, :, :, : self.length] = self.v[:, :, :, : self.length]

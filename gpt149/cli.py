@@ -64,7 +64,7 @@ def _complete_kernel(
 ATTENTION = click.option(
     "-a",
     "--attention",
-    default="flash",
+    default="simd",
     show_default=True,
     envvar="GPT149_ATTENTION",
     show_envvar=True,
@@ -130,6 +130,13 @@ def main() -> None:
 @click.option("--logprobs", type=int, metavar="K", help="Report log-probabilities, and the top K.")
 @THREADS
 @click.option("--no-kv-cache", is_flag=True, help="Recompute all tokens at every step.")
+@click.option(
+    "--kv-dtype",
+    type=click.Choice(["float32", "bf16"]),
+    default="float32",
+    show_default=True,
+    help="What the KV cache holds; bf16 for kernels that read it.",
+)
 @click.option("--no-echo", is_flag=True, help="Print the continuation without the prompt.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object instead of text.")
 def generate(attention: str, **options: Any) -> None:

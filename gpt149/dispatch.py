@@ -17,6 +17,10 @@ from .loaders.contract import ContractKernel
 from .threads import checked_threads
 
 INT32_MAX = 2**31 - 1
+DTYPES = (
+    (torch.float32, torch.float32, torch.float32),
+    (torch.float32, torch.bfloat16, torch.bfloat16),
+)
 
 
 class Attention:
@@ -36,30 +40,59 @@ class Attention:
         self.br, self.bc = br, bc
         self.calls, self.seconds = 0, 0.0
         self._workspace = torch.empty(0, dtype=torch.uint8, device="cpu")
+        self._call: tuple[object, ...] = ()  # the shapes that _args was filled for
+        self._args = abi.Args()
 
     def __call__(
         self, q: Tensor, k: Tensor, v: Tensor, *, causal: bool, scale: float | None = None
     ) -> Tensor:
         """See `attention`."""
         start = time.perf_counter()
-        check_shapes(q, k, v, causal)
-        scale = q.shape[3] ** -0.5 if scale is None else scale
         if isinstance(self.kernel, ContractKernel):
             out = self._run_contract(self.kernel, q, k, v, causal, scale)
         else:
+            check_shapes(q, k, v, causal)
+            scale = q.shape[3] ** -0.5 if scale is None else scale
+            k, v = k.to(q.dtype), v.to(q.dtype)
             out = self.kernel.function(q, k, v, causal=causal, scale=scale)
         self.calls += 1
         self.seconds += time.perf_counter() - start
         return out
 
     def _run_contract(
-        self, kernel: ContractKernel, q: Tensor, k: Tensor, v: Tensor, causal: bool, scale: float
+        self,
+        kernel: ContractKernel,
+        q: Tensor,
+        k: Tensor,
+        v: Tensor,
+        causal: bool,
+        scale: float | None,
     ) -> Tensor:
+        shapes = (x for t in (q, k, v) for x in (t.shape, t.stride(), t.dtype, t.is_cpu))
+        call = (*shapes, causal, scale)
+        known = call == self._call  # the layers of a step are alike
+        if not known:
+            check_shapes(q, k, v, causal)
         q, k, v = (t if t.stride(3) == 1 or t.shape[3] == 1 else t.contiguous() for t in (q, k, v))
-        batch, n_head, n_q, head_dim = q.shape
         # Token-major memory, so that joining the heads behind the call is a view.
+        batch, n_head, n_q, head_dim = q.shape
         size = (batch, n_q, n_head, head_dim)
         out = torch.empty(size, dtype=torch.float32, device="cpu").transpose(1, 2)
+        if not known:
+            self._call, self._args = (), self._filled(q, k, v, out, causal, scale)
+            self._reserve(kernel.workspace_bytes(self._args))
+            self._call = call
+        args = self._args
+        args.q, args.k, args.v = q.data_ptr(), k.data_ptr(), v.data_ptr()
+        args.out, args.workspace = out.data_ptr(), self._workspace.data_ptr()
+        kernel.run(args)
+        return out
+
+    def _filled(
+        self, q: Tensor, k: Tensor, v: Tensor, out: Tensor, causal: bool, scale: float | None
+    ) -> abi.Args:
+        """The struct of a call, without its pointers."""
+        batch, n_head, n_q, head_dim = q.shape
         args = abi.shape_args(
             batch=batch,
             n_head=n_head,
@@ -68,20 +101,17 @@ class Attention:
             n_q=n_q,
             n_kv=k.shape[2],
             causal=causal,
-            scale=scale,
+            scale=head_dim**-0.5 if scale is None else scale,
             n_threads=self.n_threads,
             br=self.br,
             bc=self.bc,
+            kv_dtype=abi.BFLOAT16 if k.dtype == torch.bfloat16 else abi.FLOAT32,
         )
         args.q_stride = abi.Strides(*q.stride()[:3])
         args.k_stride = abi.Strides(*k.stride()[:3])
         args.v_stride = abi.Strides(*v.stride()[:3])
         args.out_stride = abi.Strides(*out.stride()[:3])
-        self._reserve(kernel.workspace_bytes(args))
-        args.q, args.k, args.v = q.data_ptr(), k.data_ptr(), v.data_ptr()
-        args.out, args.workspace = out.data_ptr(), self._workspace.data_ptr()
-        kernel.run(args)
-        return out
+        return args
 
     def _reserve(self, n_bytes: int) -> None:
         """Make the workspace at least this large; torch aligns it to 64 bytes."""
@@ -115,7 +145,7 @@ def attention(
 
     Args:
         q: float32 (batch, n_head, n_q, head_dim), any strides, on the CPU.
-        k: float32 (batch, n_kv_head, n_kv, head_dim); n_kv_head divides n_head.
+        k: float32 or bfloat16 (batch, n_kv_head, n_kv, head_dim); n_kv_head divides n_head.
         v: like k.
         causal: query i sees the keys j <= i + n_kv - n_q (aligned to the bottom right).
         scale: what the scores are multiplied by; None: 1/sqrt(head_dim).
@@ -147,8 +177,11 @@ def _problem(q: Tensor, k: Tensor, v: Tensor, causal: bool) -> str | None:
     tensors = (q, k, v)
     if any(t.dim() != 4 for t in tensors):
         return "q, k and v must have four dimensions (batch, n_head, n, head_dim)"
-    if any(t.dtype != torch.float32 or t.device.type != "cpu" for t in tensors):
-        return f"q, k and v must be float32 on the CPU, not {q.dtype}, {k.dtype}, {v.dtype}"
+    if any(t.device.type != "cpu" for t in tensors) or (q.dtype, k.dtype, v.dtype) not in DTYPES:
+        return (
+            "q must be float32, k and v float32 or both bfloat16, on the CPU, "
+            f"not {q.dtype}, {k.dtype}, {v.dtype}"
+        )
     if k.shape != v.shape:
         return "k and v must have the same shape"
     if q.shape[0] != k.shape[0] or q.shape[3] != k.shape[3]:

@@ -21,6 +21,8 @@ from .model import GPT
 from .sampling import Sampling, log_probabilities
 from .tokenizer import TextStream, Tokenizer
 
+KV_DTYPES = {"float32": torch.float32, "bf16": torch.bfloat16}
+
 
 class TorchEngine:
     """The model in torch with a KV cache, or recomputing everything at every step without one.
@@ -31,14 +33,23 @@ class TorchEngine:
     name = "torch"
 
     def __init__(
-        self, model: GPT, attention: Attention, *, n_ctx: int | None = None, kv_cache: bool = True
+        self,
+        model: GPT,
+        attention: Attention,
+        *,
+        n_ctx: int | None = None,
+        kv_cache: bool = True,
+        kv_dtype: str = "float32",
     ) -> None:
-        """n_ctx: a context shorter than the model's; None: the model's.
+        """n_ctx: a context shorter than the model's; None: the model's. kv_dtype: of KV_DTYPES.
 
         Raises:
-            InputError: n_ctx is out of range.
+            InputError: n_ctx is out of range, or kv_dtype is unknown.
         """
         self.model, self.attention, self.kv_cache = model, attention, kv_cache
+        if kv_dtype not in KV_DTYPES:
+            raise InputError(f"kv_dtype is {kv_dtype!r}, and must be one of {list(KV_DTYPES)}.")
+        self._kv_dtype = KV_DTYPES[kv_dtype]
         longest = model.config.n_ctx
         self.n_ctx = longest if n_ctx is None else n_ctx
         if not 1 <= self.n_ctx <= longest:
@@ -86,7 +97,7 @@ class TorchEngine:
         c = self.model.config
         if not self.kv_cache:
             return None
-        return KVCache(c.n_layer, 1, c.n_head, self.n_ctx, c.head_dim)
+        return KVCache(c.n_layer, 1, c.n_head, self.n_ctx, c.head_dim, self._kv_dtype)
 
 
 @dataclass(frozen=True)

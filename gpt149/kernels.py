@@ -17,7 +17,7 @@ Kernel = ContractKernel | TensorKernel
 
 CONTRACT_BUILTINS = ("naive", "blocked", "fused", "flash", "simd")  # csrc/NAME.cpp, by difficulty
 BUILTINS = (*CONTRACT_BUILTINS, *TENSOR_KERNELS)
-DEFAULT = "flash"
+DEFAULT = "simd"
 CPP = (".cpp", ".cc", ".cxx")
 
 

@@ -60,6 +60,7 @@ class Request:
     logprobs: int | None
     threads: int | None
     no_kv_cache: bool
+    kv_dtype: str
     no_echo: bool
     as_json: bool
 
@@ -120,7 +121,11 @@ class _Session:
         loaded = checkpoint.load(r.model, meta=r.meta)
         self.tokenizer: Tokenizer | None = loaded.tokenizer
         self.engine: TorchEngine = TorchEngine(
-            loaded.model, attention, n_ctx=r.n_ctx, kv_cache=not r.no_kv_cache
+            loaded.model,
+            attention,
+            n_ctx=r.n_ctx,
+            kv_cache=not r.no_kv_cache,
+            kv_dtype=r.kv_dtype,
         )
 
     def encode(self, text: str | None) -> list[int]:

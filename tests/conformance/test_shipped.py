@@ -83,7 +83,7 @@ def test_shapes(kernel: str, case: Case) -> None:
     judge(kernel, case)
 
 
-@pytest.mark.parametrize("kernel", ["blocked", "flash"])
+@pytest.mark.parametrize("kernel", ["blocked", "flash", "simd"])
 @pytest.mark.parametrize("tile", TILES, ids=str)
 def test_tiles_that_divide_nothing(kernel: str, tile: tuple[int, int]) -> None:
     judge(kernel, Case(1, 4, 2, 37, 101, 32, tile=tile))

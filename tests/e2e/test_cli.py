@@ -15,7 +15,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from gpt149.cli import main
-from gpt149.kernels import BUILTINS
+from gpt149.kernels import BUILTINS, DEFAULT
 
 SLOW_KERNEL = """
 #include "gpt149.h"
@@ -112,7 +112,7 @@ def test_json_is_one_object(model: str) -> None:
     assert len(report["samples"][0]["token_ids"]) == 6
     stats = report["stats"]
     assert stats["kernel_calls"] == stats["n_layer"] * stats["steps"] == 12
-    assert stats["kernel"] == "flash"
+    assert stats["kernel"] == DEFAULT
     assert stats["peak_rss_bytes"] > 1e6
 
 

@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 import torch
 
+from gpt149.cli import main
 from gpt149.dispatch import Attention, attention
 from gpt149.errors import BuildError, InputError, KernelDeclined
-from gpt149.kernels import BUILTINS, CONTRACT_BUILTINS, is_file_spec, resolve
+from gpt149.kernels import BUILTINS, CONTRACT_BUILTINS, DEFAULT, is_file_spec, resolve
 from gpt149.paths import shipped
 
 FLASH = (shipped("csrc") / "flash.cpp").read_text()
@@ -118,7 +119,7 @@ Q = torch.zeros(1, 4, 3, 8)
     ("q", "k", "v", "causal", "message"),
     [
         (Q[0], Q, Q, False, "four dimensions"),
-        (Q.double(), Q, Q, False, "float32 on the CPU, not torch.float64"),
+        (Q.double(), Q, Q, False, "on the CPU, not torch.float64"),
         (Q, Q, Q[:, :, :2], False, "k and v must have the same shape"),
         (Q, Q[..., :4], Q[..., :4], False, "agree in batch and head_dim"),
         (Q, Q[:, :3], Q[:, :3], False, "must divide"),
@@ -180,3 +181,27 @@ def test_torch_defaults_do_not_reach_the_kernel() -> None:
     finally:
         torch.set_default_dtype(torch.float32)
     torch.testing.assert_close(got, want)
+
+
+def test_the_command_line_has_the_same_default() -> None:
+    option = next(p for p in main.commands["generate"].params if p.name == "attention")
+    assert option.default == DEFAULT
+
+
+def test_a_cache_of_bfloat16_reaches_those_who_read_it() -> None:
+    q, k = torch.randn(1, 2, 9, 16), torch.randn(1, 2, 9, 16).bfloat16()
+    want = attention(q, k.float(), k.float(), causal=True, kernel="reference")
+    for kernel in ("simd", "torch"):
+        got = attention(q, k, k, causal=True, kernel=kernel)
+        torch.testing.assert_close(got, want, rtol=0, atol=1e-5)
+    with pytest.raises(KernelDeclined, match="float32 only"):
+        attention(q, k, k, causal=True, kernel="flash")
+
+
+def test_what_was_prepared_for_one_shape_is_not_used_for_another() -> None:
+    attend = Attention("simd")
+    for n_q, n_kv, scale in ((9, 9, None), (9, 9, 0.5), (1, 9, None), (9, 9, None)):
+        q, k = torch.randn(1, 2, n_q, 16), torch.randn(1, 2, n_kv, 16)
+        want = Attention("reference")(q, k, k, causal=True, scale=scale)
+        got = attend(q, k, k, causal=True, scale=scale)
+        torch.testing.assert_close(got, want, rtol=0, atol=1e-5)
