@@ -160,10 +160,15 @@ class _Race:
         self.shape, self.case, self.arena, self.ceilings = shape, case, arena, ceilings
         self.raise_ceilings = raise_ceilings
         self.children = children
-        work, n_bytes = shape.flops, shape.n_bytes
-        self.rows = [
-            Row("attention", spec, shape.name, work=work, n_bytes=n_bytes) for spec in specs
-        ]
+        empty = Row(
+            "attention",
+            "",
+            shape.name,
+            work=shape.flops,
+            n_bytes=shape.n_bytes,
+            working_set=case.batch * shape.n_bytes,
+        )
+        self.rows = [replace(empty, kernel=spec, samples=[]) for spec in specs]
         self.repeats = [1] * len(specs)
         self.inputs = [case.draw(i) for i in range(2)]
 

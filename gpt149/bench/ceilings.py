@@ -32,9 +32,9 @@ class Ceilings:
         larger = [rate for size, rate in self.bandwidths if size >= n_bytes]
         return larger[0] if larger else self.bandwidths[-1][1]
 
-    def seconds(self, flops: float, n_bytes: int) -> tuple[float, str]:
+    def seconds(self, flops: float, n_bytes: int, working_set: int) -> tuple[float, str]:
         """The least time for this work, and what decides it: arithmetic or bytes."""
-        arithmetic, reading = flops / self.flops, n_bytes / self.bandwidth(n_bytes)
+        arithmetic, reading = flops / self.flops, n_bytes / self.bandwidth(working_set)
         return max((arithmetic, "arithmetic"), (reading, "bytes"))
 
 

@@ -26,7 +26,8 @@ class Row:
     """A kernel in one test, in seconds a sample. Everything else is derived or described.
 
     table: attention or generation. test: its name. work: flops of a call, or tokens of a step.
-    n_bytes: what a call must read and write at least. rejected: why the samples do not count.
+    n_bytes: what a call must read and write at least. working_set: that of all sets of inputs,
+    between which calls rotate. rejected: why the samples do not count.
     skipped: why there are none.
     """
 
@@ -36,6 +37,7 @@ class Row:
     samples: list[float] = field(default_factory=list)
     work: float = 0.0
     n_bytes: int = 0
+    working_set: int = 0
     workspace_bytes: int = 0
     overhead_s: float = 0.0
     overhead_bytes: int = 0

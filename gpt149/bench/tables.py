@@ -49,7 +49,7 @@ def derived(row: Row, results: Results) -> dict[str, Any]:
             "peak_rss_bytes": row.peak_rss,
         }
     ratio = against_base(row, results)
-    bound_s, bound = results.ceilings.seconds(row.work, row.n_bytes)
+    bound_s, bound = results.ceilings.seconds(row.work, row.n_bytes, row.working_set)
     return figures | {
         "gflop_s": row.work / summary.median / 1e9 if summary else None,
         "gb_s": row.n_bytes / summary.median / 1e9 if summary else None,
