@@ -1,7 +1,8 @@
 """What `-m` names becomes a model and its tokenizer; and the way back to files.
 
 A name under weights/, a Hugging Face GPT-2 directory, a nanoGPT or cs149gpt ckpt.pt, a name on the
-Hugging Face hub, or `random:gpt2`. No pickle is executed on the way.
+Hugging Face hub, or `random:gpt2`. No pickle is executed on the way, and torch is imported only for
+what needs it: nanoGPT's files, random weights, and the model in torch.
 """
 
 from __future__ import annotations
@@ -11,20 +12,24 @@ import os
 import pickle
 import re
 import zipfile
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save
-from torch import Tensor
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
 
 from . import tokenizer as tokenizers
+from .config import ACTIVATIONS, CONV1D, GPTConfig
 from .errors import CheckpointError, MissingDependency
-from .model import ACTIVATIONS, GPT, GPTConfig
 from .paths import shipped, write_whole
 from .tokenizer import Tokenizer
+
+if TYPE_CHECKING:
+    from .model import GPT
 
 DEFAULT_MODEL = "shakespeare"
 
@@ -41,8 +46,6 @@ RANDOM_SEED = 149
 
 LARGEST_SIZE = 2**24  # of any dimension: keeps sizes of damaged files from overflowing
 
-# Stored (in, out) by GPT-2's Conv1D, (out, in) by nn.Linear.
-CONV1D = re.compile(r"h\.\d+\.(attn\.c_attn|attn\.c_proj|mlp\.c_fc|mlp\.c_proj)\.weight")
 # Causal masks that some files carry as buffers.
 MASK_BUFFER = re.compile(r"h\.\d+\.attn\.(masked_)?bias")
 
@@ -52,13 +55,37 @@ WEIGHT_SUFFIXES = (".pt", ".pth", ".bin", ".safetensors")
 HUB_FILES = ["*.json", "*.safetensors", "merges.txt", "vocab.bpe"]
 
 
+Arrays = dict[str, NDArray[np.float32]]
+# Of safetensors' types, those that become float32; bfloat16 is the upper half of one.
+STORED = {"F32": np.float32, "F16": np.float16, "F64": np.float64, "BF16": np.uint16}
+
+
 @dataclass(frozen=True)
 class Checkpoint:
-    """A model ready to run, and its tokenizer if its files hold one."""
+    """A model's weights, and its tokenizer if its files hold one.
+
+    weights: float32 by `GPTConfig.shapes`; where the files hold that, mapped from them, not read.
+    """
 
     name: str
-    model: GPT
+    config: GPTConfig
+    weights: Arrays
     tokenizer: Tokenizer | None
+
+    @cached_property
+    def model(self) -> GPT:
+        """The model in torch, on the same memory."""
+        import torch
+
+        from .model import GPT
+
+        with torch.device("meta"):
+            model = GPT(self.config)
+        state = {name: torch.from_numpy(array) for name, array in self.weights.items()}
+        model.load_state_dict(state, assign=True)
+        if self.weights["lm_head.weight"] is self.weights["wte.weight"]:
+            model.lm_head.weight = model.wte.weight
+        return model.eval().requires_grad_(False)
 
 
 def load(spec: str | Path = DEFAULT_MODEL, *, meta: Path | None = None) -> Checkpoint:
@@ -140,6 +167,8 @@ def save_gpt2(model: GPT, out: Path) -> None:
         "bos_token_id": None,
         "eos_token_id": None,
     }
+    from safetensors.torch import save
+
     tensors = {
         name: (p.t() if CONV1D.fullmatch(name) else p).float().contiguous()
         for name, p in model.state_dict().items()
@@ -156,6 +185,10 @@ def _random(spec: str) -> Checkpoint:
         raise CheckpointError(
             f"unknown architecture '{name}' for random weights. Known: {', '.join(RANDOM_MODELS)}."
         )
+    import torch
+
+    from .model import GPT
+
     n_layer, n_head, n_embd, n_ctx, vocab_size = RANDOM_MODELS[name]
     config = GPTConfig(n_layer, n_head, n_embd, n_ctx, vocab_size)
     with torch.device("meta"):
@@ -165,18 +198,20 @@ def _random(spec: str) -> Checkpoint:
         model.lm_head.weight = model.wte.weight
     with torch.no_grad():
         model.init_weights(torch.Generator().manual_seed(RANDOM_SEED))
-    return Checkpoint(spec, model.eval(), None)
+    weights = {name: p.detach().numpy() for name, p in model.state_dict().items()}
+    weights["lm_head.weight"] = weights["wte.weight"]
+    return Checkpoint(spec, config, weights, None)
 
 
 def _from_gpt2_directory(path: Path, spec: str) -> Checkpoint:
     raw = _read_config(path)
     config = _gpt2_config(raw, path)
     tensors = _without_prefix(_read_tensors(path), "transformer.", path)
-    model = _assemble(config, tensors, path, conv1d=True)
+    weights = _checked(config, tensors, path, conv1d=True)
     bos, eos = raw.get("bos_token_id"), raw.get("eos_token_id")
     eos = eos[0] if isinstance(eos, list) and eos else eos
     tokenizer = tokenizers.from_directory(path, _id_or_none(bos), _id_or_none(eos))
-    return Checkpoint(spec, model, _fitting(tokenizer, config, path))
+    return Checkpoint(spec, config, weights, _fitting(tokenizer, config, path))
 
 
 def _from_nanogpt(path: Path, meta: Path | None, spec: str) -> Checkpoint:
@@ -187,9 +222,7 @@ def _from_nanogpt(path: Path, meta: Path | None, spec: str) -> Checkpoint:
     weights, a = saved.get("model"), saved.get("model_args")
     if not isinstance(weights, dict) or not isinstance(a, dict):
         raise CheckpointError(f"{path} is not a nanoGPT checkpoint: no 'model' and 'model_args'.")
-    if not all(isinstance(n, str) and isinstance(t, Tensor) for n, t in weights.items()):
-        raise CheckpointError(f"{path}: 'model' holds more than named tensors.")
-    tensors = _without_prefix(weights, "_orig_mod.", path)
+    tensors = _without_prefix(_as_arrays(weights, path), "_orig_mod.", path)
     tensors = _without_prefix(tensors, "transformer.", path)
     try:
         config = GPTConfig(
@@ -206,7 +239,7 @@ def _from_nanogpt(path: Path, meta: Path | None, spec: str) -> Checkpoint:
     except KeyError as e:
         raise CheckpointError(f"the model_args of {path} lack {e}.") from e
     _check_config(config, path)
-    model = _assemble(config, tensors, path, conv1d=False)
+    weights = _checked(config, tensors, path, conv1d=False)
     beside = path.parent / "meta.pkl"
     if meta is None and beside.is_file():
         meta = beside
@@ -214,7 +247,7 @@ def _from_nanogpt(path: Path, meta: Path | None, spec: str) -> Checkpoint:
         tokenizer: Tokenizer | None = tokenizers.from_meta_pickle(meta)
     else:
         tokenizer = tokenizers.from_directory(path.parent)
-    return Checkpoint(spec, model, _fitting(tokenizer, config, path))
+    return Checkpoint(spec, config, weights, _fitting(tokenizer, config, path))
 
 
 def _from_hub(name: str) -> Path:
@@ -334,15 +367,15 @@ def _weight_files(path: Path) -> list[Path]:
     return [path / name for name in names]
 
 
-def _read_tensors(path: Path) -> dict[str, Tensor]:
-    """Every tensor of the directory, mapped from its files, not read."""
+def _read_tensors(path: Path) -> Arrays:
+    """Every tensor of the directory; float32 ones are mapped from its files, not read."""
     files = _weight_files(path)
     if not files:
         raise CheckpointError(f"{path} has a config.json but no model.safetensors.")
-    tensors: dict[str, Tensor] = {}
+    tensors: Arrays = {}
     for file in files:
         try:
-            tensors.update(load_file(file))
+            tensors.update(_mapped(file))
         except (SafetensorError, OSError, ValueError) as e:
             size = file.stat().st_size if file.is_file() else 0
             raise CheckpointError(
@@ -351,7 +384,44 @@ def _read_tensors(path: Path) -> dict[str, Tensor]:
     return tensors
 
 
-def _without_prefix(tensors: dict[str, Tensor], prefix: str, path: Path) -> dict[str, Tensor]:
+def _mapped(file: Path) -> Arrays:
+    """The tensors of a safetensors file: 8 bytes with the header's length, the header, the data."""
+    with safe_open(file, framework="numpy"):  # checks the header against the file
+        pass
+    memory = np.memmap(file, np.uint8, "c")  # copy on write: torch warns of what is read-only
+    length = int.from_bytes(memory[:8].tobytes(), "little")
+    header = json.loads(memory[8 : 8 + length].tobytes())
+    arrays: Arrays = {}
+    for name, entry in header.items():
+        if name == "__metadata__" or MASK_BUFFER.fullmatch(name.removeprefix("transformer.")):
+            continue
+        if entry["dtype"] not in STORED:
+            raise CheckpointError(f"{file}: '{name}' is {entry['dtype']}, not a float.")
+        first, last = (8 + length + offset for offset in entry["data_offsets"])
+        stored = memory[first:last].view(STORED[entry["dtype"]]).reshape(entry["shape"])
+        if entry["dtype"] == "BF16":
+            stored = (stored.astype(np.uint32) << 16).view(np.float32)
+        arrays[name] = stored.astype(np.float32, copy=False)
+    return arrays
+
+
+def _as_arrays(weights: Mapping[Any, Any], path: Path) -> Arrays:
+    """Torch's tensors as arrays, float32 ones on the same memory."""
+    from torch import Tensor
+
+    arrays: Arrays = {}
+    for name, tensor in weights.items():
+        if not isinstance(name, str) or not isinstance(tensor, Tensor):
+            raise CheckpointError(f"{path}: 'model' holds more than named tensors.")
+        if MASK_BUFFER.search(name):
+            continue
+        if not tensor.is_floating_point():
+            raise CheckpointError(f"{path}: '{name}' is {tensor.dtype}, not a float.")
+        arrays[name] = tensor.detach().float().numpy()
+    return arrays
+
+
+def _without_prefix(tensors: Arrays, prefix: str, path: Path) -> Arrays:
     bare = {name.removeprefix(prefix): t for name, t in tensors.items()}
     if len(bare) != len(tensors):
         raise CheckpointError(f"{path} holds tensors twice, with and without '{prefix}'.")
@@ -359,6 +429,8 @@ def _without_prefix(tensors: dict[str, Tensor], prefix: str, path: Path) -> dict
 
 
 def _torch_load(path: Path) -> Any:
+    import torch
+
     try:
         # Only torch's own zip files can be mapped; older ones are read.
         mapped = zipfile.is_zipfile(path)
@@ -374,36 +446,30 @@ def _torch_load(path: Path) -> Any:
         raise CheckpointError(f"{path} is not a torch checkpoint, or is damaged: {reason}") from e
 
 
-def _assemble(config: GPTConfig, tensors: dict[str, Tensor], path: Path, *, conv1d: bool) -> GPT:
-    """A GPT whose parameters are the given tensors: no copy where they are float32."""
-    with torch.device("meta"):
-        model = GPT(config)
-    whole = [name for name, t in tensors.items() if not t.is_floating_point()]
-    if whole := [name for name in whole if not MASK_BUFFER.fullmatch(name)]:
-        raise CheckpointError(f"{path}: '{whole[0]}' is {tensors[whole[0]].dtype}, not a float.")
-    tensors = {name: t.float() for name, t in tensors.items()}
+def _checked(config: GPTConfig, tensors: Arrays, path: Path, *, conv1d: bool) -> Arrays:
+    """The tensors that the config asks for, matrices (out, in), no copies."""
     if config.tie_word_embeddings and "wte.weight" in tensors:
         tensors = {"lm_head.weight": tensors["wte.weight"], **tensors}
-    state: dict[str, Tensor] = {}
-    for name, p in model.state_dict().items():
+    weights: Arrays = {}
+    for name, shape in config.shapes().items():
         if name not in tensors:
             raise CheckpointError(f"{path} lacks the tensor '{name}' that its config asks for.")
         tensor = tensors[name]
-        stored = p.shape[::-1] if conv1d and CONV1D.fullmatch(name) else p.shape
+        transposed = conv1d and CONV1D.fullmatch(name)
+        stored = shape[::-1] if transposed else shape
         if tensor.shape != stored:
             raise CheckpointError(
-                f"{path}: the tensor '{name}' has shape {tuple(tensor.shape)}, its config asks "
-                f"for {tuple(stored)}."
+                f"{path}: the tensor '{name}' has shape {tensor.shape}, its config asks for "
+                f"{stored}."
             )
-        state[name] = tensor.t() if conv1d and CONV1D.fullmatch(name) else tensor
-    extra = [n for n in tensors if n not in state and not MASK_BUFFER.fullmatch(n)]
+        weights[name] = tensor.T if transposed else tensor
+    extra = [n for n in tensors if n not in weights]
     if extra:
         raise CheckpointError(
             f"{path} holds tensors that its config does not explain ({len(extra)}), such as "
             f"'{extra[0]}'."
         )
-    model.load_state_dict(state, assign=True)
-    return model.eval().requires_grad_(False)
+    return weights
 
 
 def _id_or_none(value: object) -> int | None:

@@ -10,7 +10,6 @@ Architecture: Radford et al. 2019; layout of the code after nanoGPT.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 from typing import Protocol
 
@@ -19,6 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .cache import KVCache
+from .config import GPTConfig
 
 
 class AttentionFn(Protocol):
@@ -29,41 +29,13 @@ class AttentionFn(Protocol):
     ) -> Tensor: ...
 
 
-ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
+FUNCTIONS: dict[str, Callable[[Tensor], Tensor]] = {  # of config.ACTIVATIONS
     "gelu": F.gelu,
     "gelu_new": partial(F.gelu, approximate="tanh"),
     "gelu_pytorch_tanh": partial(F.gelu, approximate="tanh"),
     "gelu_fast": partial(F.gelu, approximate="tanh"),
     "relu": F.relu,
 }
-
-
-@dataclass(frozen=True)
-class GPTConfig:
-    """The shape of a model and the few choices in which GPT-2's descendants differ."""
-
-    n_layer: int
-    n_head: int
-    n_embd: int
-    n_ctx: int
-    vocab_size: int
-    n_inner: int | None = None  # width of the MLP; None: 4 n_embd
-    activation: str = "gelu_new"
-    layer_norm_epsilon: float = 1e-5
-    bias: bool = True
-    scale_attn: bool = True  # 1 / sqrt(head_dim); False: 1.0, as in cs149gpt
-    scale_attn_by_layer: bool = False  # divide the scale by the layer's number, from 1
-    tie_word_embeddings: bool = True
-    dropout: float = 0.0  # of embeddings and residuals, in training only
-
-    @property
-    def head_dim(self) -> int:
-        return self.n_embd // self.n_head
-
-    def scale(self, layer: int) -> float:
-        """What the scores of this layer (from 0) are multiplied by before the softmax."""
-        scale = self.head_dim**-0.5 if self.scale_attn else 1.0
-        return scale / (layer + 1) if self.scale_attn_by_layer else scale
 
 
 class CausalSelfAttention(nn.Module):
@@ -91,7 +63,7 @@ class MLP(nn.Module):
         n_inner = config.n_inner or 4 * config.n_embd
         self.c_fc = nn.Linear(config.n_embd, n_inner, bias=config.bias)
         self.c_proj = nn.Linear(n_inner, config.n_embd, bias=config.bias)
-        self.activation = ACTIVATIONS[config.activation]
+        self.activation = FUNCTIONS[config.activation]
 
     def forward(self, x: Tensor) -> Tensor:
         out: Tensor = self.c_proj(self.activation(self.c_fc(x)))

@@ -35,8 +35,9 @@ from torch.nn import functional as F
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from gpt149.checkpoint import save_gpt2
+from gpt149.config import GPTConfig
 from gpt149.evaluate import total_nats
-from gpt149.model import GPT, GPTConfig
+from gpt149.model import GPT
 
 DEV_SHARE = 0.04  # of the training text: chooses the checkpoint
 CALIBRATIONS = [n / 20 for n in range(10, 25)]  # factors of the logits: 0.5, 0.55, ..., 1.2

@@ -11,7 +11,8 @@ import pytest
 import torch
 
 from gpt149.checkpoint import save_gpt2
-from gpt149.model import GPT, GPTConfig
+from gpt149.config import GPTConfig
+from gpt149.model import GPT
 from gpt149.tokenizer import bytes_of_characters
 
 TINY = GPTConfig(n_layer=2, n_head=4, n_embd=32, n_ctx=64, vocab_size=257)

@@ -22,9 +22,10 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from gpt149.checkpoint import RANDOM_MODELS, Checkpoint, load, save_gpt2
+from gpt149.config import GPTConfig
 from gpt149.dispatch import Attention
 from gpt149.errors import CheckpointError, MissingDependency, TokenizerError
-from gpt149.model import GPT, GPTConfig
+from gpt149.model import GPT
 
 Tensors = dict[str, Tensor]
 

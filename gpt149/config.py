@@ -1,0 +1,63 @@
+"""The shape of a model, and the names and shapes of its tensors; no torch."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+ACTIVATIONS = ("gelu", "gelu_new", "gelu_pytorch_tanh", "gelu_fast", "relu")
+
+# Stored (in, out) by GPT-2's Conv1D, (out, in) by nn.Linear.
+CONV1D = re.compile(r"h\.\d+\.(attn\.c_attn|attn\.c_proj|mlp\.c_fc|mlp\.c_proj)\.weight")
+
+
+@dataclass(frozen=True)
+class GPTConfig:
+    """The shape of a model and the few choices in which GPT-2's descendants differ."""
+
+    n_layer: int
+    n_head: int
+    n_embd: int
+    n_ctx: int
+    vocab_size: int
+    n_inner: int | None = None  # width of the MLP; None: 4 n_embd
+    activation: str = "gelu_new"
+    layer_norm_epsilon: float = 1e-5
+    bias: bool = True
+    scale_attn: bool = True  # 1 / sqrt(head_dim); False: 1.0, as in cs149gpt
+    scale_attn_by_layer: bool = False  # divide the scale by the layer's number, from 1
+    tie_word_embeddings: bool = True
+    dropout: float = 0.0  # of embeddings and residuals, in training only
+
+    @property
+    def head_dim(self) -> int:
+        return self.n_embd // self.n_head
+
+    def scale(self, layer: int) -> float:
+        """What the scores of this layer (from 0) are multiplied by before the softmax."""
+        scale = self.head_dim**-0.5 if self.scale_attn else 1.0
+        return scale / (layer + 1) if self.scale_attn_by_layer else scale
+
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """Every tensor by its name on the Hugging Face hub, matrices (out, in)."""
+        n, inner = self.n_embd, self.n_inner or 4 * self.n_embd
+        shapes: dict[str, tuple[int, ...]] = {
+            "wte.weight": (self.vocab_size, n),
+            "wpe.weight": (self.n_ctx, n),
+        }
+        for layer in range(self.n_layer):
+            for name, shape in (
+                ("ln_1", (n,)),
+                ("attn.c_attn", (3 * n, n)),
+                ("attn.c_proj", (n, n)),
+                ("ln_2", (n,)),
+                ("mlp.c_fc", (inner, n)),
+                ("mlp.c_proj", (n, inner)),
+            ):
+                shapes[f"h.{layer}.{name}.weight"] = shape
+                if self.bias:
+                    shapes[f"h.{layer}.{name}.bias"] = shape[:1]
+        shapes["ln_f.weight"] = (n,)
+        if self.bias:
+            shapes["ln_f.bias"] = (n,)
+        return shapes | {"lm_head.weight": (self.vocab_size, n)}
