@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from .checkpoint import Checkpoint
-from .dispatch import Attention
-from .engine import Generation, Options, TorchEngine
+from .engine import Generation, Options
+from .engines import start
 from .errors import InputError
 from .kernels import DEFAULT, Kernel
 from .sampling import Sampling
@@ -27,6 +27,8 @@ def generate(
     n_threads: int | None = None,
     kv_cache: bool = True,
     kv_dtype: str = "float32",
+    engine: str = "auto",
+    dtype: str = "float32",
     **sampling: Any,
 ) -> Generation:
     """Iterate over the result to generate, a `Piece` (sample, token id, text) at a time.
@@ -41,9 +43,11 @@ def generate(
         ignore_eos: go on behind the end-of-text token.
         logprobs: report log-probabilities, and this many of the likeliest tokens.
         n_ctx: a context shorter than the model's.
-        n_threads: of the kernel; torch's own are set by torch.set_num_threads.
+        n_threads: of the engine and the kernel; None: every processor.
         kv_cache: False recomputes every token at every step.
         kv_dtype: what the cache holds: float32, or bf16, which only some kernels read.
+        engine: auto, native (C++) or torch; see `engines.start`.
+        dtype: of the weights: float32, bf16 or int8 (native only).
         **sampling: the fields of `Sampling`: temperature, top_k, top_p, ..., seed.
 
     Raises:
@@ -54,15 +58,18 @@ def generate(
         if tokenizer is None:
             raise InputError(f"'{checkpoint.name}' has no tokenizer: give token ids.")
         prompt = tokenizer.encode_prompt(prompt)
-    engine = TorchEngine(
-        checkpoint.model,
-        Attention(kernel, n_threads=n_threads),
+    running = start(
+        checkpoint,
+        kernel,
+        engine=engine,
+        n_threads=n_threads,
         n_ctx=n_ctx,
+        dtype=dtype,
         kv_cache=kv_cache,
         kv_dtype=kv_dtype,
     )
     stop = (stop,) if isinstance(stop, str) else tuple(stop)
     options = Options(n, stop, num_samples, ignore_eos, logprobs)
     return Generation(
-        engine, prompt, tokenizer=tokenizer, sampling=Sampling(**sampling), options=options
+        running, prompt, tokenizer=tokenizer, sampling=Sampling(**sampling), options=options
     )

@@ -72,6 +72,20 @@ ATTENTION = click.option(
     shell_complete=_complete_kernel,
     help="The attention kernel: see `gpt149 kernels`, or a .cpp or .py file of yours.",
 )
+ENGINE = click.option(
+    "--engine",
+    type=click.Choice(["auto", "native", "torch"]),
+    default="auto",
+    show_default=True,
+    help="Whole steps in C++, or model.py in torch; auto: native wherever it applies.",
+)
+DTYPE = click.option(
+    "--dtype",
+    type=click.Choice(["float32", "bf16", "int8"]),
+    default="float32",
+    show_default=True,
+    help="What the native engine keeps the weights in.",
+)
 MODEL = click.option(
     "-m",
     "--model",
@@ -137,6 +151,8 @@ def main() -> None:
     show_default=True,
     help="What the KV cache holds; bf16 for kernels that read it.",
 )
+@ENGINE
+@DTYPE
 @click.option("--no-echo", is_flag=True, help="Print the continuation without the prompt.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object instead of text.")
 def generate(attention: str, **options: Any) -> None:

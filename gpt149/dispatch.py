@@ -13,7 +13,7 @@ from torch import Tensor
 from . import abi, kernels
 from .errors import InputError
 from .kernels import Kernel
-from .loaders.contract import ContractKernel
+from .loaders.contract import ContractKernel, check_tiles
 from .threads import checked_threads
 
 INT32_MAX = 2**31 - 1
@@ -35,8 +35,7 @@ class Attention:
         """A kernel or its name (see `kernels.resolve`); br, bc: tile sizes, 0 for its choice."""
         self.kernel = kernels.resolve(kernel) if isinstance(kernel, str) else kernel
         self.n_threads = checked_threads(n_threads)
-        if not 0 <= min(br, bc) <= max(br, bc) <= INT32_MAX:
-            raise InputError(f"tile sizes are br={br}, bc={bc}, and must be from 0 to 2^31 - 1.")
+        check_tiles(br, bc)
         self.br, self.bc = br, bc
         self.calls, self.seconds = 0, 0.0
         self._workspace = torch.empty(0, dtype=torch.uint8, device="cpu")

@@ -1,103 +1,90 @@
 """From token ids to more of them: prefill, decode, stop, and what it cost.
 
-`TorchEngine` runs the model a step at a time and holds the sequences; `Generation` is the loop over
-steps, the same for any engine with `feed`, `fork` and the counters.
+An engine (torch_engine.py, native.py) runs the model a step at a time and holds the sequences;
+`Generation` is the loop over steps, the same for any of them.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
+from typing import Protocol, runtime_checkable
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
-from .cache import KVCache
-from .dispatch import Attention
+from .config import GPTConfig
 from .errors import InputError, NotFinite
-from .model import GPT
+from .kernels import Kernel
 from .sampling import Sampling, log_probabilities
 from .tokenizer import TextStream, Tokenizer
 
-KV_DTYPES = {"float32": torch.float32, "bf16": torch.bfloat16}
 
+class Engine(Protocol):
+    """A model that is fed tokens: one sequence, or several after `fork`.
 
-class TorchEngine:
-    """The model in torch with a KV cache, or recomputing everything at every step without one.
-
-    Holds one sequence, or several after `fork`; `ids` are those that were fed so far.
+    name: torch or native. calls: of the kernel, and attention_seconds spent in them.
     """
 
-    name = "torch"
-
-    def __init__(
-        self,
-        model: GPT,
-        attention: Attention,
-        *,
-        n_ctx: int | None = None,
-        kv_cache: bool = True,
-        kv_dtype: str = "float32",
-    ) -> None:
-        """n_ctx: a context shorter than the model's; None: the model's. kv_dtype: of KV_DTYPES.
-
-        Raises:
-            InputError: n_ctx is out of range, or kv_dtype is unknown.
-        """
-        self.model, self.attention, self.kv_cache = model, attention, kv_cache
-        if kv_dtype not in KV_DTYPES:
-            raise InputError(f"kv_dtype is {kv_dtype!r}, and must be one of {list(KV_DTYPES)}.")
-        self._kv_dtype = KV_DTYPES[kv_dtype]
-        longest = model.config.n_ctx
-        self.n_ctx = longest if n_ctx is None else n_ctx
-        if not 1 <= self.n_ctx <= longest:
-            raise InputError(f"n_ctx is {n_ctx}, and this model allows 1 to {longest}.")
-        self.ids: list[list[int]] = [[]]
-        self._cache = self._empty_cache()
+    name: str
+    config: GPTConfig
+    kernel: Kernel
+    n_threads: int
+    n_ctx: int
+    ids: list[list[int]]  # that were fed
 
     @property
     def length(self) -> int:
         """Tokens fed, the same for every sequence."""
-        return len(self.ids[0])
 
-    @torch.inference_mode()
+    @property
+    def calls(self) -> int: ...
+
+    @property
+    def attention_seconds(self) -> float: ...
+
     def feed(self, ids: Sequence[Sequence[int]]) -> NDArray[np.float32]:
         """One step: append (batch, n) ids to the sequences.
 
         Returns:
             The logits behind the last one, (batch, vocab_size).
         """
-        grown = [old + list(new) for old, new in zip(self.ids, ids, strict=True)]
-        inputs = torch.tensor(ids if self.kv_cache else grown)
-        logits = self.model(inputs, self.attention, cache=self._cache, last_only=True)
-        self.ids = grown  # only now: an interrupted step leaves no trace
-        last: NDArray[np.float32] = logits[:, -1].numpy()
-        return last
+
+    def using(self, kernel: Kernel) -> AbstractContextManager[None]:
+        """Feed through another kernel meanwhile, of the kind that the engine runs."""
 
     def fork(self, n: int) -> None:
         """Go on with n copies of the only sequence."""
-        self.ids = [list(self.ids[0]) for _ in range(n)]
-        if self._cache is not None:
-            self._cache = self._cache.repeat(n)
 
     def rewind(self, length: int) -> None:
         """Forget what was fed behind the first `length` tokens."""
-        self.ids = [ids[:length] for ids in self.ids]
-        if self._cache is not None:
-            self._cache.length = min(self._cache.length, length)
 
     def clear(self) -> None:
         """Forget the sequences; one empty one remains."""
-        self.ids = [[]]
-        self._cache = self._empty_cache()
 
-    def _empty_cache(self) -> KVCache | None:
-        c = self.model.config
-        if not self.kv_cache:
-            return None
-        return KVCache(c.n_layer, 1, c.n_head, self.n_ctx, c.head_dim, self._kv_dtype)
+
+@runtime_checkable
+class Decoder(Protocol):
+    """An engine that also chooses tokens itself, several a call."""
+
+    def decode(
+        self, token: int, n: int, sampling: Sampling, known: int, step: int, stop: int | None
+    ) -> list[int]:
+        """Feed the token and each one chosen behind it, but not the last.
+
+        Args:
+            token: what was chosen before.
+            n: how many at most; fewer where a fiftieth of a second is over.
+            sampling: how.
+            known: ids below it can be chosen.
+            step: how many tokens the sample has so far.
+            stop: an id behind which to end.
+
+        Returns:
+            The chosen ids; none if a logit is no number, after the token was fed.
+        """
 
 
 @dataclass(frozen=True)
@@ -197,7 +184,7 @@ class Generation:
 
     def __init__(
         self,
-        engine: TorchEngine,
+        engine: Engine,
         prompt: Sequence[int],
         *,
         tokenizer: Tokenizer | None = None,
@@ -219,10 +206,10 @@ class Generation:
         ]
         self.stats = Stats(
             engine=engine.name,
-            kernel=engine.attention.kernel.name,
-            isa=engine.attention.kernel.isa,
-            n_layer=engine.model.config.n_layer,
-            n_threads=engine.attention.n_threads,
+            kernel=engine.kernel.name,
+            isa=engine.kernel.isa,
+            n_layer=engine.config.n_layer,
+            n_threads=engine.n_threads,
             prompt_tokens=len(self.prompt),
         )
 
@@ -238,7 +225,11 @@ class Generation:
             engine.fork(options.num_samples)
             logits = np.repeat(logits, options.num_samples, axis=0)
         reason, tokens = "length", list[int]()
+        alone = options.num_samples == 1 and options.logprobs is None
         for step in range(options.n):
+            if step == 1 and alone and isinstance(engine, Decoder):
+                yield from self._decode(engine)
+                break
             if engine.length + (step > 0) >= engine.n_ctx:  # a token chosen now must fit too
                 reason = "context"
                 break
@@ -267,23 +258,62 @@ class Generation:
         return (self.prompt + self.samples[0].token_ids)[self.engine.length - self._start :]
 
     def _feed(self, ids: list[list[int]]) -> NDArray[np.float32]:
-        attention, stats = self.engine.attention, self.stats
-        calls, seconds = attention.calls, attention.seconds
-        logits = self.engine.feed(ids)
-        stats.kernel_calls += attention.calls - calls
-        stats.attention_s += attention.seconds - seconds
-        stats.steps += 1
+        with self._counting():
+            logits = self.engine.feed(ids)
+        self.stats.steps += 1
+        self._check_finite(logits)
+        return logits
+
+    @contextmanager
+    def _counting(self) -> Iterator[None]:
+        """Adds the kernel's calls and seconds to the statistics."""
+        engine, stats = self.engine, self.stats
+        calls, seconds = engine.calls, engine.attention_seconds
+        yield
+        stats.kernel_calls += engine.calls - calls
+        stats.attention_s += engine.attention_seconds - seconds
+
+    def _check_finite(self, logits: NDArray[np.float32]) -> None:
         n_bad = int((~np.isfinite(logits)).sum())
         if n_bad:
             raise NotFinite(
                 f"{n_bad} of {logits.size} logits behind token {self.engine.length} are NaN or "
-                f"infinite. The kernel '{stats.kernel}' is wrong, or the weights are: see what "
-                "`-a reference` gives."
+                f"infinite. The kernel '{self.stats.kernel}' is wrong, or the weights are: see "
+                "what `-a reference` gives."
             )
-        return logits
+
+    def _decode(self, engine: Decoder) -> Iterator[Piece]:
+        """All tokens behind the first, by an engine that chooses them itself."""
+        sample, stats = self.samples[0], self.stats
+        known = self.tokenizer.n_vocab if self.tokenizer else self.engine.config.vocab_size
+        eos = self.tokenizer.eos if self.tokenizer and not self.options.ignore_eos else None
+        while not sample.finish_reason:
+            room = self.engine.n_ctx - self.engine.length - 1  # the next token must fit too
+            n = min(self.options.n - len(sample.token_ids), room)
+            if n <= 0:
+                self._finish_where("length" if room > 0 else "context")
+                return
+            held, n_chosen = self.engine.length, len(sample.token_ids)
+            before = time.perf_counter()
+            with self._counting():
+                chosen = engine.decode(sample.token_ids[-1], n, self.sampling, known, n_chosen, eos)
+            stats.decode_s += time.perf_counter() - before
+            if not chosen:  # the slow way finds out why
+                self.engine.rewind(held)
+                chosen = [self._next(0, self._feed([[sample.token_ids[-1]]])[0])]
+                sample.token_ids.pop()
+            stats.steps += len(chosen)
+            for i, token in enumerate(chosen):
+                sample.token_ids.append(token)
+                stats.generated_tokens += 1
+                stats.decoded_tokens += 1
+                yield from self._pieces([token])
+                if sample.finish_reason:  # what was chosen behind it never happened
+                    self.engine.rewind(held + i + 1)
+                    break
 
     def _check_prompt(self) -> None:
-        engine, vocab_size = self.engine, self.engine.model.config.vocab_size
+        engine, vocab_size = self.engine, self.engine.config.vocab_size
         if not self.prompt:
             raise InputError("the prompt is empty. Give at least one token.")
         if self.options.stop and self.tokenizer is None:

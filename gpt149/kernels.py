@@ -55,6 +55,11 @@ def resolve(spec: str | Path) -> Kernel:
     return load(source, compiled(source))
 
 
+def is_square(spec: str) -> bool:
+    """Whether the spec names a kernel of cs149gpt, which knows calls with n_q = n_kv alone."""
+    return locate(spec).loader == "cs149"
+
+
 def locate(spec: str | Path) -> Source:
     """What `spec` names.
 

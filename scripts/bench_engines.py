@@ -22,7 +22,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import click
 
@@ -73,19 +73,16 @@ class Stepper:
 
 
 class Gpt149(Stepper):
-    needs = ("torch",)
-    kv_cache = True
+    needs: tuple[str, ...] = ()
+    how: ClassVar[dict[str, Any]] = {}
 
     def __init__(self, model: Path, n_threads: int, n_ctx: int) -> None:
-        import torch
-
         from gpt149.checkpoint import load
-        from gpt149.dispatch import Attention
-        from gpt149.engine import TorchEngine
+        from gpt149.engines import start
 
-        torch.set_num_threads(n_threads)
-        attention = Attention("flash" if self.kv_cache else "torch", n_threads=n_threads)
-        self.engine = TorchEngine(load(str(model)).model, attention, kv_cache=self.kv_cache)
+        kernel = self.how.get("kernel", "simd")
+        how = {k: v for k, v in self.how.items() if k != "kernel"}
+        self.engine = start(load(str(model)), kernel, n_threads=n_threads, **how)
 
     def reset(self) -> None:
         self.engine.clear()
@@ -93,11 +90,29 @@ class Gpt149(Stepper):
     def feed(self, ids: list[int]) -> Any:
         return self.engine.feed([ids])[0]
 
+    def run(self, ids: list[int], n: int) -> tuple[float, float, list[int]]:
+        from gpt149.engine import Generation, Options
+        from gpt149.sampling import Sampling
+
+        self.reset()
+        options = Options(n, ignore_eos=True)
+        generation = Generation(self.engine, ids, sampling=Sampling(temperature=0), options=options)
+        for _ in generation:
+            pass
+        stats = generation.stats
+        return stats.ttft_s or 0.0, stats.decode_s, generation.samples[0].token_ids
+
+
+class Gpt149Torch(Gpt149):
+    needs = ("torch",)
+    how: ClassVar = {"engine": "torch"}
+
 
 class NanoGpt(Gpt149):
     """What nanoGPT and cs149gpt do: all tokens again at every step."""
 
-    kv_cache = False
+    needs = ("torch",)
+    how: ClassVar = {"kernel": "torch", "kv_cache": False}
 
 
 class Transformers(Stepper):
@@ -262,6 +277,7 @@ class OpenVino(OnnxRuntime):
 
 ENGINES: dict[str, type[Any]] = {
     "gpt149": Gpt149,
+    "gpt149, torch engine": Gpt149Torch,
     "nanoGPT-style, no cache": NanoGpt,
     "transformers": Transformers,
     "transformers, static cache + compile": TransformersCompiled,

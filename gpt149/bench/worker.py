@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 import time
 from collections.abc import Callable
@@ -10,6 +11,7 @@ from typing import Any
 from ..check.worker import load_described
 from ..child import Reply, serve
 from ..errors import Gpt149Error
+from ..kernels import DEFAULT, resolve
 from ..memory import peak_rss
 
 SEED = 149
@@ -21,17 +23,18 @@ class Worker:
 
     def __init__(self, kernel: str, model: str, n_threads: int) -> None:
         import numpy as np
-        import torch
 
         from .. import checkpoint
-        from ..dispatch import Attention
-        from ..engine import TorchEngine
+        from ..engines import start
 
-        attention = Attention(load_described(kernel), n_threads=n_threads)
-        torch.set_num_threads(n_threads)
-        self.filler = Attention("torch", n_threads=n_threads)
-        self.engine = TorchEngine(checkpoint.load(model).model, attention)
-        config = self.engine.model.config
+        square = json.loads(kernel)["loader"] == "cs149"
+        self.engine = start(
+            checkpoint.load(model),
+            load_described(kernel),
+            engine="torch" if square else "auto",
+            n_threads=n_threads,
+        )
+        config = self.engine.config
         rng = np.random.default_rng(SEED)
         self.ids = rng.integers(0, config.vocab_size, config.n_ctx).tolist()
         self.shown = rng.integers(0, config.vocab_size, SHOWN_LOGITS)
@@ -45,21 +48,21 @@ class Worker:
         if depth + n > engine.n_ctx:
             return {"failed": f"{depth + n} tokens do not fit into n_ctx, {engine.n_ctx}"}
         engine.rewind(depth)
-        if engine.length < depth:  # whatever the kernel, torch's fills the cache
-            mine, engine.attention = engine.attention, self.filler
-            engine.feed([self.ids[engine.length : depth]])
-            engine.attention = mine
+        if engine.length < depth:  # whatever the kernel, a fast one fills the cache
+            with engine.using(resolve(DEFAULT)):
+                engine.feed([self.ids[engine.length : depth]])
         tokens = self.ids[depth : depth + n]
         steps = [[token] for token in tokens] if question["decode"] else [tokens]
-        attention_before = engine.attention.seconds
+        attention_before = engine.attention_seconds
         start = time.perf_counter()
         for step in steps:
             logits = engine.feed([step])
         seconds = time.perf_counter() - start
         return {
             "seconds": seconds,
-            "attention_seconds": engine.attention.seconds - attention_before,
+            "attention_seconds": engine.attention_seconds - attention_before,
             "logits": logits[0, self.shown].tolist(),
+            "engine": engine.name,
             "peak_rss": peak_rss(),
         }
 

@@ -69,9 +69,10 @@ def run(
 
 
 def _greedy(loaded: Any, ids: list[int], attend: Any, n: int) -> list[int]:
-    from ..engine import Generation, Options, TorchEngine
+    from ..engine import Generation, Options
     from ..errors import NotFinite
     from ..sampling import Sampling
+    from ..torch_engine import TorchEngine
 
     engine = TorchEngine(loaded.model, attend)
     options = Options(n=n, ignore_eos=True)

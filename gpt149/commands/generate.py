@@ -22,7 +22,7 @@ from ..memory import peak_rss
 from .text import read_utf8, utf8
 
 if TYPE_CHECKING:
-    from ..engine import Generation, Piece, Stats, TorchEngine
+    from ..engine import Engine, Generation, Piece, Stats
     from ..tokenizer import Tokenizer
 
 SQUARE_NOTE = (
@@ -61,6 +61,8 @@ class Request:
     threads: int | None
     no_kv_cache: bool
     kv_dtype: str
+    engine: str
+    dtype: str
     no_echo: bool
     as_json: bool
 
@@ -102,11 +104,9 @@ class _Session:
     """The loaded model with the request's settings."""
 
     def __init__(self, request: Request) -> None:
-        import torch
-
         from .. import checkpoint
-        from ..dispatch import Attention
-        from ..engine import Options, TorchEngine
+        from ..engine import Options
+        from ..engines import start
         from ..sampling import Sampling
 
         r = self.request = request
@@ -115,15 +115,18 @@ class _Session:
             r.temperature, r.top_k, r.top_p, r.min_p, r.repetition_penalty, r.seed
         )
         self.options = Options(r.n, r.stop, r.num_samples, r.ignore_eos, r.logprobs)
-        kernel = kernels.resolve(r.attention)
-        attention = Attention(kernel, n_threads=r.threads, br=r.br, bc=r.bc)
-        torch.set_num_threads(attention.n_threads)
+        kernels.resolve(r.attention)  # what is wrong with it comes before the weights
         loaded = checkpoint.load(r.model, meta=r.meta)
         self.tokenizer: Tokenizer | None = loaded.tokenizer
-        self.engine: TorchEngine = TorchEngine(
-            loaded.model,
-            attention,
+        self.engine: Engine = start(
+            loaded,
+            r.attention,
+            engine=r.engine,
+            n_threads=r.threads,
             n_ctx=r.n_ctx,
+            br=r.br,
+            bc=r.bc,
+            dtype=r.dtype,
             kv_cache=not r.no_kv_cache,
             kv_dtype=r.kv_dtype,
         )
@@ -131,7 +134,7 @@ class _Session:
     def encode(self, text: str | None) -> list[int]:
         """The prompt's ids: of the text, as given, or drawn."""
         r, tokenizer = self.request, self.tokenizer
-        vocab_size = self.engine.model.config.vocab_size
+        vocab_size = self.engine.config.vocab_size
         if r.prompt_tokens is not None:
             if not 1 <= r.prompt_tokens <= self.engine.n_ctx:
                 raise InputError(
@@ -250,7 +253,7 @@ class _Session:
         if any(s.finish_reason == "context" for s in generation.samples):
             _say(f"The context is full ({self.engine.n_ctx} tokens): generation stopped.")
         _say(statistics_line(generation.stats))
-        if kernels.locate(self.request.attention).loader == "cs149":
+        if kernels.is_square(self.request.attention):
             _say(SQUARE_NOTE)
 
 

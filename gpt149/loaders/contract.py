@@ -7,7 +7,9 @@ from ctypes import byref
 from pathlib import Path
 
 from .. import abi
-from ..errors import BuildError, KernelDeclined
+from ..errors import BuildError, InputError, KernelDeclined
+
+INT32_MAX = 2**31 - 1
 
 
 class ContractKernel:
@@ -17,7 +19,7 @@ class ContractKernel:
     """
 
     def __init__(self, entry: abi.KernelEntry, library: ctypes.CDLL) -> None:
-        self._entry, self._library = entry, library  # the library lives as long as its kernels
+        self.entry, self._library = entry, library  # the library lives as long as its kernels
         name, idea, memory, isa = (
             text.decode(errors="replace")
             for text in (entry.name, entry.idea, entry.memory, entry.isa)
@@ -26,7 +28,7 @@ class ContractKernel:
 
     def workspace_bytes(self, args: abi.Args) -> int:
         """Bytes of workspace for a call of this shape; the pointers in `args` are not read."""
-        n_bytes: int = self._entry.workspace_bytes(byref(args))
+        n_bytes: int = self.entry.workspace_bytes(byref(args))
         return n_bytes
 
     def run(self, args: abi.Args) -> None:
@@ -35,7 +37,7 @@ class ContractKernel:
         Raises:
             KernelDeclined: the kernel says that it cannot, and why.
         """
-        why = self._entry.run(byref(args))
+        why = self.entry.run(byref(args))
         if why is not None:
             reason = why.decode(errors="replace").rstrip(".")
             raise KernelDeclined(
@@ -44,6 +46,12 @@ class ContractKernel:
                 f"head_dim={args.head_dim} n_q={args.n_q} n_kv={args.n_kv} causal={args.causal}. "
                 "Choose another with -a."
             )
+
+
+def check_tiles(br: int, bc: int) -> None:
+    """Raise InputError unless the struct can carry these tile sizes."""
+    if not 0 <= min(br, bc) <= max(br, bc) <= INT32_MAX:
+        raise InputError(f"tile sizes are br={br}, bc={bc}, and must be from 0 to 2^31 - 1.")
 
 
 def open_library(path: Path, source: str) -> list[ContractKernel]:

@@ -89,7 +89,7 @@ def test_text_on_stdout_statistics_on_stderr(model: str) -> None:
     assert done.stdout.endswith("\n")
     line = done.stderr.strip().splitlines()[-1]
     for part in (
-        "torch engine, naive",
+        "native engine, naive",
         "load ",
         "prompt 5 tokens, prefill ",
         "TTFT ",
@@ -294,7 +294,7 @@ def test_a_missing_package_is_named(
 ) -> None:
     """With the package hidden from a fresh process."""
     hide = f"import sys; sys.modules['{package}'] = None; from gpt149.cli import main; main()"
-    command = [sys.executable, "-c", hide, "generate", "Hello", "-m", model]
+    command = [sys.executable, "-c", hide, "generate", "Hello", "-m", model, "--engine", "torch"]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 2
     assert f"needs the package {package}, which is not installed" in done.stderr

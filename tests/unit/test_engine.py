@@ -13,9 +13,10 @@ from gpt149 import checkpoint
 from gpt149.api import generate
 from gpt149.checkpoint import Checkpoint
 from gpt149.dispatch import Attention
-from gpt149.engine import Generation, Options, TorchEngine
+from gpt149.engine import Generation, Options
 from gpt149.errors import InputError, NotFinite
 from gpt149.sampling import Sampling
+from gpt149.torch_engine import TorchEngine
 
 GREEDY = Sampling(temperature=0)
 PROMPT = [72, 101, 108, 108, 111]

@@ -1,0 +1,329 @@
+// engine: whole steps of a GPT-2 in plain C++, around any attention kernel of the contract.
+//
+// A step is one parallel region. Threads share out the columns of every product and the heads of
+// the attention, where each calls the kernel for its own heads with n_threads = 1; between these
+// they meet at a barrier, five times a layer. gpt149/model.py says the same in torch and is the
+// specification.
+//
+// Decode is bound by reading the weights, prefill by the FMA units: see matrix.h.
+#include "engine/matrix.h"
+#include "engine/sample.h"
+#include "gpt149.h"
+
+#include <atomic>
+#include <chrono>
+#include <omp.h>
+#include <sched.h>
+#include <vector>
+
+// Mirrored by gpt149/native.py.
+struct Config {
+    int32_t n_layer, n_head, n_embd, n_inner, n_ctx, vocab_size;
+    int32_t activation, weight_type, kv_dtype, n_threads, br, bc;
+    float layer_norm_epsilon;
+};
+
+enum Vectors { LN_1_WEIGHT, LN_1_BIAS, LN_2_WEIGHT, LN_2_BIAS, N_VECTORS };
+enum Matrices { C_ATTN, ATTN_PROJ, C_FC, MLP_PROJ, N_MATRICES };
+
+struct Layer {
+    Memory<float> vectors[N_VECTORS];
+    Matrix matrices[N_MATRICES];
+    float scale; // of the scores
+};
+
+// Everybody waits for everybody. Spins, for a phase lasts microseconds; yields when it takes long.
+class Barrier {
+  public:
+    void wait(int n) {
+        const int phase = phase_.load(std::memory_order_relaxed);
+        if (arrived_.fetch_add(1, std::memory_order_acq_rel) + 1 == n) {
+            arrived_.store(0, std::memory_order_relaxed);
+            phase_.store(phase + 1, std::memory_order_release);
+            return;
+        }
+        for (int spins = 0; phase_.load(std::memory_order_acquire) == phase; spins++) {
+#if defined(__x86_64__)
+            __builtin_ia32_pause();
+#endif
+            if (spins > 20000) sched_yield();
+        }
+    }
+
+  private:
+    alignas(64) std::atomic<int> arrived_{0};
+    alignas(64) std::atomic<int> phase_{0};
+};
+
+struct Engine {
+    Config c;
+    std::vector<Layer> layers;
+    Matrix head, embedding; // embedding: unused where it is tied to the head
+    Memory<float> positions, ln_f_weight, ln_f_bias;
+    uint8_t *k_cache = nullptr, *v_cache = nullptr; // (n_layer, batch, n_head, n_ctx, head_dim)
+    int batch = 1, rows = 0;                        // rows: tokens that the buffers hold
+    Memory<float> x, norm, qkv, y, hidden;          // (rows, width)
+    std::vector<Memory<uint8_t>> workspaces;        // a thread's, for the kernel
+    std::vector<int64_t> workspace_sizes;
+    Barrier barrier;
+    double attention_seconds = 0;
+    std::atomic<const char *> declined{nullptr};
+
+    int head_dim() const { return c.n_embd / c.n_head; }
+    // Rows 4 KB apart would all fall into the same sets of the cache.
+    int inner_stride() const { return c.n_inner + LANES; }
+
+    bool reserve(int n) {
+        if (n <= rows) return true;
+        x = allocate<float>((int64_t)n * c.n_embd);
+        norm = allocate<float>((int64_t)std::max(n, c.n_threads) * (c.n_embd + LANES));
+        qkv = allocate<float>((int64_t)n * 3 * c.n_embd);
+        y = allocate<float>((int64_t)n * c.n_embd);
+        hidden = allocate<float>((int64_t)n * inner_stride());
+        rows = x && norm && qkv && y && hidden ? n : 0;
+        return rows > 0;
+    }
+};
+
+static void layer_norm(const float *x, const float *weight, const float *bias, int n, float epsilon,
+                       float *y) {
+    float mean = 0, variance = 0;
+#pragma omp simd reduction(+ : mean)
+    for (int i = 0; i < n; i++)
+        mean += x[i];
+    mean /= n;
+#pragma omp simd reduction(+ : variance)
+    for (int i = 0; i < n; i++)
+        variance += (x[i] - mean) * (x[i] - mean);
+    const float scale = 1 / std::sqrt(variance / n + epsilon);
+    for (int i = 0; i < n; i++)
+        y[i] = (x[i] - mean) * scale * weight[i] + bias[i];
+}
+
+// One step of one thread. ids: (batch, n), behind `start` tokens.
+struct Step {
+    Engine &e;
+    const gpt149_kernel &kernel;
+    int n, start, thread, n_threads;
+
+    int n_rows() const { return e.batch * n; }
+    void meet() { e.barrier.wait(n_threads); }
+
+    // The rows normed. A single row each thread norms for itself, which spares a meeting.
+    const float *normed(const float *weight, const float *bias) {
+        const int width = e.c.n_embd, stride = width + LANES;
+        const bool alone = n_rows() == 1;
+        float *own = e.norm.get() + (alone ? (int64_t)thread * stride : 0);
+        const Share share = alone ? Share(1, 0, 1) : Share(n_rows(), thread, n_threads);
+        for (int r = share.first; r < share.last; r++)
+            layer_norm(e.x.get() + (int64_t)r * width, weight, bias, width,
+                       e.c.layer_norm_epsilon, own + (int64_t)r * stride);
+        if (!alone) meet();
+        return own;
+    }
+
+    void embed(const int32_t *ids) {
+        const int width = e.c.n_embd;
+        const Share share(n_rows(), thread, n_threads);
+        const Matrix &table = e.embedding.in ? e.embedding : e.head;
+        for (int r = share.first; r < share.last; r++) {
+            float *x = e.x.get() + (int64_t)r * width;
+            const float *position = e.positions.get() + (int64_t)(start + r % n) * width;
+            table.row(ids[r], x);
+            for (int i = 0; i < width; i++)
+                x[i] += position[i];
+        }
+        meet();
+    }
+
+    // This thread's heads: their new keys and values into the cache, then the kernel.
+    void attend(int layer) {
+        const Share heads(e.c.n_head, thread, n_threads);
+        if (heads.first == heads.last) return;
+        const int d = e.head_dim(), width = e.c.n_embd, size = e.c.kv_dtype == BFLOAT16 ? 2 : 4;
+        const int64_t per_head = (int64_t)e.c.n_ctx * d, per_batch = e.c.n_head * per_head;
+        const int64_t first = (int64_t)layer * e.batch * per_batch + heads.first * per_head;
+        for (int r = 0; r < n_rows(); r++)
+            for (int h = heads.first; h < heads.last; h++) {
+                const float *k = e.qkv.get() + (int64_t)r * 3 * width + width + h * d;
+                const int64_t at = first + r / n * per_batch + (h - heads.first) * per_head +
+                                   (int64_t)(start + r % n) * d;
+                keep(k, e.k_cache + at * size, d);
+                keep(k + width, e.v_cache + at * size, d);
+            }
+
+        gpt149_args a = {};
+        a.abi_version = GPT149_ABI_VERSION, a.struct_size = sizeof a;
+        a.dtype = GPT149_FLOAT32, a.kv_dtype = e.c.kv_dtype;
+        a.causal = 1, a.n_threads = 1, a.br = e.c.br, a.bc = e.c.bc;
+        a.batch = e.batch, a.n_head = a.n_kv_head = heads.last - heads.first;
+        a.head_dim = d, a.n_q = n, a.n_kv = start + n, a.scale = e.layers[layer].scale;
+        const int64_t q_stride[] = {(int64_t)n * 3 * width, d, 3 * width};
+        const int64_t kv_stride[] = {per_batch, per_head, d};
+        const int64_t out_stride[] = {(int64_t)n * width, d, width};
+        std::copy_n(q_stride, 3, a.q_stride);
+        std::copy_n(kv_stride, 3, a.k_stride);
+        std::copy_n(kv_stride, 3, a.v_stride);
+        std::copy_n(out_stride, 3, a.out_stride);
+
+        const int64_t wanted = kernel.workspace_bytes(&a);
+        if (wanted > e.workspace_sizes[thread]) {
+            e.workspaces[thread] = allocate<uint8_t>(wanted);
+            e.workspace_sizes[thread] = e.workspaces[thread] ? wanted : 0;
+        }
+        if (wanted > e.workspace_sizes[thread]) {
+            e.declined = "there is no memory for its workspace";
+            return;
+        }
+        a.q = e.qkv.get() + heads.first * d;
+        a.k = e.k_cache + first * size, a.v = e.v_cache + first * size;
+        a.out = e.y.get() + heads.first * d, a.workspace = e.workspaces[thread].get();
+        if (const char *why = kernel.run(&a)) e.declined = why;
+    }
+
+    void keep(const float *row, uint8_t *to, int d) const {
+        if (e.c.kv_dtype == BFLOAT16)
+            for (int i = 0; i < d; i++)
+                ((bfloat16 *)to)[i] = to_bfloat16(row[i]);
+        else
+            std::memcpy(to, row, d * sizeof(float));
+    }
+
+    void multiply(const Matrix &w, const float *x, int64_t x_stride, float *y, int64_t y_stride,
+                  int n, Epilogue epilogue) {
+        ::multiply(w, x, x_stride, y, y_stride, n, epilogue, (Activation)e.c.activation, thread,
+                   n_threads);
+        meet();
+    }
+
+    // logits: (batch, vocab_size), behind the last id of each.
+    void run(const int32_t *ids, float *logits) {
+        const int width = e.c.n_embd, rows = n_rows();
+        const int64_t normed_stride = width + LANES, inner_stride = e.inner_stride();
+        float *x = e.x.get(), *qkv = e.qkv.get(), *y = e.y.get(), *hidden = e.hidden.get();
+        embed(ids);
+        for (int i = 0; i < e.c.n_layer; i++) {
+            const Layer &layer = e.layers[i];
+            const auto &v = layer.vectors;
+            const Matrix *m = layer.matrices;
+            const float *normed_x = normed(v[LN_1_WEIGHT].get(), v[LN_1_BIAS].get());
+            multiply(m[C_ATTN], normed_x, normed_stride, qkv, 3 * width, rows, REPLACE);
+            const auto before = std::chrono::steady_clock::now();
+            attend(i);
+            meet();
+            if (thread == 0)
+                e.attention_seconds +=
+                    std::chrono::duration<double>(std::chrono::steady_clock::now() - before).count();
+            multiply(m[ATTN_PROJ], y, width, x, width, rows, ADD);
+            normed_x = normed(v[LN_2_WEIGHT].get(), v[LN_2_BIAS].get());
+            multiply(m[C_FC], normed_x, normed_stride, hidden, inner_stride, rows, ACTIVATE);
+            multiply(m[MLP_PROJ], hidden, inner_stride, x, width, rows, ADD);
+        }
+        // The last tokens alone go through the head.
+        const Share share(e.batch, thread, n_threads);
+        for (int b = share.first; b < share.last; b++)
+            layer_norm(x + ((int64_t)b * n + n - 1) * width, e.ln_f_weight.get(),
+                       e.ln_f_bias.get(), width, e.c.layer_norm_epsilon, y + (int64_t)b * width);
+        meet();
+        multiply(e.head, y, width, logits, e.c.vocab_size, e.batch, REPLACE);
+    }
+};
+
+#define EXPORT extern "C" __attribute__((visibility("default")))
+
+EXPORT Engine *gpt149_engine_new(const Config *config) {
+    Engine *e = new (std::nothrow) Engine;
+    if (!e) return nullptr;
+    e->c = *config;
+    e->layers.resize(config->n_layer);
+    e->workspaces.resize(config->n_threads);
+    e->workspace_sizes.resize(config->n_threads);
+    return e;
+}
+
+EXPORT void gpt149_engine_free(Engine *e) { delete e; }
+
+static bool keep_vector(Memory<float> &to, const float *data, int64_t n) {
+    to = allocate<float>(n);
+    if (to) std::copy_n(data, n, to.get());
+    return (bool)to;
+}
+
+// The layer's vectors, N_VECTORS of n_embd each, and the scale of its scores.
+EXPORT bool gpt149_engine_vector(Engine *e, int layer, int which, const float *data) {
+    return keep_vector(e->layers[layer].vectors[which], data, e->c.n_embd);
+}
+
+EXPORT void gpt149_engine_scale(Engine *e, int layer, float scale) {
+    e->layers[layer].scale = scale;
+}
+
+// Strides in elements, of inputs and of outputs. bias: (outputs,) or NULL.
+EXPORT bool gpt149_engine_matrix(Engine *e, int layer, int which, const float *w, int in, int out,
+                                 int64_t in_stride, int64_t out_stride, const float *bias) {
+    Matrix &m = e->layers[layer].matrices[which];
+    if (!m.pack((WeightType)e->c.weight_type, w, in, out, in_stride, out_stride, e->c.n_threads))
+        return false;
+    if (bias) std::copy_n(bias, out, m.bias.get());
+    return true;
+}
+
+// The head (vocab_size, n_embd), what embeds tokens where that is another matrix (else NULL),
+// positions (n_ctx, n_embd), and the last layer norm.
+EXPORT bool gpt149_engine_ends(Engine *e, const float *head, const float *embedding,
+                               const float *positions, const float *weight, const float *bias) {
+    const Config &c = e->c;
+    const auto type = (WeightType)c.weight_type;
+    bool ok = e->head.pack(type, head, c.n_embd, c.vocab_size, 1, c.n_embd, c.n_threads);
+    if (embedding)
+        ok = ok &&
+             e->embedding.pack(type, embedding, c.n_embd, c.vocab_size, 1, c.n_embd, c.n_threads);
+    return ok && keep_vector(e->positions, positions, (int64_t)c.n_ctx * c.n_embd) &&
+           keep_vector(e->ln_f_weight, weight, c.n_embd) &&
+           keep_vector(e->ln_f_bias, bias, c.n_embd);
+}
+
+// Keys and values of `batch` sequences; the memory stays the caller's.
+EXPORT void gpt149_engine_cache(Engine *e, void *k, void *v, int batch) {
+    e->k_cache = (uint8_t *)k, e->v_cache = (uint8_t *)v, e->batch = batch;
+}
+
+EXPORT double gpt149_engine_attention_seconds(const Engine *e) { return e->attention_seconds; }
+
+// Feeds ids (batch, n) behind `start` tokens; logits: (batch, vocab_size). Returns NULL, or why not.
+EXPORT const char *gpt149_engine_step(Engine *e, const gpt149_kernel *kernel, const int32_t *ids,
+                                      int n, int start, float *logits) {
+    if (!e->reserve(e->batch * n)) return "there is no memory for its activations";
+    e->declined = nullptr;
+#pragma omp parallel num_threads(e->c.n_threads)
+    Step{*e, *kernel, n, start, omp_get_thread_num(), omp_get_num_threads()}.run(ids, logits);
+    return e->declined;
+}
+
+// Feeds `token` and then each token that is chosen, until n are chosen, `stop` is among them (-1:
+// none is), or `seconds` are over. known: the ids below it can be chosen. seen: vocab_size marks,
+// of what occurred, which grow. Returns how many were chosen, into chosen; -1 and *why if the
+// kernel declines.
+EXPORT int gpt149_engine_decode(Engine *e, const gpt149_kernel *kernel, int token, int start,
+                                const Sampling *sampling, int known, uint8_t *seen, int step,
+                                int stop, double seconds, int n, int32_t *chosen, float *logits,
+                                const char **why) {
+    const auto begin = std::chrono::steady_clock::now();
+    int done = 0;
+    while (done < n) {
+        const int32_t id = token;
+        if ((*why = gpt149_engine_step(e, kernel, &id, 1, start + done, logits))) return -1;
+        token = choose(*sampling, logits, known, seen, 0, step + done);
+        if (token < 0) break; // a logit that is no number: the caller looks at them
+        seen[token] = 1;
+        chosen[done++] = token;
+        const std::chrono::duration<double> took = std::chrono::steady_clock::now() - begin;
+        if (token == stop || took.count() > seconds) break;
+    }
+    return done;
+}
+
+EXPORT int gpt149_choose(const Sampling *sampling, const float *logits, int n, const uint8_t *seen,
+                         int64_t sample, int64_t step) {
+    return choose(*sampling, logits, n, seen, sample, step);
+}

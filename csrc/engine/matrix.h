@@ -1,0 +1,215 @@
+// matrix.h: weights packed once for streaming, and y = x W + b for few rows and for many.
+//
+// A panel is LANES columns of W: (in, LANES), so that a step along `in` is one vector and a whole
+// panel one run of memory. Products keep ROWS x PANELS accumulators in registers, as `simd` does:
+// 8 x 3 for a prefill, which the arithmetic bounds, 1 x 8 for decode, which reading W bounds: eight
+// panels are eight distant streams, which memory serves faster than one.
+//
+// Stored as float32, bfloat16, or int8 with a scale for each column (weights alone; x stays
+// float32, and so do all sums).
+#pragma once
+
+#include "simd.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstdlib>
+#include <memory>
+
+enum WeightType : int32_t { FLOAT32 = 0, BFLOAT16 = 1, INT8 = 2 };
+
+struct Free {
+    void operator()(void *memory) const { std::free(memory); }
+};
+template <typename T> using Memory = std::unique_ptr<T[], Free>;
+
+// Zeroed, on cache lines.
+template <typename T> static Memory<T> allocate(int64_t n) {
+    const size_t bytes = (n * sizeof(T) + 63) / 64 * 64 + 64;
+    void *memory = std::aligned_alloc(64, bytes);
+    if (memory) std::memset(memory, 0, bytes);
+    return Memory<T>((T *)memory);
+}
+
+// The share [first, last) of n things that falls to one of n_threads.
+struct Share {
+    int first, last;
+    Share(int n, int thread, int n_threads)
+        : first((int64_t)n * thread / n_threads), last((int64_t)n * (thread + 1) / n_threads) {}
+};
+
+static inline bfloat16 to_bfloat16(float x) { // to nearest, ties to even
+    uint32_t bits;
+    std::memcpy(&bits, &x, sizeof bits);
+    return std::isnan(x) ? 0x7fc0 : (bits + 0x7fff + (bits >> 16 & 1)) >> 16;
+}
+
+struct Matrix {
+    int in = 0, out = 0;
+    WeightType type = FLOAT32;
+    Memory<uint8_t> data;        // (panels, in, LANES) of the type
+    Memory<float> scales, bias;  // (out, padded to whole panels); scales of int8 alone
+
+    int panels() const { return (out + LANES - 1) / LANES; }
+    template <typename T> const T *panel(int p) const {
+        return (const T *)data.get() + (int64_t)p * in * LANES;
+    }
+
+    // w[i * in_stride + o * out_stride] is what multiplies input i for output o.
+    bool pack(WeightType as, const float *w, int n_in, int n_out, int64_t in_stride,
+              int64_t out_stride, int n_threads) {
+        in = n_in, out = n_out, type = as;
+        const int64_t n = (int64_t)panels() * in * LANES;
+        data = allocate<uint8_t>(n * (type == FLOAT32 ? 4 : type == BFLOAT16 ? 2 : 1));
+        bias = allocate<float>(panels() * LANES);
+        if (type == INT8) scales = allocate<float>(panels() * LANES);
+        if (!data || !bias || (type == INT8 && !scales)) return false;
+#pragma omp parallel for num_threads(n_threads)
+        for (int p = 0; p < panels(); p++)
+            pack_panel(p, w, in_stride, out_stride);
+        return true;
+    }
+
+    // Row o of W, that is, what a one in output o reads: an embedding.
+    void row(int o, float *to) const {
+        const int64_t at = (int64_t)(o / LANES) * in * LANES + o % LANES;
+        for (int i = 0; i < in; i++) {
+            const int64_t x = at + (int64_t)i * LANES;
+            to[i] = type == FLOAT32    ? ((const float *)data.get())[x]
+                    : type == BFLOAT16 ? to_float(((const bfloat16 *)data.get())[x])
+                                       : scales[o] * ((const int8_t *)data.get())[x];
+        }
+    }
+
+  private:
+    void pack_panel(int p, const float *w, int64_t in_stride, int64_t out_stride) {
+        const int width = std::min(LANES, out - p * LANES);
+        for (int lane = 0; lane < width; lane++) {
+            const int o = p * LANES + lane;
+            const int64_t at = (int64_t)p * in * LANES + lane;
+            const float *column = w + o * out_stride;
+            float most = 0;
+            for (int i = 0; type == INT8 && i < in; i++)
+                most = std::max(most, std::fabs(column[i * in_stride]));
+            const float scale = most / 127;
+            if (type == INT8) scales[o] = scale;
+            for (int i = 0; i < in; i++) {
+                const float x = column[i * in_stride];
+                const int64_t to = at + (int64_t)i * LANES;
+                if (type == FLOAT32) ((float *)data.get())[to] = x;
+                if (type == BFLOAT16) ((bfloat16 *)data.get())[to] = to_bfloat16(x);
+                if (type == INT8) ((int8_t *)data.get())[to] = scale ? std::lrintf(x / scale) : 0;
+            }
+        }
+    }
+};
+
+static inline Vector load(const int8_t *at) {
+    typedef int8_t Bytes __attribute__((vector_size(LANES), aligned(1), may_alias));
+    return __builtin_convertvector(__builtin_convertvector(*(const Bytes *)at, Ints), Vector);
+}
+
+// What becomes of x W + b: replaces y; through the activation first; is added to y.
+enum Epilogue { REPLACE, ACTIVATE, ADD };
+enum Activation : int32_t { GELU = 0, GELU_TANH = 1, RELU = 2 };
+
+static inline Vector activate(Activation activation, Vector x) {
+    if (activation == RELU) return larger(x, Vector{});
+    if (activation == GELU) {
+        for (int i = 0; i < LANES; i++)
+            x[i] = 0.5f * x[i] * (1 + std::erf(x[i] * (float)M_SQRT1_2));
+        return x;
+    }
+    // x / 2 (1 + tanh u) = x / (1 + e^(-2u)), u = sqrt(2 / pi) (x + 0.044715 x^3)
+    const Vector u2 = x * (-2.302208198f - 0.1029432397f * x * x); // -2 u log2(e)
+    return x / (1 + exp2(u2));
+}
+
+// Rows r.. of y, panels p.., over inputs [from, to); more than one pass over the inputs adds up in y.
+template <typename T, int ROWS, int PANELS>
+static void product(const Matrix &w, const float *x, int64_t x_stride, float *y, int64_t y_stride,
+                    int p, int from, int to, Epilogue epilogue, Activation activation) {
+    const T *panel[PANELS];
+    for (int c = 0; c < PANELS; c++)
+        panel[c] = w.panel<T>(p + c);
+    Vector sum[ROWS][PANELS] = {};
+    for (int64_t i = from; i < to; i++) {
+        Vector column[PANELS];
+        for (int c = 0; c < PANELS; c++) {
+            column[c] = load(panel[c] + i * LANES);
+            if (ROWS == 1) __builtin_prefetch(panel[c] + i * LANES + 1024 / sizeof(T));
+        }
+        for (int r = 0; r < ROWS; r++)
+            for (int c = 0; c < PANELS; c++)
+                sum[r][c] += x[r * x_stride + i] * column[c];
+    }
+    const bool first = from == 0, last = to == w.in;
+#pragma GCC unroll 8
+    for (int r = 0; r < ROWS; r++)
+#pragma GCC unroll 8
+        for (int c = 0; c < PANELS; c++) {
+            const int o = (p + c) * LANES, width = std::min(LANES, w.out - o);
+            float *at = y + r * y_stride + o;
+            Vector z = sum[r][c];
+            if (std::is_same_v<T, int8_t>) z *= load(w.scales.get() + o);
+            if (first) z += load(w.bias.get() + o);
+            if (!first || epilogue == ADD)
+                z += width == LANES ? load(at) : load_some(at, width);
+            if (last && epilogue == ACTIVATE) z = activate(activation, z);
+            width == LANES ? store(at, z) : store_some(at, z, width);
+        }
+}
+
+constexpr int MANY = REGISTERS == 32 ? 8 : 4; // rows at once
+constexpr int INPUTS = 512; // at once, of many rows: so much of three panels stays in a cache
+
+template <typename T, int ROWS, int PANELS>
+static int products(const Matrix &w, const float *x, int64_t x_stride, float *y, int64_t y_stride,
+                    int n_rows, int p, int from, int to, Epilogue e, Activation a) {
+    int r = 0;
+    for (; r + ROWS <= n_rows; r += ROWS)
+        product<T, ROWS, PANELS>(w, x + r * x_stride, x_stride, y + r * y_stride, y_stride, p, from,
+                                 to, e, a);
+    return r;
+}
+
+template <typename T, int PANELS>
+static void rows_of_panels(const Matrix &w, const float *x, int64_t x_stride, float *y,
+                           int64_t y_stride, int n_rows, int p, Epilogue e, Activation a) {
+    const int step = n_rows < MANY ? w.in : INPUTS;
+    for (int from = 0; from < w.in; from += step) {
+        const int to = std::min(from + step, w.in);
+        int r = products<T, MANY, PANELS>(w, x, x_stride, y, y_stride, n_rows, p, from, to, e, a);
+        r += products<T, 2, PANELS>(w, x + r * x_stride, x_stride, y + r * y_stride, y_stride,
+                                    n_rows - r, p, from, to, e, a);
+        products<T, 1, PANELS>(w, x + r * x_stride, x_stride, y + r * y_stride, y_stride,
+                               n_rows - r, p, from, to, e, a);
+    }
+}
+
+// y (n_rows, out) from x (n_rows, in): a thread's share of the columns.
+template <typename T>
+static void multiply_as(const Matrix &w, const float *x, int64_t x_stride, float *y,
+                        int64_t y_stride, int n_rows, Epilogue e, Activation a, int thread,
+                        int n_threads) {
+    const Share share(w.panels(), thread, n_threads);
+    int p = share.first;
+    if (n_rows == 1)
+        for (; p + 8 <= share.last; p += 8)
+            product<T, 1, 8>(w, x, x_stride, y, y_stride, p, 0, w.in, e, a);
+    if (n_rows == 1)
+        for (; p + 4 <= share.last; p += 4)
+            product<T, 1, 4>(w, x, x_stride, y, y_stride, p, 0, w.in, e, a);
+    for (; p + 3 <= share.last; p += 3)
+        rows_of_panels<T, 3>(w, x, x_stride, y, y_stride, n_rows, p, e, a);
+    for (; p < share.last; p++)
+        rows_of_panels<T, 1>(w, x, x_stride, y, y_stride, n_rows, p, e, a);
+}
+
+static void multiply(const Matrix &w, const float *x, int64_t x_stride, float *y, int64_t y_stride,
+                     int n_rows, Epilogue e, Activation a, int thread, int n_threads) {
+    const auto as = w.type == FLOAT32    ? multiply_as<float>
+                    : w.type == BFLOAT16 ? multiply_as<bfloat16>
+                                         : multiply_as<int8_t>;
+    as(w, x, x_stride, y, y_stride, n_rows, e, a, thread, n_threads);
+}

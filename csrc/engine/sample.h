@@ -1,0 +1,92 @@
+// sample.h: from logits to a token, as gpt149/sampling.py describes it.
+//
+// In double. Ties go to the lower id; the draw inverts the cumulative distribution in id order.
+#pragma once
+
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+#include <numeric>
+#include <vector>
+
+// Mirrored by gpt149/sampling.py.
+struct Sampling {
+    double temperature, top_p, min_p, repetition_penalty;
+    int64_t top_k;
+    uint64_t seed;
+};
+
+static uint64_t mix64(uint64_t z) {
+    z = (z ^ z >> 30) * 0xBF58476D1CE4E5B9;
+    z = (z ^ z >> 27) * 0x94D049BB133111EB;
+    return z ^ z >> 31;
+}
+
+// In [0, 1): entry 2^32 sample + step of a SplitMix64 stream (Steele, Lea, Flood 2014).
+static double uniform(uint64_t seed, int64_t sample, int64_t step) {
+    const uint64_t entry = ((uint64_t)sample << 32) + step + 1;
+    return (mix64(mix64(seed) + entry * 0x9E3779B97F4A7C15) >> 11) * 0x1p-53;
+}
+
+// Sets to 0 what the filters drop of relative probabilities.
+static void filter(const Sampling &s, std::vector<double> &p) {
+    const bool top_k = 0 < s.top_k && s.top_k < (int64_t)p.size();
+    if (top_k || s.top_p < 1) {
+        std::vector<int> order(p.size());
+        std::iota(order.begin(), order.end(), 0);
+        std::stable_sort(order.begin(), order.end(), [&](int a, int b) { return p[a] > p[b]; });
+        size_t kept = top_k ? s.top_k : p.size();
+        if (s.top_p < 1) {
+            double total = 0, reached = 0;
+            for (size_t i = 0; i < kept; i++)
+                total += p[order[i]];
+            size_t n = 0;
+            while (n < kept && reached < s.top_p * total)
+                reached += p[order[n++]];
+            kept = std::max<size_t>(n, 1);
+        }
+        for (size_t i = kept; i < order.size(); i++)
+            p[order[i]] = 0;
+    }
+    if (s.min_p > 0) {
+        const double least = s.min_p * *std::max_element(p.begin(), p.end());
+        for (double &x : p)
+            if (x < least) x = 0;
+    }
+}
+
+// The next token of a sample that has `step` tokens, from n logits; seen[i]: token i occurred
+// (NULL: none did). -1 if a logit is no number.
+static int choose(const Sampling &s, const float *logits, int n, const uint8_t *seen,
+                  int64_t sample, int64_t step) {
+    const bool penalised = seen && s.repetition_penalty != 1;
+    const auto logit = [&](int i) -> double {
+        if (!penalised || !seen[i]) return logits[i];
+        return logits[i] > 0 ? logits[i] / s.repetition_penalty : logits[i] * s.repetition_penalty;
+    };
+    int best = 0;
+    double most = logit(0);
+    bool finite = std::isfinite(most);
+    for (int i = 1; i < n; i++) {
+        const double x = logit(i);
+        finite &= std::isfinite(x);
+        if (x > most) most = x, best = i;
+    }
+    if (!finite) return -1;
+    if (s.temperature == 0) return best;
+
+    std::vector<double> p(n);
+    for (int i = 0; i < n; i++)
+        p[i] = std::exp((logit(i) - most) / s.temperature);
+    filter(s, p);
+    const double total = std::accumulate(p.begin(), p.end(), 0.0);
+    double reached = 0;
+    int chosen = best;
+    for (int i = 0; i < n; i++) {
+        if (p[i] == 0) continue;
+        chosen = i; // the last one, should u round up to the whole sum
+        reached += p[i];
+        if (uniform(s.seed, sample, step) * total < reached) break;
+    }
+    return chosen;
+}

@@ -1,0 +1,76 @@
+"""Which engine runs a model with a kernel, and how it is made."""
+
+from __future__ import annotations
+
+from .checkpoint import Checkpoint
+from .engine import Engine
+from .errors import InputError
+from .kernels import Kernel, is_square, resolve
+from .loaders.contract import ContractKernel
+
+ENGINES = ("auto", "native", "torch")
+DTYPES = ("float32", "bf16", "int8")  # of the weights
+
+
+def start(
+    checkpoint: Checkpoint,
+    kernel: Kernel | str,
+    *,
+    engine: str = "auto",
+    n_threads: int | None = None,
+    n_ctx: int | None = None,
+    br: int = 0,
+    bc: int = 0,
+    dtype: str = "float32",
+    kv_cache: bool = True,
+    kv_dtype: str = "float32",
+) -> Engine:
+    """An engine with an empty sequence.
+
+    Args:
+        checkpoint: the model.
+        kernel: a kernel, its name or its file.
+        engine: one of ENGINES; auto takes the native one for every call that it can make: kernels
+            of the contract, with a KV cache.
+        n_threads: at most; None: every processor.
+        n_ctx: a context shorter than the model's.
+        br: queries a tile, 0 for the kernel's choice.
+        bc: keys a tile, likewise.
+        dtype: of the weights, one of DTYPES.
+        kv_cache: False recomputes every token at every step.
+        kv_dtype: of the KV cache, float32 or bf16.
+
+    Raises:
+        InputError: a value that means nothing, or the engine cannot do what is asked.
+        BuildError, MissingDependency: the kernel or the engine cannot be compiled.
+    """
+    if engine not in ENGINES or dtype not in DTYPES:
+        raise InputError(f"engine is {engine!r} of {ENGINES}, dtype {dtype!r} of {DTYPES}.")
+    square = isinstance(kernel, str) and is_square(kernel)
+    kernel = resolve(kernel) if isinstance(kernel, str) else kernel
+    if not isinstance(kernel, ContractKernel) or square:
+        problem = f"'{kernel.name}' is no kernel of the contract"
+    else:
+        problem = "" if kv_cache else "without a KV cache"
+        if engine != "torch" and not problem:
+            from .native import NativeEngine
+
+            return NativeEngine(
+                checkpoint, kernel, n_threads=n_threads, n_ctx=n_ctx, br=br, bc=bc, dtype=dtype,
+                kv_dtype=kv_dtype,
+            )  # fmt: skip
+    if engine == "native" or dtype != "float32":
+        wanted = "the native engine" if engine == "native" else f"weights in {dtype}"
+        raise InputError(
+            f"{wanted} cannot be had here: {problem or 'the torch engine runs float32 only'}."
+        )
+    import torch
+
+    from .dispatch import Attention
+    from .torch_engine import TorchEngine
+
+    attention = Attention(kernel, n_threads=n_threads, br=br, bc=bc)
+    torch.set_num_threads(attention.n_threads)
+    return TorchEngine(
+        checkpoint.model, attention, n_ctx=n_ctx, kv_cache=kv_cache, kv_dtype=kv_dtype
+    )

@@ -1,0 +1,303 @@
+"""The engine in C++ (csrc/engine/), fed through ctypes; imports no torch.
+
+It runs kernels of the contract; weights are packed once, in float32, bfloat16 or int8.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import mmap
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from ctypes import (
+    POINTER,
+    byref,
+    c_bool,
+    c_char_p,
+    c_double,
+    c_float,
+    c_int,
+    c_int32,
+    c_int64,
+    c_void_p,
+)
+
+import numpy as np
+from numpy.typing import NDArray
+
+from . import abi
+from .build import build
+from .checkpoint import Checkpoint
+from .errors import InputError, KernelDeclined
+from .kernels import Kernel
+from .loaders.contract import ContractKernel, check_tiles
+from .paths import shipped
+from .sampling import Sampling
+from .threads import checked_threads
+
+DTYPES = {"float32": 0, "bf16": 1, "int8": 2}
+KV_DTYPES = {"float32": abi.FLOAT32, "bf16": abi.BFLOAT16}
+ACTIVATIONS = {"gelu": 0, "gelu_new": 1, "gelu_pytorch_tanh": 1, "gelu_fast": 1, "relu": 2}
+VECTORS = ("ln_1.weight", "ln_1.bias", "ln_2.weight", "ln_2.bias")
+MATRICES = ("attn.c_attn", "attn.c_proj", "mlp.c_fc", "mlp.c_proj")
+BURST_SECONDS = 0.02  # of tokens chosen without a look at them: text still flows
+
+F32 = NDArray[np.float32]
+
+
+class Config(ctypes.Structure):
+    """`Config` of csrc/engine/engine.cpp."""
+
+    _fields_ = (
+        *((name, c_int32) for name in ("n_layer", "n_head", "n_embd", "n_inner", "n_ctx")),
+        *((name, c_int32) for name in ("vocab_size", "activation", "weight_type", "kv_dtype")),
+        *((name, c_int32) for name in ("n_threads", "br", "bc")),
+        ("layer_norm_epsilon", c_float),
+    )
+
+
+class CSampling(ctypes.Structure):
+    """`Sampling` of csrc/engine/sample.h."""
+
+    _fields_ = (
+        *((name, c_double) for name in ("temperature", "top_p", "min_p", "repetition_penalty")),
+        ("top_k", c_int64),
+        ("seed", ctypes.c_uint64),
+    )
+
+
+def library() -> ctypes.CDLL:
+    """The engine, compiled if need be.
+
+    Raises:
+        BuildError, MissingDependency: it cannot be compiled.
+    """
+    lib = ctypes.CDLL(str(build(shipped("csrc") / "engine" / "engine.cpp")))
+    engine, kernel = c_void_p, POINTER(abi.KernelEntry)
+    for name, result, arguments in (
+        ("new", c_void_p, (POINTER(Config),)),
+        ("free", None, (engine,)),
+        ("vector", c_bool, (engine, c_int, c_int, c_void_p)),
+        ("scale", None, (engine, c_int, c_float)),
+        ("matrix", c_bool, (engine, c_int, c_int, c_void_p, c_int, c_int, c_int64, c_int64,
+                            c_void_p)),
+        ("ends", c_bool, (engine, *[c_void_p] * 5)),
+        ("cache", None, (engine, c_void_p, c_void_p, c_int)),
+        ("attention_seconds", c_double, (engine,)),
+        ("step", c_char_p, (engine, kernel, c_void_p, c_int, c_int, c_void_p)),
+        ("decode", c_int, (engine, kernel, c_int, c_int, POINTER(CSampling), c_int, c_void_p, c_int,
+                           c_int, c_double, c_int, c_void_p, c_void_p, POINTER(c_char_p))),
+    ):  # fmt: skip
+        function = getattr(lib, f"gpt149_engine_{name}")
+        function.restype, function.argtypes = result, arguments
+    return lib
+
+
+def c_sampling(s: Sampling) -> CSampling:
+    """The struct that says the same."""
+    top_k = min(s.top_k, 2**62)
+    return CSampling(s.temperature, s.top_p, s.min_p, s.repetition_penalty, top_k, s.seed)
+
+
+class NativeEngine:
+    """See `engine.Engine`. Also chooses tokens itself: see `engine.Decoder`."""
+
+    name = "native"
+
+    def __init__(
+        self,
+        checkpoint: Checkpoint,
+        kernel: ContractKernel,
+        *,
+        n_threads: int | None = None,
+        n_ctx: int | None = None,
+        br: int = 0,
+        bc: int = 0,
+        dtype: str = "float32",
+        kv_dtype: str = "float32",
+    ) -> None:
+        """dtype: of the weights, one of DTYPES. kv_dtype: of the KV cache. The rest as elsewhere.
+
+        Raises:
+            InputError: a value that means nothing, or there is not enough memory.
+            BuildError, MissingDependency: the engine cannot be compiled.
+        """
+        self.config, self.dtype = checkpoint.config, dtype
+        self.kernel: Kernel = kernel
+        self.n_threads = checked_threads(n_threads)
+        check_tiles(br, bc)
+        longest = self.config.n_ctx
+        self.n_ctx = longest if n_ctx is None else n_ctx
+        if not 1 <= self.n_ctx <= longest:
+            raise InputError(f"n_ctx is {n_ctx}, and this model allows 1 to {longest}.")
+        for name, value, known in (("dtype", dtype, DTYPES), ("kv_dtype", kv_dtype, KV_DTYPES)):
+            if value not in known:
+                raise InputError(f"{name} is {value!r}, and must be one of {list(known)}.")
+        self._kv_type = np.dtype(np.float32 if kv_dtype == "float32" else np.uint16)
+        self.ids: list[list[int]] = [[]]
+        self.calls = 0
+        self._library = library()
+        self._engine = self._new(br, bc, KV_DTYPES[kv_dtype])
+        self._load(checkpoint.weights)
+        self._reserve(1)
+
+    def __del__(self) -> None:
+        if getattr(self, "_engine", None):
+            self._library.gpt149_engine_free(self._engine)
+
+    @property
+    def length(self) -> int:
+        return len(self.ids[0])
+
+    @property
+    def attention_seconds(self) -> float:
+        return float(self._library.gpt149_engine_attention_seconds(self._engine))
+
+    def feed(self, ids: Sequence[Sequence[int]]) -> F32:
+        """See `engine.Engine`; raises KernelDeclined."""
+        array = np.array(ids, np.int32)
+        batch, n = array.shape
+        assert batch == len(self.ids)
+        assert self.length + n <= self.n_ctx
+        logits = np.empty((batch, self.config.vocab_size), np.float32)
+        why = self._library.gpt149_engine_step(
+            self._engine, self._kernel(), _address(array), n, self.length, _address(logits)
+        )
+        self._check(why)
+        self.calls += self.config.n_layer
+        self.ids = [old + list(new) for old, new in zip(self.ids, ids, strict=True)]
+        return logits
+
+    def decode(
+        self, token: int, n: int, sampling: Sampling, known: int, step: int, stop: int | None
+    ) -> list[int]:
+        """See `engine.Decoder`; raises KernelDeclined."""
+        assert len(self.ids) == 1
+        assert self.length + n <= self.n_ctx
+        seen = np.zeros(self.config.vocab_size, np.uint8)
+        seen[self.ids[0]] = seen[token] = 1
+        chosen, why = np.empty(n, np.int32), c_char_p()
+        logits = np.empty(self.config.vocab_size, np.float32)
+        done = self._library.gpt149_engine_decode(
+            self._engine, self._kernel(), token, self.length, byref(c_sampling(sampling)), known,
+            _address(seen), step, -1 if stop is None else stop, BURST_SECONDS, n, _address(chosen),
+            _address(logits), byref(why),
+        )  # fmt: skip
+        self._check(why.value)
+        self.calls += max(1, done) * self.config.n_layer
+        tokens: list[int] = chosen[:done].tolist()
+        self.ids[0] += [token, *tokens[:-1]]
+        return tokens
+
+    @contextmanager
+    def using(self, kernel: Kernel) -> Iterator[None]:
+        mine, self.kernel = self.kernel, kernel
+        yield
+        self.kernel = mine
+
+    def fork(self, n: int) -> None:
+        k, v = self._k, self._v
+        self._reserve(n)
+        self._k[:, :, :, : self.length] = k[:, :, :, : self.length]
+        self._v[:, :, :, : self.length] = v[:, :, :, : self.length]
+        self.ids = [list(self.ids[0]) for _ in range(n)]
+
+    def rewind(self, length: int) -> None:
+        self.ids = [ids[:length] for ids in self.ids]
+
+    def clear(self) -> None:
+        self.ids = [[]]
+        if self._k.shape[1] > 1:
+            self._reserve(1)
+
+    def _kernel(self) -> ctypes.Array[abi.KernelEntry]:
+        assert isinstance(self.kernel, ContractKernel)
+        return byref(self.kernel.entry)  # type: ignore[return-value]
+
+    def _check(self, why: bytes | None) -> None:
+        if why is not None:
+            reason = why.decode(errors="replace").rstrip(".")
+            raise KernelDeclined(
+                f"the kernel '{self.kernel.name}' declines: {reason}. Choose another with -a."
+            )
+
+    def _new(self, br: int, bc: int, kv_dtype: int) -> int:
+        c = self.config
+        sizes = (c.n_layer, c.n_head, c.n_embd, c.n_inner or 4 * c.n_embd, self.n_ctx, c.vocab_size)
+        config = Config(
+            *sizes, ACTIVATIONS[c.activation], DTYPES[self.dtype], kv_dtype, self.n_threads, br, bc,
+            c.layer_norm_epsilon,
+        )  # fmt: skip
+        engine: int | None = self._library.gpt149_engine_new(byref(config))
+        if engine is None:
+            raise _no_memory()
+        return engine
+
+    def _load(self, weights: dict[str, F32]) -> None:
+        """Pack the weights, the largest first: what is mapped is let go as soon as it is packed."""
+        lib, c = self._library, self.config
+        head, table = weights["lm_head.weight"], weights["wte.weight"]
+        ends = [
+            _whole(head),
+            None if table is head else _whole(table),
+            _whole(weights["wpe.weight"]),
+            _whole(weights["ln_f.weight"]),
+            self._bias(weights, "ln_f.bias", c.n_embd),
+        ]
+        good = lib.gpt149_engine_ends(self._engine, *(_address(a) for a in ends))
+        _let_go(head, table)
+        for layer in range(c.n_layer):
+            lib.gpt149_engine_scale(self._engine, layer, c.scale(layer))
+            for i, name in enumerate(VECTORS):
+                vector = self._bias(weights, f"h.{layer}.{name}", c.n_embd)
+                good &= lib.gpt149_engine_vector(self._engine, layer, i, _address(vector))
+            for i, name in enumerate(MATRICES):
+                w = np.require(weights[f"h.{layer}.{name}.weight"], np.float32, "A")
+                outputs, inputs = w.shape
+                bias = self._bias(weights, f"h.{layer}.{name}.bias", outputs)
+                good &= lib.gpt149_engine_matrix(
+                    self._engine, layer, i, _address(w), inputs, outputs, w.strides[1] // 4,
+                    w.strides[0] // 4, _address(bias),
+                )  # fmt: skip
+                _let_go(w)
+        if not good:
+            raise _no_memory()
+
+    @staticmethod
+    def _bias(weights: dict[str, F32], name: str, n: int) -> F32:
+        """A vector; zeros where the model has none."""
+        return _whole(weights[name]) if name in weights else np.zeros(n, np.float32)
+
+    def _reserve(self, batch: int) -> None:
+        c = self.config
+        size = (c.n_layer, batch, c.n_head, self.n_ctx, c.head_dim)
+        try:
+            self._k, self._v = np.empty(size, self._kv_type), np.empty(size, self._kv_type)
+        except MemoryError as e:
+            raise _no_memory() from e
+        self._library.gpt149_engine_cache(self._engine, _address(self._k), _address(self._v), batch)
+
+
+def _address(array: NDArray[np.generic] | None) -> int | None:
+    return None if array is None else array.ctypes.data
+
+
+def _whole(array: F32) -> F32:
+    return np.require(array, np.float32, ["A", "C"])
+
+
+def _no_memory() -> InputError:
+    return InputError(
+        "there is not enough memory for the weights and the KV cache. Ask for a shorter context "
+        "(-c), or --dtype bf16 or int8."
+    )
+
+
+def _let_go(*arrays: NDArray[np.generic]) -> None:
+    """Drop the pages of the files that these are mapped from; they can be read again."""
+    for array in arrays:
+        base: object = array
+        while isinstance(base, np.ndarray) and base.base is not None:
+            base = base.base
+        if isinstance(base, mmap.mmap):
+            base.madvise(mmap.MADV_DONTNEED)
