@@ -251,20 +251,15 @@ def new(path: Path, start: str | None) -> None:
 @MODEL
 @click.option("--from", "start", type=float, default=0.0, help="Skip this share of the text.")
 @THREADS
+@ENGINE
+@DTYPE
 @click.option("--json", "as_json", is_flag=True, help="One JSON object instead of text.")
-def evaluate(
-    text_file: Path,
-    attention: str,
-    model: str,
-    start: float,
-    threads: int | None,
-    as_json: bool,
-) -> None:
+def evaluate(attention: str, **options: Any) -> None:
     """How well does the model predict a text: nats a token and a character, perplexity."""
     _run_users_kernel_in_child(attention)
     from .commands.eval import run
 
-    run(model, text_file, attention, start, threads, as_json)
+    run(attention=attention, **options)
 
 
 @main.command()

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING
 
-import torch
-from torch import Tensor
-from torch.nn import functional as F
+import numpy as np
 
-from .model import GPT, AttentionFn
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from .model import GPT, AttentionFn
+    from .native import NativeEngine
 
 
-@torch.inference_mode()
 def total_nats(
     model: GPT,
     ids: Tensor,
@@ -25,16 +27,40 @@ def total_nats(
     Windows of n_ctx tokens (None: the model's context) overlap by half, so a token has at least
     n_ctx/2 tokens before it wherever the text has them. `on_tokens` hears how many were scored.
     """
-    n_ctx = model.config.n_ctx if n_ctx is None else n_ctx
-    device = next(model.parameters()).device
-    total, done = 0.0, 1
-    while done < len(ids):
-        start = max(0, done - n_ctx // 2)
-        window = ids[start : start + n_ctx + 1].to(device)
-        logits = model(window[None, :-1], attention)[0].float()
-        fresh = window[done - start :]
-        scored = logits[done - start - 1 :]
-        total += F.cross_entropy(scored, fresh, reduction="sum").item()
-        done += len(fresh)
-        on_tokens(len(fresh))
+    import torch
+    from torch.nn import functional as F
+
+    device, total = next(model.parameters()).device, 0.0
+    with torch.inference_mode():
+        for start, first, end in _windows(len(ids), n_ctx or model.config.n_ctx):
+            window = ids[start:end].to(device)
+            logits = model(window[None, :-1], attention)[0].float()[first - start - 1 :]
+            fresh = window[first - start :]
+            total += F.cross_entropy(logits, fresh, reduction="sum").item()
+            on_tokens(len(fresh))
     return total
+
+
+def total_nats_native(
+    engine: NativeEngine, ids: Sequence[int], *, on_tokens: Callable[[int], None] = lambda _: None
+) -> float:
+    """The same by the native engine, whose sequence is forgotten."""
+    total = 0.0
+    for start, first, end in _windows(len(ids), engine.n_ctx):
+        engine.clear()
+        logits = engine.logits(ids[start : end - 1])[first - start - 1 :].astype(np.float64)
+        logits -= logits.max(-1, keepdims=True)
+        chosen = logits[np.arange(end - first), ids[first:end]]
+        total += float((np.log(np.exp(logits).sum(-1)) - chosen).sum())
+        on_tokens(end - first)
+    return total
+
+
+def _windows(n_ids: int, n_ctx: int) -> Iterator[tuple[int, int, int]]:
+    """(start, first, end): ids from start to end, of which those from `first` on are scored."""
+    first = 1
+    while first < n_ids:
+        start = max(0, first - n_ctx // 2)
+        end = min(start + n_ctx + 1, n_ids)
+        yield start, first, end
+        first = end

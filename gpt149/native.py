@@ -84,12 +84,15 @@ def library() -> ctypes.CDLL:
         ("ends", c_bool, (engine, *[c_void_p] * 5)),
         ("cache", None, (engine, c_void_p, c_void_p, c_int)),
         ("attention_seconds", c_double, (engine,)),
-        ("step", c_char_p, (engine, kernel, c_void_p, c_int, c_int, c_void_p)),
+        ("step", c_char_p, (engine, kernel, c_void_p, c_int, c_int, c_void_p, c_bool)),
         ("decode", c_int, (engine, kernel, c_int, c_int, POINTER(CSampling), c_int, c_void_p, c_int,
                            c_int, c_double, c_int, c_void_p, c_void_p, POINTER(c_char_p))),
     ):  # fmt: skip
         function = getattr(lib, f"gpt149_engine_{name}")
         function.restype, function.argtypes = result, arguments
+    lib.gpt149_choose.argtypes = (
+        POINTER(CSampling), c_void_p, c_int, c_void_p, c_int64, c_int64,
+    )  # fmt: skip
     return lib
 
 
@@ -155,18 +158,27 @@ class NativeEngine:
 
     def feed(self, ids: Sequence[Sequence[int]]) -> F32:
         """See `engine.Engine`; raises KernelDeclined."""
+        logits = np.empty((len(self.ids), self.config.vocab_size), np.float32)
+        self._step(ids, logits, every=False)
+        return logits
+
+    def logits(self, ids: Sequence[int]) -> F32:
+        """One step of the only sequence: what follows each id, (n, vocab_size)."""
+        logits = np.empty((len(ids), self.config.vocab_size), np.float32)
+        self._step([ids], logits, every=True)
+        return logits
+
+    def _step(self, ids: Sequence[Sequence[int]], logits: F32, *, every: bool) -> None:
         array = np.array(ids, np.int32)
         batch, n = array.shape
         assert batch == len(self.ids)
         assert self.length + n <= self.n_ctx
-        logits = np.empty((batch, self.config.vocab_size), np.float32)
         why = self._library.gpt149_engine_step(
-            self._engine, self._kernel(), _address(array), n, self.length, _address(logits)
+            self._engine, self._kernel(), _address(array), n, self.length, _address(logits), every
         )
         self._check(why)
         self.calls += self.config.n_layer
         self.ids = [old + list(new) for old, new in zip(self.ids, ids, strict=True)]
-        return logits
 
     def decode(
         self, token: int, n: int, sampling: Sampling, known: int, step: int, stop: int | None

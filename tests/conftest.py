@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -44,6 +44,11 @@ def random_model(config: GPTConfig = TINY, seed: int = 0) -> GPT:
             if p.dim() == 2 and name.startswith(("h.", "wpe")):
                 p.mul_(10)
     return model.eval().requires_grad_(False)
+
+
+@pytest.fixture(scope="session")
+def make_model() -> Callable[[GPTConfig], GPT]:
+    return random_model
 
 
 @pytest.fixture(scope="session")

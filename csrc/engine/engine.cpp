@@ -116,8 +116,8 @@ struct Step {
         float *own = e.norm.get() + (alone ? (int64_t)thread * stride : 0);
         const Share share = alone ? Share(1, 0, 1) : Share(n_rows(), thread, n_threads);
         for (int r = share.first; r < share.last; r++)
-            layer_norm(e.x.get() + (int64_t)r * width, weight, bias, width,
-                       e.c.layer_norm_epsilon, own + (int64_t)r * stride);
+            layer_norm(e.x.get() + (int64_t)r * width, weight, bias, width, e.c.layer_norm_epsilon,
+                       own + (int64_t)r * stride);
         if (!alone) meet();
         return own;
     }
@@ -196,8 +196,8 @@ struct Step {
         meet();
     }
 
-    // logits: (batch, vocab_size), behind the last id of each.
-    void run(const int32_t *ids, float *logits) {
+    // logits: (batch, vocab_size), behind the last id of each; every: (batch, n, vocab_size).
+    void run(const int32_t *ids, float *logits, bool every) {
         const int width = e.c.n_embd, rows = n_rows();
         const int64_t normed_stride = width + LANES, inner_stride = e.inner_stride();
         float *x = e.x.get(), *qkv = e.qkv.get(), *y = e.y.get(), *hidden = e.hidden.get();
@@ -213,19 +213,20 @@ struct Step {
             meet();
             if (thread == 0)
                 e.attention_seconds +=
-                    std::chrono::duration<double>(std::chrono::steady_clock::now() - before).count();
+                    std::chrono::duration<double>(std::chrono::steady_clock::now() - before)
+                        .count();
             multiply(m[ATTN_PROJ], y, width, x, width, rows, ADD);
             normed_x = normed(v[LN_2_WEIGHT].get(), v[LN_2_BIAS].get());
             multiply(m[C_FC], normed_x, normed_stride, hidden, inner_stride, rows, ACTIVATE);
             multiply(m[MLP_PROJ], hidden, inner_stride, x, width, rows, ADD);
         }
-        // The last tokens alone go through the head.
-        const Share share(e.batch, thread, n_threads);
-        for (int b = share.first; b < share.last; b++)
-            layer_norm(x + ((int64_t)b * n + n - 1) * width, e.ln_f_weight.get(),
-                       e.ln_f_bias.get(), width, e.c.layer_norm_epsilon, y + (int64_t)b * width);
+        const int scored = every ? rows : e.batch, apart = every ? 1 : n;
+        const Share share(scored, thread, n_threads);
+        for (int r = share.first; r < share.last; r++)
+            layer_norm(x + ((int64_t)r * apart + apart - 1) * width, e.ln_f_weight.get(),
+                       e.ln_f_bias.get(), width, e.c.layer_norm_epsilon, y + (int64_t)r * width);
         meet();
-        multiply(e.head, y, width, logits, e.c.vocab_size, e.batch, REPLACE);
+        multiply(e.head, y, width, logits, e.c.vocab_size, scored, REPLACE);
     }
 };
 
@@ -241,7 +242,9 @@ EXPORT Engine *gpt149_engine_new(const Config *config) {
     return e;
 }
 
-EXPORT void gpt149_engine_free(Engine *e) { delete e; }
+EXPORT void gpt149_engine_free(Engine *e) {
+    delete e;
+}
 
 static bool keep_vector(Memory<float> &to, const float *data, int64_t n) {
     to = allocate<float>(n);
@@ -288,15 +291,19 @@ EXPORT void gpt149_engine_cache(Engine *e, void *k, void *v, int batch) {
     e->k_cache = (uint8_t *)k, e->v_cache = (uint8_t *)v, e->batch = batch;
 }
 
-EXPORT double gpt149_engine_attention_seconds(const Engine *e) { return e->attention_seconds; }
+EXPORT double gpt149_engine_attention_seconds(const Engine *e) {
+    return e->attention_seconds;
+}
 
-// Feeds ids (batch, n) behind `start` tokens; logits: (batch, vocab_size). Returns NULL, or why not.
+// Feeds ids (batch, n) behind `start` tokens; logits: (batch, vocab_size), or of every position,
+// (batch, n, vocab_size). Returns NULL, or why not.
 EXPORT const char *gpt149_engine_step(Engine *e, const gpt149_kernel *kernel, const int32_t *ids,
-                                      int n, int start, float *logits) {
+                                      int n, int start, float *logits, bool every) {
     if (!e->reserve(e->batch * n)) return "there is no memory for its activations";
     e->declined = nullptr;
 #pragma omp parallel num_threads(e->c.n_threads)
-    Step{*e, *kernel, n, start, omp_get_thread_num(), omp_get_num_threads()}.run(ids, logits);
+    Step{*e, *kernel, n, start, omp_get_thread_num(), omp_get_num_threads()}.run(ids, logits,
+                                                                                 every);
     return e->declined;
 }
 
@@ -312,7 +319,7 @@ EXPORT int gpt149_engine_decode(Engine *e, const gpt149_kernel *kernel, int toke
     int done = 0;
     while (done < n) {
         const int32_t id = token;
-        if ((*why = gpt149_engine_step(e, kernel, &id, 1, start + done, logits))) return -1;
+        if ((*why = gpt149_engine_step(e, kernel, &id, 1, start + done, logits, false))) return -1;
         token = choose(*sampling, logits, known, seen, 0, step + done);
         if (token < 0) break; // a logit that is no number: the caller looks at them
         seen[token] = 1;

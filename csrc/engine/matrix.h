@@ -47,8 +47,8 @@ static inline bfloat16 to_bfloat16(float x) { // to nearest, ties to even
 struct Matrix {
     int in = 0, out = 0;
     WeightType type = FLOAT32;
-    Memory<uint8_t> data;        // (panels, in, LANES) of the type
-    Memory<float> scales, bias;  // (out, padded to whole panels); scales of int8 alone
+    Memory<uint8_t> data;       // (panels, in, LANES) of the type
+    Memory<float> scales, bias; // (out, padded to whole panels); scales of int8 alone
 
     int panels() const { return (out + LANES - 1) / LANES; }
     template <typename T> const T *panel(int p) const {
@@ -125,7 +125,8 @@ static inline Vector activate(Activation activation, Vector x) {
     return x / (1 + exp2(u2));
 }
 
-// Rows r.. of y, panels p.., over inputs [from, to); more than one pass over the inputs adds up in y.
+// Rows r.. of y, panels p.., over inputs [from, to); more than one pass over the inputs adds up in
+// y.
 template <typename T, int ROWS, int PANELS>
 static void product(const Matrix &w, const float *x, int64_t x_stride, float *y, int64_t y_stride,
                     int p, int from, int to, Epilogue epilogue, Activation activation) {
@@ -153,8 +154,7 @@ static void product(const Matrix &w, const float *x, int64_t x_stride, float *y,
             Vector z = sum[r][c];
             if (std::is_same_v<T, int8_t>) z *= load(w.scales.get() + o);
             if (first) z += load(w.bias.get() + o);
-            if (!first || epilogue == ADD)
-                z += width == LANES ? load(at) : load_some(at, width);
+            if (!first || epilogue == ADD) z += width == LANES ? load(at) : load_some(at, width);
             if (last && epilogue == ACTIVATE) z = activate(activation, z);
             width == LANES ? store(at, z) : store_some(at, z, width);
         }

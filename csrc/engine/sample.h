@@ -80,13 +80,14 @@ static int choose(const Sampling &s, const float *logits, int n, const uint8_t *
         p[i] = std::exp((logit(i) - most) / s.temperature);
     filter(s, p);
     const double total = std::accumulate(p.begin(), p.end(), 0.0);
+    const double u = uniform(s.seed, sample, step) * total;
     double reached = 0;
     int chosen = best;
     for (int i = 0; i < n; i++) {
         if (p[i] == 0) continue;
         chosen = i; // the last one, should u round up to the whole sum
         reached += p[i];
-        if (uniform(s.seed, sample, step) * total < reached) break;
+        if (u < reached) break;
     }
     return chosen;
 }

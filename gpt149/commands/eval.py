@@ -6,47 +6,57 @@ import json
 import math
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from ..errors import InputError
 
+if TYPE_CHECKING:
+    from ..engine import Engine
+
 
 def run(
-    model: str, text_file: Path, attention: str, start: float, threads: int | None, as_json: bool
+    model: str,
+    text_file: Path,
+    attention: str,
+    start: float,
+    threads: int | None,
+    engine: str,
+    dtype: str,
+    as_json: bool,
 ) -> None:
     """Score the text from the share `start` of its characters on; print the figures.
 
     Raises:
         Gpt149Error: see `errors`.
     """
-    import torch
-
-    from .. import checkpoint
-    from ..dispatch import Attention
-    from ..evaluate import total_nats
+    from .. import checkpoint, engines, kernels
     from .text import read_utf8
 
     if not 0 <= start < 1:
         raise InputError(f"--from is {start}, and must be from 0 to below 1.")
-    attend = Attention(attention, n_threads=threads)
-    torch.set_num_threads(attend.n_threads)
+    kernels.resolve(attention)  # what is wrong with it comes before the text
     text = read_utf8(text_file)
     text = text[int(start * len(text)) :]
     loaded = checkpoint.load(model)
     if loaded.tokenizer is None:
         raise InputError(f"the model '{model}' has no tokenizer, so it cannot read text.")
-    ids = torch.tensor(loaded.tokenizer.encode(text))
+    ids = loaded.tokenizer.encode(text)
     if len(ids) < 2:
         raise InputError(f"the text has {len(ids)} tokens, and scoring takes at least 2.")
+    running = engines.start(loaded, attention, engine=engine, dtype=dtype, n_threads=threads)
     begin = time.perf_counter()
     with click.progressbar(length=len(ids) - 1, label="scoring", file=sys.stderr) as bar:
-        nats = total_nats(loaded.model, ids, attend, on_tokens=bar.update)
+        nats = _nats(running, ids, bar.update)
     seconds = time.perf_counter() - begin
     result = {
         "model": model,
-        "kernel": attend.kernel.name,
+        "kernel": running.kernel.name,
+        "engine": running.name,
+        "dtype": dtype,
         "tokens": len(ids),
         "characters": len(text),
         "nats_per_token": nats / (len(ids) - 1),
@@ -60,5 +70,22 @@ def run(
     click.echo(
         f"{result['nats_per_character']:.4f} nats a character, {result['nats_per_token']:.4f} nats "
         f"a token, perplexity {result['perplexity']:.2f} ({len(text):,} characters, {len(ids):,} "
-        f"tokens; {attend.kernel.name}, {result['tok_s']:.0f} tok/s)"
+        f"tokens; {running.name} engine, {running.kernel.name}, {dtype}, "
+        f"{result['tok_s']:.0f} tok/s)"
     )
+
+
+def _nats(engine: Engine, ids: list[int], on_tokens: Callable[[int], None]) -> float:
+    if engine.name == "native":
+        from ..evaluate import total_nats_native
+        from ..native import NativeEngine
+
+        assert isinstance(engine, NativeEngine)
+        return total_nats_native(engine, ids, on_tokens=on_tokens)
+    import torch
+
+    from ..evaluate import total_nats
+    from ..torch_engine import TorchEngine
+
+    assert isinstance(engine, TorchEngine)
+    return total_nats(engine.model, torch.tensor(ids), engine.attention, on_tokens=on_tokens)

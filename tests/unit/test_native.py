@@ -1,0 +1,243 @@
+"""The native engine against model.py, its sampler against sampling.py, its bursts step by step."""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from gpt149 import checkpoint, native
+from gpt149.api import generate
+from gpt149.checkpoint import Checkpoint, save_gpt2
+from gpt149.config import GPTConfig
+from gpt149.dispatch import Attention
+from gpt149.engine import Generation, Options
+from gpt149.engines import start
+from gpt149.errors import InputError, KernelDeclined, NotFinite
+from gpt149.kernels import CONTRACT_BUILTINS, resolve
+from gpt149.model import GPT
+from gpt149.native import NativeEngine
+from gpt149.sampling import Sampling
+from gpt149.torch_engine import TorchEngine
+
+PROMPT = [72, 101, 108, 108, 111]
+ODD = GPTConfig(n_layer=2, n_head=3, n_embd=51, n_ctx=70, vocab_size=131, n_inner=77)
+
+
+@pytest.fixture(scope="module")
+def tiny(tiny_model_dir: Path) -> Checkpoint:
+    return checkpoint.load(str(tiny_model_dir))
+
+
+def pair(model: Checkpoint, kernel: str = "simd", n: int = 1) -> tuple[NativeEngine, TorchEngine]:
+    """The two engines with n copies of a prompt."""
+    mine = start(model, kernel, engine="native", n_threads=2)
+    theirs = TorchEngine(model.model, Attention("reference"))
+    assert isinstance(mine, NativeEngine)
+    for engine in (mine, theirs):
+        engine.feed([[5, 6, 7]])
+        engine.fork(n)
+    return mine, theirs
+
+
+def assert_same_logits(mine: NativeEngine, theirs: TorchEngine) -> None:
+    """Prefill, chunks and decode along the whole context, within float32 rounding."""
+    rng = np.random.default_rng(149)
+    vocab_size, batch = mine.config.vocab_size, len(mine.ids)
+    for n in (1, 2, 17, 1, 1, 30, 1):
+        ids = rng.integers(0, vocab_size, (batch, n)).tolist()
+        want, got = theirs.feed(ids), mine.feed(ids)
+        np.testing.assert_allclose(got, want, rtol=0, atol=2e-5 * np.abs(want).max())
+    assert mine.length == theirs.length
+
+
+@pytest.mark.parametrize("kernel", CONTRACT_BUILTINS)
+@pytest.mark.parametrize("n", [1, 4])
+def test_logits_are_those_of_torch(tiny: Checkpoint, kernel: str, n: int) -> None:
+    assert_same_logits(*pair(tiny, kernel, n))
+
+
+@pytest.mark.parametrize("march", ["x86-64-v3", "x86-64"])
+def test_other_instruction_sets(
+    tiny: Checkpoint, march: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GPT149_MARCH", march)
+    assert_same_logits(*pair(tiny, n=4))
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        ODD,
+        replace(ODD, activation="gelu"),
+        replace(ODD, activation="relu", scale_attn=False),
+        replace(ODD, scale_attn_by_layer=True, tie_word_embeddings=False),
+        replace(ODD, n_head=1, layer_norm_epsilon=1e-2),
+    ],
+    ids=str,
+)
+def test_shapes_that_fill_no_vector_and_every_option(
+    config: GPTConfig, make_model: Callable[[GPTConfig], GPT], tmp_path: Path
+) -> None:
+    save_gpt2(make_model(config), tmp_path)
+    assert_same_logits(*pair(checkpoint.load(tmp_path)))
+
+
+def test_a_spoiled_weight_is_seen(tiny: Checkpoint) -> None:
+    """The negative control of the tests above."""
+    spoiled = dict(tiny.weights)
+    spoiled["h.1.mlp.c_proj.bias"] = spoiled["h.1.mlp.c_proj.bias"].copy()
+    spoiled["h.1.mlp.c_proj.bias"][3] += 0.05
+    mine, _ = pair(Checkpoint("spoiled", tiny.config, spoiled, None))
+    _, theirs = pair(tiny)
+    with pytest.raises(AssertionError):
+        assert_same_logits(mine, theirs)
+
+
+@pytest.mark.parametrize(("dtype", "error"), [("bf16", 0.02), ("int8", 0.05)])
+def test_smaller_weights_err_by_little(tiny: Checkpoint, dtype: str, error: float) -> None:
+    exact = start(tiny, "simd").feed([PROMPT * 8])
+    small = start(tiny, "simd", dtype=dtype).feed([PROMPT * 8])
+    off = np.abs(small - exact).max() / exact.std()
+    assert 1e-5 < off < error * 10
+    assert np.corrcoef(small[0], exact[0])[0, 1] > 1 - error
+
+
+def test_every_position_is_what_step_by_step_gives(tiny: Checkpoint) -> None:
+    engine = start(tiny, "simd")
+    assert isinstance(engine, NativeEngine)
+    every = engine.logits(PROMPT)
+    engine.clear()
+    steps = [engine.feed([[token]])[0] for token in PROMPT]
+    np.testing.assert_allclose(every, steps, rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    "sampling",
+    [
+        {"temperature": 0},
+        {"temperature": 1.3, "seed": 7},
+        {"top_k": 5, "repetition_penalty": 1.4},
+        {"top_p": 0.8, "min_p": 0.02, "seed": 2**64 - 1},
+    ],
+    ids=str,
+)
+def test_bursts_write_what_single_steps_write(tiny: Checkpoint, sampling: dict[str, float]) -> None:
+    """The torch engine's tokens are chosen one by one in Python, the native one's in C++."""
+    texts = [
+        [
+            list(generate(tiny, PROMPT, n=59, engine=engine, **sampling)),  # type: ignore[arg-type]
+        ]
+        for engine in ("native", "torch")
+    ]
+    assert texts[0] == texts[1]
+
+
+def test_the_sampler_chooses_as_the_specification_does() -> None:
+    library = native.library()
+    rng = np.random.default_rng(149)
+    for trial in range(500):
+        n = int(rng.integers(1, 300))
+        logits = (rng.normal(size=n) * rng.choice([0.1, 1, 10])).astype(np.float32)
+        if trial % 3 == 0:
+            logits = np.round(logits)  # ties
+        seen = rng.integers(0, n, 5)
+        s = Sampling(
+            float(rng.choice([0, 0.3, 1, 2])), int(rng.choice([0, 1, 3, 500])),
+            float(rng.choice([1, 0.9, 0.2])), float(rng.choice([0, 0.1])),
+            float(rng.choice([1, 1.2, 0.7])), int(rng.integers(2**63)),
+        )  # fmt: skip
+        marks = np.zeros(n, np.uint8)
+        marks[seen] = 1
+        sample, step = int(rng.integers(5)), int(rng.integers(1000))
+        got = library.gpt149_choose(
+            ctypes.byref(native.c_sampling(s)), native._address(logits), n,
+            native._address(marks), sample, step,
+        )  # fmt: skip
+        assert got == s.choose(logits, seen.tolist(), sample, step), s
+
+
+@pytest.mark.parametrize("stop", ["", "text"])
+def test_what_follows_the_end_never_happened(tiny: Checkpoint, stop: str) -> None:
+    """A stop text is found behind a burst: the engine is then where one-by-one would be."""
+    whole = generate(tiny, PROMPT, n=50, temperature=0, ignore_eos=True)
+    list(whole)
+    text = whole.samples[0].text
+    wanted = text[20:23] if stop else "never said"
+    sides = {}
+    for engine in ("native", "torch"):
+        g = generate(tiny, PROMPT, n=50, temperature=0, stop=wanted, ignore_eos=True, engine=engine)
+        list(g)
+        sample = g.samples[0]
+        assert g.engine.ids[0] == PROMPT + sample.token_ids[:-1]
+        sides[engine] = (sample.text, sample.token_ids, sample.finish_reason, g.stats.kernel_calls)
+    assert sides["native"][:3] == sides["torch"][:3]
+
+
+def test_the_context_is_filled_to_the_last_token(tiny: Checkpoint) -> None:
+    for engine in ("native", "torch"):
+        g = generate(tiny, PROMPT, n=100, temperature=0, ignore_eos=True, engine=engine)
+        list(g)
+        assert g.samples[0].finish_reason == "context"
+        assert len(PROMPT + g.samples[0].token_ids) == tiny.config.n_ctx
+
+
+def test_statistics_count_steps(tiny: Checkpoint) -> None:
+    g = generate(tiny, PROMPT, n=30, temperature=0, ignore_eos=True)
+    list(g)
+    assert (g.stats.engine, g.stats.steps, g.stats.kernel_calls) == ("native", 30, 60)
+    assert 0 < g.stats.attention_s < g.stats.prefill_s + g.stats.decode_s
+
+
+def test_nan_is_told_wherever_it_comes_up(tiny: Checkpoint) -> None:
+    weights = dict(tiny.weights)
+    weights["wpe.weight"] = weights["wpe.weight"].copy()
+    weights["wpe.weight"][12] = np.nan
+    spoiled = Checkpoint("spoiled", tiny.config, weights, None)
+    g = generate(spoiled, PROMPT, n=30, temperature=0)
+    with pytest.raises(NotFinite, match="behind token 13 are NaN"):
+        list(g)
+
+
+def test_declining_is_an_error(tiny: Checkpoint) -> None:
+    engine = start(tiny, "flash", kv_dtype="bf16")
+    with pytest.raises(KernelDeclined, match="float32 only"):
+        engine.feed([PROMPT])
+    assert engine.length == 0
+    options = Options(n=40, ignore_eos=True)
+    exact = Generation(start(tiny, "simd"), PROMPT, options=options)
+    small = Generation(start(tiny, "simd", kv_dtype="bf16"), PROMPT, options=options)
+    for g in (exact, small):
+        list(g)
+    assert small.samples[0].token_ids[:3] == exact.samples[0].token_ids[:3]
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"engine": "fast"}, "engine is 'fast'"),
+        ({"dtype": "int4"}, "dtype 'int4'"),
+        ({"kernel": "torch", "engine": "native"}, "'torch' is no kernel of the contract"),
+        ({"kernel": "torch", "dtype": "int8"}, "weights in int8 cannot be had"),
+        ({"engine": "torch", "dtype": "bf16"}, "the torch engine runs float32 only"),
+        ({"engine": "native", "kv_cache": False}, "without a KV cache"),
+        ({"n_ctx": 65}, "n_ctx is 65"),
+        ({"br": -1}, "br=-1"),
+        ({"kv_dtype": "int8"}, "kv_dtype is 'int8'"),
+    ],
+    ids=str,
+)
+def test_what_cannot_be_had(tiny: Checkpoint, settings: dict[str, str], words: str) -> None:
+    with pytest.raises(InputError, match=words):
+        start(tiny, **{"kernel": "simd", **settings})  # type: ignore[arg-type]
+
+
+def test_what_auto_chooses(tiny: Checkpoint) -> None:
+    assert start(tiny, "naive").name == "native"
+    assert start(tiny, resolve("naive")).name == "native"
+    assert start(tiny, "naive", kv_cache=False).name == "torch"
+    assert start(tiny, "reference").name == "torch"
