@@ -8,8 +8,11 @@
 #include <cstdint>
 #include <cstring>
 
-#if defined(__AVX512F__)
+#if defined(__AVX2__)
 #include <immintrin.h>
+#endif
+
+#if defined(__AVX512F__)
 constexpr int VECTOR_BYTES = 64, REGISTERS = 32;
 #elif defined(__AVX2__)
 constexpr int VECTOR_BYTES = 32, REGISTERS = 16;
@@ -37,7 +40,30 @@ static inline Vector load(const float *at) {
 }
 
 static inline Vector load(const bfloat16 *at) {
+#if defined(__AVX512F__) // gcc 12 takes __builtin_convertvector of short vectors apart
+    const __m512i wide =
+        _mm512_maskz_cvtepu16_epi32(0xffff, _mm256_loadu_si256((const __m256i *)at));
+    return (Vector)_mm512_maskz_slli_epi32(0xffff, wide, 16);
+#elif defined(__AVX2__)
+    const __m256i wide = _mm256_cvtepu16_epi32(_mm_loadu_si128((const __m128i *)at));
+    return (Vector)_mm256_slli_epi32(wide, 16);
+#else
     return (Vector)(__builtin_convertvector(*(const Halves *)at, Bits) << 16);
+#endif
+}
+
+static inline Vector load(const int8_t *at) {
+#if defined(__AVX512F__) // as for bfloat16
+    return (Vector)_mm512_maskz_cvtepi32_ps(
+        0xffff, _mm512_maskz_cvtepi8_epi32(0xffff, _mm_loadu_si128((const __m128i *)at)));
+#elif defined(__AVX2__)
+    return (Vector)_mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64((const __m128i *)at)));
+#else
+    float some[LANES];
+    for (int i = 0; i < LANES; i++)
+        some[i] = at[i];
+    return load(some);
+#endif
 }
 
 static inline float to_float(float x) {

@@ -6,6 +6,7 @@ It runs kernels of the contract; weights are packed once, in float32, bfloat16 o
 from __future__ import annotations
 
 import ctypes
+import math
 import mmap
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -21,6 +22,7 @@ from ctypes import (
     c_int64,
     c_void_p,
 )
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -283,10 +285,7 @@ class NativeEngine:
     def _reserve(self, batch: int) -> None:
         c = self.config
         size = (c.n_layer, batch, c.n_head, self.n_ctx, c.head_dim)
-        try:
-            self._k, self._v = np.empty(size, self._kv_type), np.empty(size, self._kv_type)
-        except MemoryError as e:
-            raise _no_memory() from e
+        self._k, self._v = (_untouched(size, self._kv_type) for _ in range(2))
         self._library.gpt149_engine_cache(self._engine, _address(self._k), _address(self._v), batch)
 
 
@@ -296,6 +295,17 @@ def _address(array: NDArray[np.generic] | None) -> int | None:
 
 def _whole(array: F32) -> F32:
     return np.require(array, np.float32, ["A", "C"])
+
+
+def _untouched(size: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
+    """Memory that counts page by page as it is used, where numpy's would in pages of 2 MB."""
+    try:
+        memory = mmap.mmap(-1, math.prod(size) * dtype.itemsize)
+    except (OSError, OverflowError, ValueError) as e:
+        raise _no_memory() from e
+    if hasattr(mmap, "MADV_NOHUGEPAGE"):
+        memory.madvise(mmap.MADV_NOHUGEPAGE)
+    return np.frombuffer(memory, dtype).reshape(size)
 
 
 def _no_memory() -> InputError:

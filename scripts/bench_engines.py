@@ -12,6 +12,7 @@ Prefill is from the prompt's ids to the first token; decode counts the tokens be
 
 from __future__ import annotations
 
+import ctypes
 import importlib.util
 import json
 import os
@@ -108,6 +109,14 @@ class Gpt149Torch(Gpt149):
     how: ClassVar = {"engine": "torch"}
 
 
+class Gpt149Bf16(Gpt149):
+    how: ClassVar = {"dtype": "bf16"}
+
+
+class Gpt149Int8(Gpt149):
+    how: ClassVar = {"dtype": "int8"}
+
+
 class NanoGpt(Gpt149):
     """What nanoGPT and cs149gpt do: all tokens again at every step."""
 
@@ -159,6 +168,7 @@ class TransformersCompiled(Transformers):
 
 class CTranslate2:
     needs = ("ctranslate2",)
+    compute_type = "float32"
 
     @staticmethod
     def prepare(model: Path) -> None:
@@ -178,7 +188,10 @@ class CTranslate2:
         import ctranslate2
 
         self.generator = ctranslate2.Generator(
-            str(model / "ctranslate2"), inter_threads=1, intra_threads=n_threads
+            str(model / "ctranslate2"),
+            inter_threads=1,
+            intra_threads=n_threads,
+            compute_type=self.compute_type,
         )
 
     def run(self, ids: list[int], n: int) -> tuple[float, float, list[int]]:
@@ -192,9 +205,14 @@ class CTranslate2:
         return prefill - start, time.perf_counter() - prefill, tokens
 
 
+class CTranslate2Int8(CTranslate2):
+    compute_type = "int8"
+
+
 class LlamaCpp(Stepper):
     needs = ("llama_cpp", "gguf")
     flash = False
+    file = "model.gguf"
 
     @staticmethod
     def prepare(model: Path) -> None:
@@ -205,7 +223,7 @@ class LlamaCpp(Stepper):
         from llama_cpp import Llama
 
         self.llama = Llama(
-            str(model / "model.gguf"), n_ctx=n_ctx, n_batch=n_ctx, n_ubatch=n_ctx,
+            str(model / self.file), n_ctx=n_ctx, n_batch=n_ctx, n_ubatch=n_ctx,
             n_threads=n_threads, n_threads_batch=n_threads, flash_attn=self.flash, verbose=False,
         )  # fmt: skip
 
@@ -222,6 +240,22 @@ class LlamaCpp(Stepper):
 
 class LlamaCppFlash(LlamaCpp):
     flash = True
+
+
+class LlamaCppBf16(LlamaCpp):
+    file = "model-bf16.gguf"
+
+    @staticmethod
+    def prepare(model: Path) -> None:
+        write_small_gguf(model, LlamaCppBf16.file, "LLAMA_FTYPE_MOSTLY_BF16")
+
+
+class LlamaCppInt8(LlamaCpp):
+    file = "model-q8_0.gguf"
+
+    @staticmethod
+    def prepare(model: Path) -> None:
+        write_small_gguf(model, LlamaCppInt8.file, "LLAMA_FTYPE_MOSTLY_Q8_0")
 
 
 class OnnxRuntime(Stepper):
@@ -286,6 +320,11 @@ ENGINES: dict[str, type[Any]] = {
     "llama.cpp, flash attention": LlamaCppFlash,
     "ONNX Runtime": OnnxRuntime,
     "OpenVINO": OpenVino,
+    "gpt149, bf16": Gpt149Bf16,
+    "llama.cpp, bf16": LlamaCppBf16,
+    "gpt149, int8": Gpt149Int8,
+    "CTranslate2, int8": CTranslate2Int8,
+    "llama.cpp, q8_0": LlamaCppInt8,
 }
 
 
@@ -354,6 +393,24 @@ def write_gguf(folder: Path) -> None:
     writer.write_tensors_to_file()
     writer.close()
     (folder / "model.gguf.tmp").replace(folder / "model.gguf")
+
+
+def write_small_gguf(folder: Path, name: str, kind: str) -> None:
+    """The float32 file with its matrices in a smaller type."""
+    import llama_cpp
+
+    LlamaCpp.prepare(folder)
+    if (folder / name).exists():
+        return
+    params = llama_cpp.llama_model_quantize_default_params()
+    params.ftype, params.nthread = getattr(llama_cpp, kind), os.cpu_count() or 1
+    source, target = folder / "model.gguf", folder / f"{name}.tmp"
+    status = llama_cpp.llama_model_quantize(
+        str(source).encode(), str(target).encode(), ctypes.byref(params)
+    )
+    if status:
+        raise RuntimeError(f"llama.cpp cannot write {name}: {status}")
+    target.replace(folder / name)
 
 
 def write_onnx(folder: Path) -> None:

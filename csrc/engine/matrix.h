@@ -83,31 +83,31 @@ struct Matrix {
 
   private:
     void pack_panel(int p, const float *w, int64_t in_stride, int64_t out_stride) {
-        const int width = std::min(LANES, out - p * LANES);
-        for (int lane = 0; lane < width; lane++) {
-            const int o = p * LANES + lane;
-            const int64_t at = (int64_t)p * in * LANES + lane;
-            const float *column = w + o * out_stride;
-            float most = 0;
-            for (int i = 0; type == INT8 && i < in; i++)
-                most = std::max(most, std::fabs(column[i * in_stride]));
-            const float scale = most / 127;
-            if (type == INT8) scales[o] = scale;
-            for (int i = 0; i < in; i++) {
-                const float x = column[i * in_stride];
-                const int64_t to = at + (int64_t)i * LANES;
-                if (type == FLOAT32) ((float *)data.get())[to] = x;
-                if (type == BFLOAT16) ((bfloat16 *)data.get())[to] = to_bfloat16(x);
-                if (type == INT8) ((int8_t *)data.get())[to] = scale ? std::lrintf(x / scale) : 0;
+        const int first = p * LANES, width = std::min(LANES, out - first);
+        const float *corner = w + first * out_stride;
+        float inverse[LANES] = {};
+        if (type == INT8) {
+            float most[LANES] = {};
+            for (int i = 0; i < in; i++)
+                for (int lane = 0; lane < width; lane++)
+                    most[lane] =
+                        std::max(most[lane], std::fabs(corner[i * in_stride + lane * out_stride]));
+            for (int lane = 0; lane < width; lane++) {
+                scales[first + lane] = most[lane] / 127;
+                inverse[lane] = most[lane] > 0 ? 127 / most[lane] : 0;
             }
         }
+        const int64_t at = (int64_t)p * in * LANES;
+        for (int i = 0; i < in; i++)
+            for (int lane = 0; lane < width; lane++) {
+                const float x = corner[i * in_stride + lane * out_stride];
+                const int64_t to = at + (int64_t)i * LANES + lane;
+                if (type == FLOAT32) ((float *)data.get())[to] = x;
+                if (type == BFLOAT16) ((bfloat16 *)data.get())[to] = to_bfloat16(x);
+                if (type == INT8) ((int8_t *)data.get())[to] = std::lrintf(x * inverse[lane]);
+            }
     }
 };
-
-static inline Vector load(const int8_t *at) {
-    typedef int8_t Bytes __attribute__((vector_size(LANES), aligned(1), may_alias));
-    return __builtin_convertvector(__builtin_convertvector(*(const Bytes *)at, Ints), Vector);
-}
 
 // What becomes of x W + b: replaces y; through the activation first; is added to y.
 enum Epilogue { REPLACE, ACTIVATE, ADD };
