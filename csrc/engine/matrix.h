@@ -125,8 +125,37 @@ static inline Vector activate(Activation activation, Vector x) {
     return x / (1 + exp2(u2));
 }
 
-// Rows r.. of y, panels p.., over inputs [from, to); more than one pass over the inputs adds up in
-// y.
+// Where a product's sums go: y (rows, out) from panel p on. first, last: of the inputs.
+struct Target {
+    float *y;
+    int64_t stride;
+    int p;
+    bool first, last;
+    Epilogue epilogue;
+    Activation activation;
+};
+
+// Apart from `product`, so that nothing here takes registers there.
+template <typename T, int ROWS, int PANELS>
+[[gnu::noinline]] static void finish(const Matrix &w, const Vector (&sum)[ROWS][PANELS],
+                                     const Target &t) {
+    for (int c = 0; c < PANELS; c++) {
+        const int o = (t.p + c) * LANES, width = std::min(LANES, w.out - o);
+        const Vector bias = load(w.bias.get() + o);
+        const Vector scale = std::is_same_v<T, int8_t> ? load(w.scales.get() + o) : splat(1);
+        for (int r = 0; r < ROWS; r++) {
+            float *at = t.y + r * t.stride + o;
+            Vector z = scale * sum[r][c];
+            if (t.first) z += bias;
+            if (!t.first || t.epilogue == ADD)
+                z += width == LANES ? load(at) : load_some(at, width);
+            if (t.last && t.epilogue == ACTIVATE) z = activate(t.activation, z);
+            width == LANES ? store(at, z) : store_some(at, z, width);
+        }
+    }
+}
+
+// ROWS of x times PANELS of w over inputs [from, to); what was summed before is added up in y.
 template <typename T, int ROWS, int PANELS>
 static void product(const Matrix &w, const float *x, int64_t x_stride, float *y, int64_t y_stride,
                     int p, int from, int to, Epilogue epilogue, Activation activation) {
@@ -144,20 +173,8 @@ static void product(const Matrix &w, const float *x, int64_t x_stride, float *y,
             for (int c = 0; c < PANELS; c++)
                 sum[r][c] += x[r * x_stride + i] * column[c];
     }
-    const bool first = from == 0, last = to == w.in;
-#pragma GCC unroll 8
-    for (int r = 0; r < ROWS; r++)
-#pragma GCC unroll 8
-        for (int c = 0; c < PANELS; c++) {
-            const int o = (p + c) * LANES, width = std::min(LANES, w.out - o);
-            float *at = y + r * y_stride + o;
-            Vector z = sum[r][c];
-            if (std::is_same_v<T, int8_t>) z *= load(w.scales.get() + o);
-            if (first) z += load(w.bias.get() + o);
-            if (!first || epilogue == ADD) z += width == LANES ? load(at) : load_some(at, width);
-            if (last && epilogue == ACTIVATE) z = activate(activation, z);
-            width == LANES ? store(at, z) : store_some(at, z, width);
-        }
+    const Target target = {y, y_stride, p, from == 0, to == w.in, epilogue, activation};
+    finish<T, ROWS, PANELS>(w, sum, target);
 }
 
 constexpr int MANY = REGISTERS == 32 ? 8 : 4; // rows at once

@@ -1,0 +1,1 @@
+"""gpt149's kernels inside other people's programs."""
