@@ -52,6 +52,7 @@ MASK_BUFFER = re.compile(r"h\.\d+\.attn\.(masked_)?bias")
 HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+|(distil)?gpt2(-medium|-large|-xl)?")
 LONGEST_NAME = 96  # of a hub repository
 WEIGHT_SUFFIXES = (".pt", ".pth", ".bin", ".safetensors")
+PICKLED = "pytorch_model.bin"  # of models from before safetensors: weights alone are taken from it
 HUB_FILES = ["*.json", "*.safetensors", "merges.txt", "vocab.bpe"]
 
 
@@ -269,12 +270,15 @@ def _from_hub(name: str) -> Path:
     repository = name if "/" in name else f"openai-community/{name}"
     try:
         path = Path(snapshot_download(repository, local_files_only=True))
-        if (path / "config.json").is_file() and _weight_files(path):
+        if (path / "config.json").is_file() and _has_weights(path):
             return path
     except Exception:  # not in the cache; every way of saying so ends in the download
         pass
     try:
-        return Path(snapshot_download(repository, allow_patterns=HUB_FILES))
+        path = Path(snapshot_download(repository, allow_patterns=HUB_FILES))
+        if (path / "config.json").is_file() and not _has_weights(path):
+            path = Path(snapshot_download(repository, allow_patterns=[*HUB_FILES, PICKLED]))
+        return path
     except Exception as e:  # the client's and the network's many kinds
         reason = str(e).strip().split("\n")[0]
         raise CheckpointError(
@@ -367,9 +371,15 @@ def _weight_files(path: Path) -> list[Path]:
     return [path / name for name in names]
 
 
+def _has_weights(path: Path) -> bool:
+    return bool(_weight_files(path)) or (path / PICKLED).is_file()
+
+
 def _read_tensors(path: Path) -> Arrays:
     """Every tensor of the directory; float32 ones are mapped from its files, not read."""
     files = _weight_files(path)
+    if not files and (path / PICKLED).is_file():
+        return _as_arrays(_torch_load(path / PICKLED), path)
     if not files:
         raise CheckpointError(f"{path} has a config.json but no model.safetensors.")
     tensors: Arrays = {}
@@ -412,7 +422,7 @@ def _as_arrays(weights: Mapping[Any, Any], path: Path) -> Arrays:
     arrays: Arrays = {}
     for name, tensor in weights.items():
         if not isinstance(name, str) or not isinstance(tensor, Tensor):
-            raise CheckpointError(f"{path}: 'model' holds more than named tensors.")
+            raise CheckpointError(f"{path} holds more than named tensors as its model.")
         if MASK_BUFFER.search(name):
             continue
         if not tensor.is_floating_point():
