@@ -221,9 +221,10 @@ def _version(compiler: list[str]) -> str:
 
 
 def _run(command: list[str]) -> subprocess.CompletedProcess[str]:
+    english = {**os.environ, "LC_ALL": "C"}  # its messages are read, not only shown
     try:
         return subprocess.run(
-            command, capture_output=True, text=True, errors="replace", check=False
+            command, capture_output=True, text=True, errors="replace", check=False, env=english
         )
     except OSError as e:
         raise BuildError(f"cannot run the compiler {command[0]}: {e.strerror}. Set CXX.") from e

@@ -8,7 +8,9 @@ from __future__ import annotations
 import io
 import logging
 import os
+import signal
 import sys
+import threading
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -111,6 +113,9 @@ def _run_users_kernel_in_child(attention: str) -> None:
 @click.version_option(__version__)
 def main() -> None:
     """Generate text with a small GPT through the attention kernel of your choice."""
+    if threading.current_thread() is threading.main_thread():
+        for ending in (signal.SIGTERM, signal.SIGHUP):  # unwind: leave no shared memory behind
+            signal.signal(ending, lambda number, _: sys.exit(128 + number))
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(encoding="utf-8", errors="replace")
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)

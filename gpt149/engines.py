@@ -48,22 +48,24 @@ def start(
         raise InputError(f"engine is {engine!r} of {ENGINES}, dtype {dtype!r} of {DTYPES}.")
     square = isinstance(kernel, str) and is_square(kernel)
     kernel = resolve(kernel) if isinstance(kernel, str) else kernel
-    if not isinstance(kernel, ContractKernel) or square:
+    problem = ""
+    if engine == "torch":
+        problem = "the torch engine runs float32 only"
+    elif square or not isinstance(kernel, ContractKernel):
         problem = f"'{kernel.name}' is no kernel of the contract"
-    else:
-        problem = "" if kv_cache else "without a KV cache"
-        if engine != "torch" and not problem:
-            from .native import NativeEngine
-
-            return NativeEngine(
-                checkpoint, kernel, n_threads=n_threads, n_ctx=n_ctx, br=br, bc=bc, dtype=dtype,
-                kv_dtype=kv_dtype,
-            )  # fmt: skip
-    if engine == "native" or dtype != "float32":
+    elif not kv_cache:
+        problem = "it always has a KV cache"
+    if problem and (engine == "native" or dtype != "float32"):
         wanted = "the native engine" if engine == "native" else f"weights in {dtype}"
-        raise InputError(
-            f"{wanted} cannot be had here: {problem or 'the torch engine runs float32 only'}."
-        )
+        raise InputError(f"{wanted} cannot be had here: {problem}.")
+
+    if not problem and isinstance(kernel, ContractKernel):
+        from .native import NativeEngine
+
+        return NativeEngine(
+            checkpoint, kernel, n_threads=n_threads, n_ctx=n_ctx, br=br, bc=bc, dtype=dtype,
+            kv_dtype=kv_dtype,
+        )  # fmt: skip
     import torch
 
     from .dispatch import Attention

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from pathlib import Path
 
 import click
@@ -37,10 +38,11 @@ def run(path: Path, start: str | None) -> None:
         raise InputError(f"{path} is there already, and is left as it is.") from e
     except OSError as e:
         raise InputError(f"cannot write {path}: {e.strerror}.") from e
+    quoted = shlex.quote(str(path))
     click.echo(
         f"wrote {path}. Next:\n"
-        f"  gpt149 check {path} --watch          right or wrong, and why, at every save\n"
-        f'  gpt149 generate "ROMEO:" -a {path}   text through it',
+        f"  gpt149 check {quoted} --watch          right or wrong, and why, at every save\n"
+        f'  gpt149 generate "ROMEO:" -a {quoted}   text through it',
         err=True,
     )
     if path.suffix != ".py":

@@ -224,7 +224,7 @@ def test_declining_is_an_error(tiny: Checkpoint) -> None:
         ({"kernel": "torch", "engine": "native"}, "'torch' is no kernel of the contract"),
         ({"kernel": "torch", "dtype": "int8"}, "weights in int8 cannot be had"),
         ({"engine": "torch", "dtype": "bf16"}, "the torch engine runs float32 only"),
-        ({"engine": "native", "kv_cache": False}, "without a KV cache"),
+        ({"engine": "native", "kv_cache": False}, "it always has a KV cache"),
         ({"n_ctx": 65}, "n_ctx is 65"),
         ({"br": -1}, "br=-1"),
         ({"kv_dtype": "int8"}, "kv_dtype is 'int8'"),
