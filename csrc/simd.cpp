@@ -62,7 +62,7 @@ struct Plan {
         heads = a->n_q <= FEW ? group : 1;
         rows = heads * a->n_q;
         units = a->batch * a->n_head / heads;
-        br = a->br > 0 ? std::min((a->br + LANES - 1) / LANES * LANES, BR) : BR;
+        br = a->br > 0 ? (std::min(a->br, BR) + LANES - 1) / LANES * LANES : BR;
         br = rows <= NARROW ? NARROW : br;
         bc = std::min(a->bc > 0 ? a->bc : DEFAULT_BC, a->n_kv);
         bc = (bc + KEYS - 1) / KEYS * KEYS;
