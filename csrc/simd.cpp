@@ -10,8 +10,8 @@
 //                   fused multiply-adds. A chain waits about 4 cycles for itself and two FMAs start
 //                   a cycle, so 8 or more chains keep the CPU busy; 8 x 3 of 32 registers (4 x 3 of
 //                   16) leave room for a row of Q^T and a broadcast, and need 11 loads per 24 FMAs.
-//   tile            Q^T, P^T and O^T, 12 KB each at head_dim 64, stay in the first-level cache with
-//                   the bc rows of K or V that stream through from the second.
+//   tile            Q^T and O^T, 12 KB each at head_dim 64, and P^T, 24 KB, stay in the first two
+//                   levels of cache, while the bc rows of K or V stream through.
 //   maximum         accumulators start at -m, with m from the first KEYS keys. Keeping it would
 //                   take a pass over the scores and a rescale of O^T for each tile; instead m stays
 //                   until a row's sum in a tile passes LIMIT, which is when floats might run out.
@@ -25,8 +25,8 @@
 // How the work is split depends on the shape alone: any number of threads gives the same bits.
 // bfloat16 keys and values are widened as they are read, in a tile once for all of its queries.
 //
-// Bottleneck: the FMA units, at about 90 % in long prefills: exp2 takes most of the rest. Decode:
-// memory.
+// Bottleneck: the FMA units; exp2, which shares them, is most of what keeps a long prefill from
+// their peak. Decode: memory.
 #include "simd.h"
 #include "gpt149.h"
 
