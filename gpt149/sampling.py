@@ -96,8 +96,8 @@ class Sampling:
             p[~_largest(p, self.top_k)] = 0
         if self.top_p < 1:
             order = np.argsort(-p, kind="stable")
-            cumulative = np.cumsum(p[order])
-            n = int(np.searchsorted(cumulative, self.top_p * cumulative[-1])) + 1
+            wanted = self.top_p * np.cumsum(p)[-1]  # summed in id order, which needs no sorting
+            n = int(np.searchsorted(np.cumsum(p[order]), wanted)) + 1
             p[order[n:]] = 0
         if self.min_p > 0:
             p[p < self.min_p * p.max()] = 0

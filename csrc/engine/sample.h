@@ -28,25 +28,32 @@ static double uniform(uint64_t seed, int64_t sample, int64_t step) {
     return (mix64(mix64(seed) + entry * 0x9E3779B97F4A7C15) >> 11) * 0x1p-53;
 }
 
-// Sets to 0 what the filters drop of relative probabilities.
+// Sets to 0 what the filters drop of relative probabilities. Only as many are sorted as it takes.
 static void filter(const Sampling &s, std::vector<double> &p) {
-    const bool top_k = 0 < s.top_k && s.top_k < (int64_t)p.size();
-    if (top_k || s.top_p < 1) {
-        std::vector<int> order(p.size());
-        std::iota(order.begin(), order.end(), 0);
-        std::stable_sort(order.begin(), order.end(), [&](int a, int b) { return p[a] > p[b]; });
-        size_t kept = top_k ? s.top_k : p.size();
-        if (s.top_p < 1) {
-            double total = 0, reached = 0;
-            for (size_t i = 0; i < kept; i++)
-                total += p[order[i]];
-            size_t n = 0;
-            while (n < kept && reached < s.top_p * total)
-                reached += p[order[n++]];
-            kept = std::max<size_t>(n, 1);
-        }
-        for (size_t i = kept; i < order.size(); i++)
+    const auto likelier = [&](int a, int b) { return p[a] > p[b] || (p[a] == p[b] && a < b); };
+    std::vector<int> order(p.size());
+    std::iota(order.begin(), order.end(), 0);
+    const auto keep = [&](size_t n) {
+        for (size_t i = n; i < order.size(); i++)
             p[order[i]] = 0;
+        order.resize(n);
+    };
+    if (0 < s.top_k && s.top_k < (int64_t)p.size()) {
+        std::nth_element(order.begin(), order.begin() + s.top_k, order.end(), likelier);
+        keep(s.top_k);
+    }
+    if (s.top_p < 1) {
+        const double wanted = s.top_p * std::accumulate(p.begin(), p.end(), 0.0);
+        double reached = 0;
+        size_t n = 0, sorted = 0;
+        while (n < order.size() && (n == 0 || reached < wanted)) {
+            if (n == sorted) {
+                sorted = std::min(order.size(), std::max<size_t>(64, 4 * sorted));
+                std::partial_sort(order.begin() + n, order.begin() + sorted, order.end(), likelier);
+            }
+            reached += p[order[n++]];
+        }
+        keep(n);
     }
     if (s.min_p > 0) {
         const double least = s.min_p * *std::max_element(p.begin(), p.end());
