@@ -2,6 +2,8 @@
 
     python scripts/train.py --data tinyshakespeare.txt --out weights/shakespeare
 
+Any text will do. Tiny Shakespeare is data/tinyshakespeare/input.txt of github.com/karpathy/char-rnn.
+
 The first 90 % of the characters train (their last 4 % choose the checkpoint), the last 10 % are
 scored once, at the end. A byte-level BPE is learned on the first 90 % alone. Everything that a
 resumed run needs is in RUN/state.pt; run the same command again after an interruption.
