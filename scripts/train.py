@@ -2,7 +2,8 @@
 
     python scripts/train.py --data tinyshakespeare.txt --out weights/shakespeare
 
-Any text will do. Tiny Shakespeare is data/tinyshakespeare/input.txt of github.com/karpathy/char-rnn.
+Any text will do. Tiny Shakespeare is data/tinyshakespeare/input.txt of the repository
+karpathy/char-rnn.
 
 The first 90 % of the characters train (their last 4 % choose the checkpoint), the last 10 % are
 scored once, at the end. A byte-level BPE is learned on the first 90 % alone. Everything that a
