@@ -36,6 +36,7 @@ COMPARED = 8  # first tokens that must be the same everywhere
 SEED = 149
 MEMORY = 16 << 30
 TIMEOUT = 600.0
+SETTLE_SECONDS = 1.0  # some engines' threads spin on for a while, and would slow the next one
 
 
 class Engine(Protocol):
@@ -515,6 +516,7 @@ def measure(
             for name, kept in found.items():
                 if isinstance(kept, str):
                     continue
+                time.sleep(SETTLE_SECONDS)
                 reply = players[name].ask({"ids": ids, "n": n}, TIMEOUT)
                 assert isinstance(reply, dict)
                 kept.prefill.append(reply["prefill"])
