@@ -65,6 +65,18 @@ class Engine(Protocol):
         """Forget the sequences; one empty one remains."""
 
 
+def checked_n_ctx(wanted: int | None, config: GPTConfig) -> int:
+    """The wanted context; None: the model's.
+
+    Raises:
+        InputError: the model does not allow it.
+    """
+    n_ctx = config.n_ctx if wanted is None else wanted
+    if not 1 <= n_ctx <= config.n_ctx:
+        raise InputError(f"n_ctx is {n_ctx}, and this model allows 1 to {config.n_ctx}.")
+    return n_ctx
+
+
 @runtime_checkable
 class Decoder(Protocol):
     """An engine that also chooses tokens itself, several a call."""
@@ -282,11 +294,25 @@ class Generation:
                 "what `-a reference` gives."
             )
 
+    @property
+    def _known(self) -> int:
+        """Ids below it can be chosen: models pad their vocabulary, and padding has no text."""
+        return self.tokenizer.n_vocab if self.tokenizer else self.engine.config.vocab_size
+
+    @property
+    def _eos(self) -> int | None:
+        """The id that ends a text, if one does."""
+        return self.tokenizer.eos if self.tokenizer and not self.options.ignore_eos else None
+
+    def _take(self, sample: Sample, token: int) -> None:
+        sample.token_ids.append(token)
+        self.stats.generated_tokens += 1
+        self.stats.decoded_tokens += len(sample.token_ids) > 1
+
     def _decode(self, engine: Decoder) -> Iterator[Piece]:
         """All tokens behind the first, by an engine that chooses them itself."""
         sample, stats = self.samples[0], self.stats
-        known = self.tokenizer.n_vocab if self.tokenizer else self.engine.config.vocab_size
-        eos = self.tokenizer.eos if self.tokenizer and not self.options.ignore_eos else None
+        known, eos = self._known, self._eos
         while not sample.finish_reason:
             room = self.engine.n_ctx - self.engine.length - 1  # the next token must fit too
             n = min(self.options.n - len(sample.token_ids), room)
@@ -298,15 +324,13 @@ class Generation:
             with self._counting():
                 chosen = engine.decode(sample.token_ids[-1], n, self.sampling, known, n_chosen, eos)
             stats.decode_s += time.perf_counter() - before
-            if not chosen:  # the slow way finds out why
+            if not chosen:  # a step of its own finds out why
                 self.engine.rewind(held)
-                chosen = [self._next(0, self._feed([[sample.token_ids[-1]]])[0])]
-                sample.token_ids.pop()
+                self._feed([[sample.token_ids[-1]]])
+                self.engine.rewind(held)
             stats.steps += len(chosen)
             for i, token in enumerate(chosen):
-                sample.token_ids.append(token)
-                stats.generated_tokens += 1
-                stats.decoded_tokens += 1
+                self._take(sample, token)
                 yield from self._pieces([token])
                 if sample.finish_reason:  # what was chosen behind it never happened
                     self.engine.rewind(held + i + 1)
@@ -331,21 +355,19 @@ class Generation:
     def _next(self, i: int, logits: NDArray[np.float32]) -> int:
         """Choose sample i's next token, and note it unless the sample is finished."""
         sample = self.samples[i]
-        known = self.tokenizer.n_vocab if self.tokenizer else len(logits)
-        # Models pad their vocabulary; what has no text is never chosen.
-        token = self.sampling.choose(logits[:known], self.engine.ids[i], i, len(sample.token_ids))
+        token = self.sampling.choose(
+            logits[: self._known], self.engine.ids[i], i, len(sample.token_ids)
+        )
         if sample.finish_reason:
             return token
-        sample.token_ids.append(token)
-        self.stats.generated_tokens += 1
-        self.stats.decoded_tokens += len(sample.token_ids) > 1
+        self._take(sample, token)
         if self.options.logprobs is not None:
             sample.logprobs.append(_top_logprobs(logits, token, self.options.logprobs))
         return token
 
     def _pieces(self, tokens: list[int]) -> Iterator[Piece]:
         """What the tokens of a step add to the texts of the unfinished samples."""
-        eos = self.tokenizer.eos if self.tokenizer and not self.options.ignore_eos else None
+        eos = self._eos
         for i, (sample, stream) in enumerate(zip(self.samples, self._streams, strict=True)):
             if sample.finish_reason:
                 continue

@@ -46,12 +46,11 @@ def start(
     """
     if engine not in ENGINES or dtype not in DTYPES:
         raise InputError(f"engine is {engine!r} of {ENGINES}, dtype {dtype!r} of {DTYPES}.")
-    square = isinstance(kernel, str) and is_square(kernel)
     kernel = resolve(kernel) if isinstance(kernel, str) else kernel
     problem = ""
     if engine == "torch":
         problem = "the torch engine runs float32 only"
-    elif square or not isinstance(kernel, ContractKernel):
+    elif is_square(kernel) or not isinstance(kernel, ContractKernel):
         problem = f"'{kernel.name}' is no kernel of the contract"
     elif not kv_cache:
         problem = "it always has a KV cache"

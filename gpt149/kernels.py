@@ -55,9 +55,9 @@ def resolve(spec: str | Path) -> Kernel:
     return load(source, compiled(source))
 
 
-def is_square(spec: str) -> bool:
-    """Whether the spec names a kernel of cs149gpt, which knows calls with n_q = n_kv alone."""
-    return locate(spec).loader == "cs149"
+def is_square(kernel: Kernel) -> bool:
+    """Whether it is a kernel of cs149gpt, which knows calls with n_q = n_kv alone."""
+    return isinstance(kernel, ContractKernel) and kernel.square
 
 
 def locate(spec: str | Path) -> Source:
@@ -101,7 +101,9 @@ def load(source: Source, library: Path | None) -> Kernel:
     """
     if library is not None:
         found = {kernel.name: kernel for kernel in contract.open_library(library, str(source))}
-        return found[_choose(source, list(found))]
+        chosen = found[_choose(source, list(found))]
+        chosen.square = source.loader == "cs149"
+        return chosen
     if source.path is not None:
         return python.load(source.path, source.name)
     return TENSOR_KERNELS[source.name]()

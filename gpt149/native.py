@@ -30,6 +30,7 @@ from numpy.typing import NDArray
 from . import abi
 from .build import build
 from .checkpoint import Checkpoint
+from .engine import checked_n_ctx
 from .errors import InputError, KernelDeclined
 from .kernels import Kernel
 from .loaders.contract import ContractKernel, check_tiles
@@ -131,10 +132,7 @@ class NativeEngine:
         self.kernel: Kernel = kernel
         self.n_threads = checked_threads(n_threads)
         check_tiles(br, bc)
-        longest = self.config.n_ctx
-        self.n_ctx = longest if n_ctx is None else n_ctx
-        if not 1 <= self.n_ctx <= longest:
-            raise InputError(f"n_ctx is {n_ctx}, and this model allows 1 to {longest}.")
+        self.n_ctx = checked_n_ctx(n_ctx, self.config)
         for name, value, known in (("dtype", dtype, DTYPES), ("kv_dtype", kv_dtype, KV_DTYPES)):
             if value not in known:
                 raise InputError(f"{name} is {value!r}, and must be one of {list(known)}.")
@@ -206,8 +204,10 @@ class NativeEngine:
     @contextmanager
     def using(self, kernel: Kernel) -> Iterator[None]:
         mine, self.kernel = self.kernel, kernel
-        yield
-        self.kernel = mine
+        try:
+            yield
+        finally:
+            self.kernel = mine
 
     def fork(self, n: int) -> None:
         k, v = self._k, self._v

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from .cache import KVCache
 from .dispatch import Attention
+from .engine import checked_n_ctx
 from .errors import InputError
 from .kernels import Kernel
 from .model import GPT
@@ -46,10 +47,7 @@ class TorchEngine:
         if kv_dtype not in KV_DTYPES:
             raise InputError(f"kv_dtype is {kv_dtype!r}, and must be one of {list(KV_DTYPES)}.")
         self._kv_dtype = KV_DTYPES[kv_dtype]
-        longest = model.config.n_ctx
-        self.n_ctx = longest if n_ctx is None else n_ctx
-        if not 1 <= self.n_ctx <= longest:
-            raise InputError(f"n_ctx is {n_ctx}, and this model allows 1 to {longest}.")
+        self.n_ctx = checked_n_ctx(n_ctx, self.config)
         self.ids: list[list[int]] = [[]]
         self._cache = self._empty_cache()
 
@@ -83,8 +81,10 @@ class TorchEngine:
     @contextmanager
     def using(self, kernel: Kernel) -> Iterator[None]:
         mine, self.attention = self.attention, Attention(kernel, n_threads=self.n_threads)
-        yield
-        self.attention = mine
+        try:
+            yield
+        finally:
+            self.attention = mine
 
     def fork(self, n: int) -> None:
         """Go on with n copies of the only sequence."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 import time
 from collections.abc import Callable
@@ -27,11 +26,9 @@ class Worker:
         from .. import checkpoint
         from ..engines import start
 
-        square = json.loads(kernel)["loader"] == "cs149"
         self.engine = start(
             checkpoint.load(model),
             load_described(kernel),
-            engine="torch" if square else "auto",
             n_threads=n_threads,
         )
         config = self.engine.config
@@ -62,7 +59,6 @@ class Worker:
             "seconds": seconds,
             "attention_seconds": engine.attention_seconds - attention_before,
             "logits": logits[0, self.shown].tolist(),
-            "engine": engine.name,
             "peak_rss": peak_rss(),
         }
 

@@ -38,7 +38,7 @@ def run(
 
     if not 0 <= start < 1:
         raise InputError(f"--from is {start}, and must be from 0 to below 1.")
-    kernels.resolve(attention)  # what is wrong with it comes before the text
+    kernel = kernels.resolve(attention)  # what is wrong with it comes before the text
     text = read_utf8(text_file)
     text = text[int(start * len(text)) :]
     loaded = checkpoint.load(model)
@@ -47,7 +47,7 @@ def run(
     ids = loaded.tokenizer.encode(text)
     if len(ids) < 2:
         raise InputError(f"the text has {len(ids)} tokens, and scoring takes at least 2.")
-    running = engines.start(loaded, attention, engine=engine, dtype=dtype, n_threads=threads)
+    running = engines.start(loaded, kernel, engine=engine, dtype=dtype, n_threads=threads)
     begin = time.perf_counter()
     with click.progressbar(length=len(ids) - 1, label="scoring", file=sys.stderr) as bar:
         nats = _nats(running, ids, bar.update)

@@ -115,12 +115,12 @@ class _Session:
             r.temperature, r.top_k, r.top_p, r.min_p, r.repetition_penalty, r.seed
         )
         self.options = Options(r.n, r.stop, r.num_samples, r.ignore_eos, r.logprobs)
-        kernels.resolve(r.attention)  # what is wrong with it comes before the weights
+        kernel = kernels.resolve(r.attention)  # what is wrong with it comes before the weights
         loaded = checkpoint.load(r.model, meta=r.meta)
         self.tokenizer: Tokenizer | None = loaded.tokenizer
         self.engine: Engine = start(
             loaded,
-            r.attention,
+            kernel,
             engine=r.engine,
             n_threads=r.threads,
             n_ctx=r.n_ctx,
@@ -253,7 +253,7 @@ class _Session:
         if any(s.finish_reason == "context" for s in generation.samples):
             _say(f"The context is full ({self.engine.n_ctx} tokens): generation stopped.")
         _say(statistics_line(generation.stats))
-        if kernels.is_square(self.request.attention):
+        if kernels.is_square(self.engine.kernel):
             _say(SQUARE_NOTE)
 
 

@@ -30,7 +30,7 @@ def attention(
     kernel: str = "simd",
 ) -> Tensor:
     """See `gpt149.attention`; without gradients. A kernel is compiled once in a process."""
-    return _attention(kernel)(q, k, v, causal=causal, scale=scale).clone()
+    return _attention(kernel)(q, k, v, causal=causal, scale=scale)
 
 
 @attention.register_fake

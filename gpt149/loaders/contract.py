@@ -19,6 +19,7 @@ class ContractKernel:
     """
 
     def __init__(self, entry: abi.KernelEntry, library: ctypes.CDLL) -> None:
+        self.square = False  # said by whoever knows the source; see kernels.is_square
         self.entry, self._library = entry, library  # the library lives as long as its kernels
         name, idea, memory, isa = (
             text.decode(errors="replace")
