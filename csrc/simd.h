@@ -29,6 +29,7 @@ typedef float Vector __attribute__((vector_size(VECTOR_BYTES), aligned(4), may_a
 typedef int32_t Ints __attribute__((vector_size(VECTOR_BYTES), aligned(4), may_alias));
 typedef uint32_t Bits __attribute__((vector_size(VECTOR_BYTES), aligned(4), may_alias));
 typedef uint16_t Halves __attribute__((vector_size(VECTOR_BYTES / 2), aligned(2), may_alias));
+typedef int16_t Shorts __attribute__((vector_size(VECTOR_BYTES), aligned(2), may_alias));
 typedef uint16_t bfloat16; // the upper half of a float
 
 static inline Vector splat(float x) {
@@ -49,20 +50,6 @@ static inline Vector load(const bfloat16 *at) {
     return (Vector)_mm256_slli_epi32(wide, 16);
 #else
     return (Vector)(__builtin_convertvector(*(const Halves *)at, Bits) << 16);
-#endif
-}
-
-static inline Vector load(const int8_t *at) {
-#if defined(__AVX512F__) // as for bfloat16
-    return (Vector)_mm512_maskz_cvtepi32_ps(
-        0xffff, _mm512_maskz_cvtepi8_epi32(0xffff, _mm_loadu_si128((const __m128i *)at)));
-#elif defined(__AVX2__)
-    return (Vector)_mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64((const __m128i *)at)));
-#else
-    float some[LANES];
-    for (int i = 0; i < LANES; i++)
-        some[i] = at[i];
-    return load(some);
 #endif
 }
 
@@ -153,6 +140,30 @@ static inline Vector exp2(Vector x) {
     return (Vector)_mm512_maskz_scalef_ps(0xffff, (__m512)p, (__m512)n);
 #else
     return (Vector)((Bits)p + ((Bits)shifted << 23));
+#endif
+}
+
+#if !defined(__AVX512VNNI__)
+// a0 b0 + a1 b1, a2 b2 + a3 b3, ...
+static inline Ints add_pairs(Shorts a, Shorts b) {
+#if defined(__AVX512BW__)
+    return (Ints)_mm512_madd_epi16((__m512i)a, (__m512i)b);
+#elif defined(__AVX2__)
+    return (Ints)_mm256_madd_epi16((__m256i)a, (__m256i)b);
+#else
+    const Ints x = (Ints)a, y = (Ints)b;
+    return (x << 16 >> 16) * (y << 16 >> 16) + (x >> 16) * (y >> 16);
+#endif
+}
+#endif
+
+// To each lane of `sum`, the products of its four bytes of a, unsigned, and of b, signed.
+static inline Ints add_products(Ints sum, Ints a, Ints b) {
+#if defined(__AVX512VNNI__)
+    return (Ints)_mm512_dpbusd_epi32((__m512i)sum, (__m512i)a, (__m512i)b);
+#else
+    const Shorts even = (Shorts)(a & 0x00ff00ff), odd = (Shorts)((Bits)a >> 8 & 0x00ff00ff);
+    return sum + add_pairs(even, (Shorts)b << 8 >> 8) + add_pairs(odd, (Shorts)b >> 8);
 #endif
 }
 

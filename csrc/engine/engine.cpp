@@ -6,6 +6,7 @@
 // specification.
 //
 // Decode is bound by reading the weights, prefill by the FMA units: see matrix.h.
+#include "engine/int8.h"
 #include "engine/matrix.h"
 #include "engine/sample.h"
 #include "gpt149.h"
@@ -63,6 +64,7 @@ struct Engine {
     uint8_t *k_cache = nullptr, *v_cache = nullptr; // (n_layer, batch, n_head, n_ctx, head_dim)
     int batch = 1, rows = 0;                        // rows: tokens that the buffers hold
     Memory<float> x, norm, qkv, y, hidden;          // (rows, width)
+    Quantised rounded;                              // for products with int8
     std::vector<Memory<uint8_t>> workspaces;        // a thread's, for the kernel
     std::vector<int64_t> workspace_sizes;
     Barrier barrier;
@@ -80,7 +82,11 @@ struct Engine {
         qkv = allocate<float>((int64_t)n * 3 * c.n_embd);
         y = allocate<float>((int64_t)n * c.n_embd);
         hidden = allocate<float>((int64_t)n * inner_stride());
-        rows = x && norm && qkv && y && hidden ? n : 0;
+        bool whole = x && norm && qkv && y && hidden;
+        if (c.weight_type == INT8)
+            whole =
+                whole && rounded.reserve(std::max(n, c.n_threads), std::max(c.n_inner, c.n_embd));
+        rows = whole ? n : 0;
         return rows > 0;
     }
 };
@@ -189,10 +195,28 @@ struct Step {
             std::memcpy(to, row, d * sizeof(float));
     }
 
+    // The row of e.rounded from which x stands there. As for `normed`, a single row is done by
+    // each.
+    int round(const float *x, int64_t x_stride, int width, int n) {
+        if (n == 1) {
+            e.rounded.keep(thread, x, width);
+            return thread;
+        }
+        const Share share(n, thread, n_threads);
+        for (int r = share.first; r < share.last; r++)
+            e.rounded.keep(r, x + r * x_stride, width);
+        meet();
+        return 0;
+    }
+
     void multiply(const Matrix &w, const float *x, int64_t x_stride, float *y, int64_t y_stride,
                   int n, Epilogue epilogue) {
-        ::multiply(w, x, x_stride, y, y_stride, n, epilogue, (Activation)e.c.activation, thread,
-                   n_threads);
+        const auto activation = (Activation)e.c.activation;
+        if (w.type == INT8)
+            multiply8(w, e.rounded, round(x, x_stride, w.in, n), y, y_stride, n, epilogue,
+                      activation, thread, n_threads);
+        else
+            ::multiply(w, x, x_stride, y, y_stride, n, epilogue, activation, thread, n_threads);
         meet();
     }
 

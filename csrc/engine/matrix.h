@@ -5,8 +5,8 @@
 // 8 x 3 for a prefill, which the arithmetic bounds, 1 x 8 for decode, which reading W bounds: eight
 // panels are eight distant streams, which memory serves faster than one.
 //
-// Stored as float32, bfloat16, or int8 with a scale for each column (weights alone; x stays
-// float32, and so do all sums).
+// Stored as float32, bfloat16, or int8 with a scale for each column. x is float32, and so are all
+// sums; products with int8 are another matter, see int8.h.
 #pragma once
 
 #include "simd.h"
@@ -47,7 +47,7 @@ static inline bfloat16 to_bfloat16(float x) { // to nearest, ties to even
 struct Matrix {
     int in = 0, out = 0;
     WeightType type = FLOAT32;
-    Memory<uint8_t> data;       // (panels, in, LANES) of the type
+    Memory<uint8_t> data;       // (panels, in, LANES) of the type; int8: see place8
     Memory<float> scales, bias; // (out, padded to whole panels); scales of int8 alone
 
     int panels() const { return (out + LANES - 1) / LANES; }
@@ -55,12 +55,21 @@ struct Matrix {
         return (const T *)data.get() + (int64_t)p * in * LANES;
     }
 
+    // int8, with 128 added: (panels, in / 4, LANES, 4), `in` padded to whole fours.
+    int64_t bytes8() const { return (int64_t)(in + 3) / 4 * 4 * LANES; } // a panel
+    const uint8_t *panel8(int p) const { return data.get() + p * bytes8(); }
+    int64_t place8(int p, int i, int lane) const {
+        return p * bytes8() + i / 4 * 4 * LANES + lane * 4 + i % 4;
+    }
+
     // w[i * in_stride + o * out_stride] is what multiplies input i for output o.
     bool pack(WeightType as, const float *w, int n_in, int n_out, int64_t in_stride,
               int64_t out_stride, int n_threads) {
         in = n_in, out = n_out, type = as;
         const int64_t n = (int64_t)panels() * in * LANES;
-        data = allocate<uint8_t>(n * (type == FLOAT32 ? 4 : type == BFLOAT16 ? 2 : 1));
+        data = allocate<uint8_t>(type == FLOAT32    ? n * 4
+                                 : type == BFLOAT16 ? n * 2
+                                                    : panels() * bytes8());
         bias = allocate<float>(panels() * LANES);
         if (type == INT8) scales = allocate<float>(panels() * LANES);
         if (!data || !bias || (type == INT8 && !scales)) return false;
@@ -77,7 +86,7 @@ struct Matrix {
             const int64_t x = at + (int64_t)i * LANES;
             to[i] = type == FLOAT32    ? ((const float *)data.get())[x]
                     : type == BFLOAT16 ? to_float(((const bfloat16 *)data.get())[x])
-                                       : scales[o] * ((const int8_t *)data.get())[x];
+                                       : scales[o] * (data[place8(o / LANES, i, o % LANES)] - 128);
         }
     }
 
@@ -104,7 +113,7 @@ struct Matrix {
                 const int64_t to = at + (int64_t)i * LANES + lane;
                 if (type == FLOAT32) ((float *)data.get())[to] = x;
                 if (type == BFLOAT16) ((bfloat16 *)data.get())[to] = to_bfloat16(x);
-                if (type == INT8) ((int8_t *)data.get())[to] = std::lrintf(x * inverse[lane]);
+                if (type == INT8) data[place8(p, i, lane)] = 128 + std::lrintf(x * inverse[lane]);
             }
     }
 };
@@ -225,8 +234,6 @@ static void multiply_as(const Matrix &w, const float *x, int64_t x_stride, float
 
 static void multiply(const Matrix &w, const float *x, int64_t x_stride, float *y, int64_t y_stride,
                      int n_rows, Epilogue e, Activation a, int thread, int n_threads) {
-    const auto as = w.type == FLOAT32    ? multiply_as<float>
-                    : w.type == BFLOAT16 ? multiply_as<bfloat16>
-                                         : multiply_as<int8_t>;
+    const auto as = w.type == FLOAT32 ? multiply_as<float> : multiply_as<bfloat16>;
     as(w, x, x_stride, y, y_stride, n_rows, e, a, thread, n_threads);
 }
