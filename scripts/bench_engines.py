@@ -2,10 +2,12 @@
 
     pip install '.[peers]'
     python scripts/bench_engines.py --model gpt2 -p 128 -n 128
+    python scripts/bench_engines.py --model tiny -p 1 -p 256 -p 512 -p 960 -n 64 --plot depth.png
 
 The weights are random and written once. Each engine runs in a process of its own; they take turns,
 round by round. Engines that are not installed are skipped by name. First tokens are compared, so
-that everybody computes the same thing. Prints one Markdown table.
+that everybody computes the same thing. Prints a Markdown table for each length of prompt, and can
+draw decode against depth.
 
 Prefill is from the prompt's ids to the first token; decode counts the tokens behind it.
 """
@@ -15,6 +17,7 @@ from __future__ import annotations
 import ctypes
 import importlib.util
 import json
+import math
 import os
 import random
 import statistics
@@ -261,6 +264,7 @@ class LlamaCppInt8(LlamaCpp):
 
 class OnnxRuntime(Stepper):
     needs = ("onnxruntime", "onnx")
+    file = "model.onnx"
 
     @staticmethod
     def prepare(model: Path) -> None:
@@ -272,7 +276,7 @@ class OnnxRuntime(Stepper):
 
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = n_threads
-        self.session = onnxruntime.InferenceSession(str(model / "model.onnx"), options)
+        self.session = onnxruntime.InferenceSession(str(model / self.file), options)
         self.shape = json.loads((model / "cache.json").read_text())
         self.reset()
 
@@ -287,6 +291,18 @@ class OnnxRuntime(Stepper):
         inputs = {"ids": np.array([ids], np.int64), "k": self.past[0], "v": self.past[1]}
         logits, *self.past = self.session.run(None, inputs)
         return logits[0, -1]
+
+
+class OnnxRuntimeInt8(OnnxRuntime):
+    """Weights of int8, a scale a column; activations rounded as they come."""
+
+    file = "model-int8.onnx"
+
+    @staticmethod
+    def prepare(model: Path) -> None:
+        OnnxRuntime.prepare(model)
+        if not (model / OnnxRuntimeInt8.file).exists():
+            quantise_onnx(model, OnnxRuntimeInt8.file)
 
 
 class OpenVino(OnnxRuntime):
@@ -310,6 +326,27 @@ class OpenVino(OnnxRuntime):
         return out[0][0, -1]
 
 
+class ReadingAlone:
+    """No engine: how often all float32 weights can be read, which bounds its decoding."""
+
+    needs: tuple[str, ...] = ()
+
+    @staticmethod
+    def prepare(model: Path) -> None: ...
+
+    def __init__(self, model: Path, n_threads: int, n_ctx: int) -> None:
+        import numpy as np
+
+        self.memory = np.ones((model / "model.safetensors").stat().st_size // 4, np.float32)
+        self.n_threads = n_threads
+
+    def run(self, ids: list[int], n: int) -> tuple[float, float, list[int]]:
+        from gpt149.bench.ceilings import read_bandwidth
+
+        once = self.memory.nbytes / read_bandwidth(self.memory, self.n_threads)
+        return math.inf, (n - 1) * once, []
+
+
 ENGINES: dict[str, type[Any]] = {
     "gpt149": Gpt149,
     "gpt149, torch engine": Gpt149Torch,
@@ -326,6 +363,8 @@ ENGINES: dict[str, type[Any]] = {
     "gpt149, int8": Gpt149Int8,
     "CTranslate2, int8": CTranslate2Int8,
     "llama.cpp, q8_0": LlamaCppInt8,
+    "ONNX Runtime, int8": OnnxRuntimeInt8,
+    "(reading the weights alone)": ReadingAlone,
 }
 
 
@@ -463,6 +502,16 @@ def write_onnx(folder: Path) -> None:
     (folder / "model.onnx.tmp").replace(folder / "model.onnx")
 
 
+def quantise_onnx(folder: Path, name: str) -> None:
+    """The float32 file with its products in int8; the head too, which stands there transposed."""
+    from onnxruntime.quantization import QuantType, quantize_dynamic
+
+    quantize_dynamic(
+        folder / "model.onnx", folder / f"{name}.tmp", per_channel=True, weight_type=QuantType.QInt8
+    )
+    (folder / f"{name}.tmp").replace(folder / name)
+
+
 def begin(
     name: str, model: Path, n_threads: int, n_ctx: int
 ) -> tuple[Reply, Callable[[Reply], Reply]]:
@@ -542,12 +591,37 @@ def table(found: dict[str, Measured | str], n_prompt: int, n: int) -> str:
             continue
         prefill = [n_prompt / s for s in m.prefill]
         decode = [(n - 1) / s for s in m.decode]
-        same = m.tokens[:COMPARED] == reference[:COMPARED]
+        same = "yes" if m.tokens[:COMPARED] == reference[:COMPARED] else "NO"
+        if not m.tokens:
+            lines.append(f"| {name} | | {_range(decode)} | | | |")
+            continue
         lines.append(
             f"| {name} | {_range(prefill)} | {_range(decode)} | {m.start:.2f} s "
-            f"| {m.peak_rss / 1e6:.0f} MB | {'yes' if same else 'NO'} |"
+            f"| {m.peak_rss / 1e6:.0f} MB | {same} |"
         )
     return "\n".join(lines)
+
+
+def draw(by_depth: dict[int, dict[str, Measured | str]], n: int, to: Path) -> None:
+    """Decode tok/s of each engine against the tokens that lie behind."""
+    import matplotlib
+
+    matplotlib.use("agg")
+    from matplotlib import pyplot
+
+    figure, axes = pyplot.subplots(figsize=(9, 5.5), layout="constrained")
+    for name in next(iter(by_depth.values())):
+        points = [
+            (depth + n / 2, (n - 1) / statistics.median(m.decode))
+            for depth, found in by_depth.items()
+            if isinstance(m := found[name], Measured)
+        ]
+        mine = name.startswith("gpt149")
+        axes.plot(*zip(*points, strict=True), marker="o", linewidth=2.5 if mine else 1, label=name)
+    axes.set(xlabel="tokens in the KV cache", ylabel="decode, tok/s", yscale="log")
+    axes.grid(which="both", alpha=0.3)
+    axes.legend(fontsize="small", loc="center left", bbox_to_anchor=(1, 0.5))
+    figure.savefig(to, dpi=110)
 
 
 def _range(rates: Sequence[float]) -> str:
@@ -556,22 +630,26 @@ def _range(rates: Sequence[float]) -> str:
 
 @click.command(help=__doc__)
 @click.option("--model", default="gpt2", show_default=True, help="gpt2 or tiny: random weights.")
-@click.option("-p", "n_prompt", default=128, show_default=True, help="Tokens of the prompt.")
+@click.option(
+    "-p", "prompts", default=[128], show_default=True, multiple=True, help="Tokens of the prompt."
+)
 @click.option("-n", default=128, show_default=True, help="Tokens to generate.")
 @click.option("--threads", default=os.cpu_count, type=int, help="Default: every processor.")
 @click.option("--rounds", default=3, show_default=True)
 @click.option("--engines", help=f"Some of: {'; '.join(ENGINES)}. Separated by semicolons.")
+@click.option("--plot", type=Path, help="PNG to draw, of decode against depth.")
 @click.option("--serve", "served", hidden=True)
 @click.option("--path", hidden=True, type=Path)
 @click.option("--n-ctx", hidden=True, type=int)
 @click.option("--answers", hidden=True, type=int)
 def main(
     model: str,
-    n_prompt: int,
+    prompts: Sequence[int],
     n: int,
     threads: int,
     rounds: int,
     engines: str | None,
+    plot: Path | None,
     served: str | None,
     path: Path | None,
     n_ctx: int | None,
@@ -596,9 +674,15 @@ def main(
         ENGINES[name].prepare(folder)
         here.append(name)
     vocab = json.loads((folder / "config.json").read_text())["vocab_size"]
-    draw = random.Random(SEED)
-    ids = [draw.randrange(vocab) for _ in range(n_prompt)]
-    click.echo(table(measure(here, folder, ids, n, threads, rounds), n_prompt, n))
+    chance = random.Random(SEED)
+    ids = [chance.randrange(vocab) for _ in range(max(prompts))]
+    by_depth = {}
+    for n_prompt in prompts:
+        by_depth[n_prompt] = measure(here, folder, ids[:n_prompt], n, threads, rounds)
+        click.echo(f"{model}, {n_prompt} + {n} tokens, {threads} threads\n")
+        click.echo(table(by_depth[n_prompt], n_prompt, n) + "\n")
+    if plot:
+        draw(by_depth, n, plot)
 
 
 if __name__ == "__main__":

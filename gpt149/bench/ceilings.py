@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..build import build, file_digest
 from ..paths import cache_dir, shipped, write_whole
@@ -51,7 +52,7 @@ def ceilings(n_threads: int, *, again: bool = False) -> Ceilings:
     found = _read(kept)
     if found and not again:
         return found
-    measured = _measure(library, n_threads)
+    measured = _measure(n_threads)
     measured = _higher(measured, found) if found else measured
     kept.parent.mkdir(parents=True, exist_ok=True)
     write_whole(kept, json.dumps(asdict(measured)).encode())
@@ -77,19 +78,39 @@ def _read(path: Path) -> Ceilings | None:
         return None
 
 
-def _measure(library_path: Path, n_threads: int) -> Ceilings:
-    library = ctypes.CDLL(str(library_path))
-    peak, reading = library.gpt149_fma_peak, library.gpt149_read_bandwidth
-    peak.restype = reading.restype = ctypes.c_double
-    peak.argtypes = (ctypes.c_int, ctypes.c_double)
-    reading.argtypes = (ctypes.c_void_p, ctypes.c_int64, ctypes.c_int, ctypes.c_double)
+def read_bandwidth(memory: NDArray[np.float32], n_threads: int) -> float:
+    """Bytes a second that threads read from this memory, over and over for SECONDS.
+
+    Raises:
+        BuildError, MissingDependency: the program that measures cannot be compiled.
+    """
+    return _reading(_library(), memory, n_threads)
+
+
+def _library() -> ctypes.CDLL:
+    library = ctypes.CDLL(str(build(shipped("csrc") / "ceilings.cpp")))
+    library.gpt149_fma_peak.restype = library.gpt149_read_bandwidth.restype = ctypes.c_double
+    library.gpt149_fma_peak.argtypes = (ctypes.c_int, ctypes.c_double)
+    library.gpt149_read_bandwidth.argtypes = (
+        ctypes.c_void_p, ctypes.c_int64, ctypes.c_int, ctypes.c_double,
+    )  # fmt: skip
+    return library
+
+
+def _reading(library: ctypes.CDLL, memory: NDArray[np.float32], n_threads: int) -> float:
+    address, n = memory.ctypes.data, memory.size
+    return float(library.gpt149_read_bandwidth(address, n, n_threads, SECONDS))
+
+
+def _measure(n_threads: int) -> Ceilings:
+    library = _library()
 
     def flops(threads: int) -> float:
-        return max(float(peak(threads, SECONDS)) for _ in range(REPEATS))
+        return max(float(library.gpt149_fma_peak(threads, SECONDS)) for _ in range(REPEATS))
 
     memory = np.ones(WORKING_SETS[-1] // 4, np.float32)
     bandwidths = []
     for size in WORKING_SETS:
-        rates = [reading(memory.ctypes.data, size // 4, n_threads, SECONDS) for _ in range(REPEATS)]
+        rates = [_reading(library, memory[: size // 4], n_threads) for _ in range(REPEATS)]
         bandwidths.append((size, max(rates)))
     return Ceilings(n_threads, flops(n_threads), flops(1), tuple(bandwidths))
