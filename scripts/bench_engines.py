@@ -610,14 +610,21 @@ def draw(by_depth: dict[int, dict[str, Measured | str]], n: int, to: Path) -> No
     from matplotlib import pyplot
 
     figure, axes = pyplot.subplots(figsize=(9, 5.5), layout="constrained")
-    for name in next(iter(by_depth.values())):
+    colours = pyplot.get_cmap("tab20").colors
+    for name, colour in zip(next(iter(by_depth.values())), colours, strict=False):
         points = [
             (depth + n / 2, (n - 1) / statistics.median(m.decode))
             for depth, found in by_depth.items()
             if isinstance(m := found[name], Measured)
         ]
         mine = name.startswith("gpt149")
-        axes.plot(*zip(*points, strict=True), marker="o", linewidth=2.5 if mine else 1, label=name)
+        axes.plot(
+            *zip(*points, strict=True),
+            marker="o",
+            color=colour,
+            linewidth=3 if mine else 1,
+            label=name,
+        )
     axes.set(xlabel="tokens in the KV cache", ylabel="decode, tok/s", yscale="log")
     axes.grid(which="both", alpha=0.3)
     axes.legend(fontsize="small", loc="center left", bbox_to_anchor=(1, 0.5))
