@@ -1,6 +1,6 @@
 """gpt149 beside other engines: the same weights, prompt, threads, precision and greedy tokens.
 
-    pip install '.[peers]'
+    pip install '.[peers,plot]'
     python scripts/bench_engines.py --model gpt2 -p 128 -n 128
     python scripts/bench_engines.py --model tiny -p 1 -p 256 -p 512 -p 960 -n 64 --plot depth.png
 
@@ -30,8 +30,10 @@ from typing import Any, ClassVar, Protocol
 
 import click
 
+from gpt149.bench.html import need_matplotlib
 from gpt149.check.isolation import Answer, Talker
 from gpt149.child import Reply, serve
+from gpt149.errors import MissingDependency
 from gpt149.memory import peak_rss
 from gpt149.paths import cache_dir
 
@@ -584,17 +586,18 @@ def table(found: dict[str, Measured | str], n_prompt: int, n: int) -> str:
         "| engine | prefill tok/s | decode tok/s | start to first token | peak RSS | same tokens |",
         "|---|---:|---:|---:|---:|---|",
     ]
-    reference = next((m.tokens for m in found.values() if isinstance(m, Measured)), [])
+    told = [m.tokens for m in found.values() if isinstance(m, Measured) and m.tokens]
+    reference = told[0] if told else []
     for name, m in found.items():
         if isinstance(m, str):
             lines.append(f"| {name} | {m} | | | | |")
             continue
         prefill = [n_prompt / s for s in m.prefill]
         decode = [(n - 1) / s for s in m.decode]
-        same = "yes" if m.tokens[:COMPARED] == reference[:COMPARED] else "NO"
         if not m.tokens:
             lines.append(f"| {name} | | {_range(decode)} | | | |")
             continue
+        same = "yes" if m.tokens[:COMPARED] == reference[:COMPARED] else "NO"
         lines.append(
             f"| {name} | {_range(prefill)} | {_range(decode)} | {m.start:.2f} s "
             f"| {m.peak_rss / 1e6:.0f} MB | {same} |"
@@ -666,6 +669,13 @@ def main(
     if served and path and n_ctx and answers is not None:
         serve(answers, lambda: begin(served, path, threads, n_ctx))
         return
+    if plot:
+        try:
+            need_matplotlib("--plot")
+        except MissingDependency as e:
+            raise click.UsageError(str(e)) from e
+        if not plot.parent.is_dir():
+            raise click.UsageError(f"there is no folder {plot.parent} for --plot.")
     folder = write_model(model)
     wanted = [name.strip() for name in engines.split(";")] if engines else list(ENGINES)
     unknown = [name for name in wanted if name not in ENGINES]

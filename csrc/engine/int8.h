@@ -97,15 +97,15 @@ static void product8(const Matrix &w, const Quantised &x, int row, float *y, int
 }
 
 template <int PANELS>
-static void rows_of_panels8(const Matrix &w, const Quantised &x, float *y, int64_t y_stride,
-                            int n_rows, int p, Epilogue e, Activation a) {
+static void rows_of_panels8(const Matrix &w, const Quantised &x, int row, float *y,
+                            int64_t y_stride, int n_rows, int p, Epilogue e, Activation a) {
     int r = 0;
     for (; r + MANY <= n_rows; r += MANY)
-        product8<MANY, PANELS>(w, x, r, y + r * y_stride, y_stride, p, e, a);
+        product8<MANY, PANELS>(w, x, row + r, y + r * y_stride, y_stride, p, e, a);
     for (; r + 2 <= n_rows; r += 2)
-        product8<2, PANELS>(w, x, r, y + r * y_stride, y_stride, p, e, a);
+        product8<2, PANELS>(w, x, row + r, y + r * y_stride, y_stride, p, e, a);
     for (; r < n_rows; r++)
-        product8<1, PANELS>(w, x, r, y + r * y_stride, y_stride, p, e, a);
+        product8<1, PANELS>(w, x, row + r, y + r * y_stride, y_stride, p, e, a);
 }
 
 // y (n_rows, out) from rows of x from `row` on: a thread's share of the columns.
@@ -113,16 +113,14 @@ static void multiply8(const Matrix &w, const Quantised &x, int row, float *y, in
                       int n_rows, Epilogue e, Activation a, int thread, int n_threads) {
     const Share share(w.panels(), thread, n_threads);
     int p = share.first;
-    if (n_rows == 1) {
+    if (n_rows == 1)
         for (; p + 8 <= share.last; p += 8)
             product8<1, 8>(w, x, row, y, y_stride, p, e, a);
+    if (n_rows == 1)
         for (; p + 4 <= share.last; p += 4)
             product8<1, 4>(w, x, row, y, y_stride, p, e, a);
-        for (; p < share.last; p++)
-            product8<1, 1>(w, x, row, y, y_stride, p, e, a);
-    }
     for (; p + 3 <= share.last; p += 3)
-        rows_of_panels8<3>(w, x, y, y_stride, n_rows, p, e, a);
+        rows_of_panels8<3>(w, x, row, y, y_stride, n_rows, p, e, a);
     for (; p < share.last; p++)
-        rows_of_panels8<1>(w, x, y, y_stride, n_rows, p, e, a);
+        rows_of_panels8<1>(w, x, row, y, y_stride, n_rows, p, e, a);
 }

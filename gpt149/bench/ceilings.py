@@ -47,12 +47,12 @@ def ceilings(n_threads: int, *, again: bool = False) -> Ceilings:
     Raises:
         BuildError, MissingDependency: the program that measures cannot be compiled.
     """
-    library = build(shipped("csrc") / "ceilings.cpp")
+    library = _built()
     kept = cache_dir() / "ceilings" / f"{file_digest(library)[:20]}-{n_threads}.json"
     found = _read(kept)
     if found and not again:
         return found
-    measured = _measure(n_threads)
+    measured = _measure(_load(library), n_threads)
     measured = _higher(measured, found) if found else measured
     kept.parent.mkdir(parents=True, exist_ok=True)
     write_whole(kept, json.dumps(asdict(measured)).encode())
@@ -84,11 +84,15 @@ def read_bandwidth(memory: NDArray[np.float32], n_threads: int) -> float:
     Raises:
         BuildError, MissingDependency: the program that measures cannot be compiled.
     """
-    return _reading(_library(), memory, n_threads)
+    return _reading(_load(_built()), memory, n_threads)
 
 
-def _library() -> ctypes.CDLL:
-    library = ctypes.CDLL(str(build(shipped("csrc") / "ceilings.cpp")))
+def _built() -> Path:
+    return build(shipped("csrc") / "ceilings.cpp")
+
+
+def _load(path: Path) -> ctypes.CDLL:
+    library = ctypes.CDLL(str(path))
     library.gpt149_fma_peak.restype = library.gpt149_read_bandwidth.restype = ctypes.c_double
     library.gpt149_fma_peak.argtypes = (ctypes.c_int, ctypes.c_double)
     library.gpt149_read_bandwidth.argtypes = (
@@ -102,9 +106,7 @@ def _reading(library: ctypes.CDLL, memory: NDArray[np.float32], n_threads: int) 
     return float(library.gpt149_read_bandwidth(address, n, n_threads, SECONDS))
 
 
-def _measure(n_threads: int) -> Ceilings:
-    library = _library()
-
+def _measure(library: ctypes.CDLL, n_threads: int) -> Ceilings:
     def flops(threads: int) -> float:
         return max(float(library.gpt149_fma_peak(threads, SECONDS)) for _ in range(REPEATS))
 

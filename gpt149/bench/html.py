@@ -41,12 +41,12 @@ tr + tr > td { border-top: 1px solid color-mix(in srgb, currentColor 20%, transp
 """
 
 
-def need_matplotlib() -> None:
+def need_matplotlib(flag: str) -> None:
     """Raise MissingDependency unless pictures can be drawn."""
     try:
         import matplotlib  # noqa: F401
     except ImportError as e:
-        raise MissingDependency("--report needs matplotlib: pip install 'gpt149[plot]'.") from e
+        raise MissingDependency(f"{flag} needs matplotlib: pip install 'gpt149[plot]'.") from e
 
 
 def as_html(results: Results) -> str:

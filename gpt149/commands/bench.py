@@ -65,7 +65,7 @@ def run(request: Request) -> int:
     if r.report:
         from ..bench.html import need_matplotlib
 
-        need_matplotlib()
+        need_matplotlib("--report")
     before = load(r.against) if r.against else None
     n_threads = checked_threads(r.threads)
     results = Results(describe_machine(n_threads), ceilings(n_threads, again=r.remeasure))
