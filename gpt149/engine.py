@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from .config import GPTConfig
 from .errors import InputError, NotFinite
 from .kernels import Kernel
-from .sampling import Sampling, log_probabilities
+from .sampling import Sampler, Sampling, log_probabilities
 from .tokenizer import TextStream, Tokenizer
 
 
@@ -207,10 +207,12 @@ class Generation:
 
         Raises:
             InputError: the prompt is empty, has an id outside the vocabulary, or does not fit.
+            BuildError, MissingDependency: the sampler cannot be compiled.
         """
         self.engine, self.prompt, self.tokenizer = engine, list(prompt), tokenizer
         self.sampling, self.options = sampling or Sampling(), options or Options()
         self._check_prompt()
+        self._sampler = Sampler(self.sampling)
         self._start, self._ran = engine.length, False
         self.samples = [Sample() for _ in range(self.options.num_samples)]
         self._streams = [
@@ -355,9 +357,8 @@ class Generation:
     def _next(self, i: int, logits: NDArray[np.float32]) -> int:
         """Choose sample i's next token, and note it unless the sample is finished."""
         sample = self.samples[i]
-        token = self.sampling.choose(
-            logits[: self._known], self.engine.ids[i], i, len(sample.token_ids)
-        )
+        u = self._sampler.uniform(i, len(sample.token_ids))
+        token = self._sampler.choose(logits[: self._known], self.engine.ids[i], u)
         if sample.finish_reason:
             return token
         self._take(sample, token)

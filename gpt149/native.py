@@ -35,7 +35,7 @@ from .errors import InputError, KernelDeclined
 from .kernels import Kernel
 from .loaders.contract import ContractKernel, check_tiles
 from .paths import shipped
-from .sampling import Sampling
+from .sampling import CSampling, Sampling
 from .threads import checked_threads
 
 DTYPES = {"float32": 0, "bf16": 1, "int8": 2}
@@ -56,16 +56,6 @@ class Config(ctypes.Structure):
         *((name, c_int32) for name in ("vocab_size", "activation", "weight_type", "kv_dtype")),
         *((name, c_int32) for name in ("n_threads", "br", "bc")),
         ("layer_norm_epsilon", c_float),
-    )
-
-
-class CSampling(ctypes.Structure):
-    """`Sampling` of csrc/engine/sample.h."""
-
-    _fields_ = (
-        *((name, c_double) for name in ("temperature", "top_p", "min_p", "repetition_penalty")),
-        ("top_k", c_int64),
-        ("seed", ctypes.c_uint64),
     )
 
 
@@ -93,16 +83,7 @@ def library() -> ctypes.CDLL:
     ):  # fmt: skip
         function = getattr(lib, f"gpt149_engine_{name}")
         function.restype, function.argtypes = result, arguments
-    lib.gpt149_choose.argtypes = (
-        POINTER(CSampling), c_void_p, c_int, c_void_p, c_int64, c_int64,
-    )  # fmt: skip
     return lib
-
-
-def c_sampling(s: Sampling) -> CSampling:
-    """The struct that says the same."""
-    top_k = min(s.top_k, 2**62)
-    return CSampling(s.temperature, s.top_p, s.min_p, s.repetition_penalty, top_k, s.seed)
 
 
 class NativeEngine:
@@ -191,7 +172,7 @@ class NativeEngine:
         chosen, why = np.empty(n, np.int32), c_char_p()
         logits = np.empty(self.config.vocab_size, np.float32)
         done = self._library.gpt149_engine_decode(
-            self._engine, self._kernel(), token, self.length, byref(c_sampling(sampling)), known,
+            self._engine, self._kernel(), token, self.length, byref(CSampling.of(sampling)), known,
             _address(seen), step, -1 if stop is None else stop, BURST_SECONDS, n, _address(chosen),
             _address(logits), byref(why),
         )  # fmt: skip

@@ -1,27 +1,24 @@
-"""From logits to a token: penalty, temperature, filters, one documented random draw.
-
-The order is Hugging Face's: repetition penalty, temperature, top-k, top-p, min-p. Everything is
-computed in float64, ties go to the lower id, and the draw inverts the cumulative distribution in id
-order, so that any engine with the same logits writes the same text.
-"""
+"""From logits to a token: how it is chosen, and the C++ that chooses (csrc/engine/sample.h)."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import ctypes
+from collections.abc import Sequence
+from ctypes import POINTER, byref, c_double, c_int, c_int64, c_uint64, c_void_p
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from .build import build
 from .errors import InputError
-
-MASK64 = 2**64 - 1
-GAMMA = 0x9E3779B97F4A7C15
+from .paths import shipped
 
 
 @dataclass(frozen=True)
 class Sampling:
-    """How the next token is chosen.
+    """How the next token is chosen. The settings apply in the order of Hugging Face: the penalty,
+    the temperature, then the filters top-k, top-p and min-p. Equal tokens count by their ids.
 
     temperature: 0 takes the likeliest token; else logits are divided by it.
     top_k: keep the k likeliest tokens; 0 keeps all.
@@ -54,7 +51,7 @@ class Sampling:
                 "above 0",
             ),
             (
-                _whole(self.seed) and 0 <= self.seed <= MASK64,
+                _whole(self.seed) and 0 <= self.seed < 2**64,
                 "seed",
                 self.seed,
                 "from 0 to 2^64 - 1",
@@ -63,45 +60,53 @@ class Sampling:
             if not good:
                 raise InputError(f"{name} is {value}, and must be {must}.")
 
-    def choose(
-        self, logits: NDArray[np.float32], seen: Iterable[int], sample: int, step: int
-    ) -> int:
-        """The next token of a sample.
+
+class CSampling(ctypes.Structure):
+    """`Sampling` of csrc/engine/sample.h."""
+
+    _fields_ = (
+        *((name, c_double) for name in ("temperature", "top_p", "min_p", "repetition_penalty")),
+        ("top_k", c_int64),
+        ("seed", c_uint64),
+    )
+
+    @classmethod
+    def of(cls, s: Sampling) -> CSampling:
+        top_k = min(s.top_k, 2**62)
+        return cls(s.temperature, s.top_p, s.min_p, s.repetition_penalty, top_k, s.seed)
+
+
+class Sampler:
+    """Chooses tokens as a `Sampling` says."""
+
+    def __init__(self, sampling: Sampling) -> None:
+        """Raise BuildError or MissingDependency where the sampler cannot be compiled."""
+        self.sampling = sampling
+        self._sampling = CSampling.of(sampling)
+        library = ctypes.CDLL(str(build(shipped("csrc") / "engine" / "sampler.cpp")))
+        self._uniform, self._choose = library.gpt149_uniform, library.gpt149_choose
+        self._uniform.restype, self._uniform.argtypes = c_double, (c_uint64, c_int64, c_int64)
+        self._choose.argtypes = (POINTER(CSampling), c_void_p, c_int, c_void_p, c_double)
+
+    def uniform(self, sample: int, step: int) -> float:
+        """The draw, in [0, 1), for a sample that has `step` tokens; samples count from 0."""
+        return float(self._uniform(self.sampling.seed, sample, step))
+
+    def choose(self, logits: NDArray[np.float32], seen: Sequence[int], u: float) -> int:
+        """The next token.
 
         Args:
-            logits: (vocab_size,).
+            logits: (vocab_size,), none of them NaN.
             seen: ids of the prompt and of what was generated, for the repetition penalty.
-            sample: number of the sample, from 0.
-            step: how many tokens the sample has so far.
+            u: the draw, in [0, 1).
         """
-        x = logits.astype(np.float64)
-        if self.repetition_penalty != 1:
-            ids = np.unique(np.fromiter(seen, dtype=np.int64))
-            ids = ids[ids < len(x)]
-            penalty = self.repetition_penalty
-            x[ids] = np.where(x[ids] > 0, x[ids] / penalty, x[ids] * penalty)
-        if self.temperature == 0:
-            return int(np.argmax(x))
-        with np.errstate(over="ignore"):  # a tiny temperature: -inf, and probability 0
-            p = self._filtered((x - x.max()) / self.temperature)
-        cumulative = np.cumsum(p)
-        u = uniform(self.seed, sample, step) * cumulative[-1]
-        chosen = int(np.searchsorted(cumulative, u, side="right"))
-        return min(chosen, int(np.flatnonzero(p)[-1]))  # u may round up to the whole sum
-
-    def _filtered(self, x: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Relative probabilities of x <= 0; the tokens that the filters drop get 0."""
-        p: NDArray[np.float64] = np.exp(x)
-        if 0 < self.top_k < len(p):
-            p[~_largest(p, self.top_k)] = 0
-        if self.top_p < 1:
-            order = np.argsort(-p, kind="stable")
-            wanted = self.top_p * np.cumsum(p)[-1]  # summed in id order, which needs no sorting
-            n = int(np.searchsorted(np.cumsum(p[order]), wanted)) + 1
-            p[order[n:]] = 0
-        if self.min_p > 0:
-            p[p < self.min_p * p.max()] = 0
-        return p
+        logits = np.ascontiguousarray(logits)
+        marks = np.zeros(logits.size, np.uint8)
+        if self.sampling.repetition_penalty != 1:
+            ids = np.array(seen, np.int64)
+            marks[ids[ids < logits.size]] = 1
+        address, marked = logits.ctypes.data, marks.ctypes.data
+        return int(self._choose(byref(self._sampling), address, logits.size, marked, u))
 
 
 def _whole(value: object) -> bool:
@@ -114,28 +119,3 @@ def log_probabilities(logits: NDArray[np.float32]) -> NDArray[np.float64]:
     x -= x.max()
     normalised: NDArray[np.float64] = x - np.log(np.exp(x).sum())
     return normalised
-
-
-def uniform(seed: int, sample: int, step: int) -> float:
-    """A number in [0, 1): entry c = 2^32 sample + step of a SplitMix64 stream.
-
-    The stream starts at state mix64(seed); its entry c is mix64(state + (c + 1) GAMMA), and the
-    upper 53 bits make the number. Counter-based: no state passes from token to token.
-    Source: Steele, Lea, Flood: Fast splittable pseudorandom number generators, 2014.
-    """
-    state = _mix64(seed) + ((sample << 32) + step + 1) * GAMMA
-    return float((_mix64(state & MASK64) >> 11) * 2.0**-53)
-
-
-def _mix64(z: int) -> int:
-    z = ((z ^ (z >> 30)) * 0xBF58476D1CE4E5B9) & MASK64
-    z = ((z ^ (z >> 27)) * 0x94D049BB133111EB) & MASK64
-    return z ^ (z >> 31)
-
-
-def _largest(p: NDArray[np.float64], k: int) -> NDArray[np.bool_]:
-    """Marks the k largest; of equal ones those with the lower ids."""
-    kth = np.partition(p, -k)[-k]
-    keep: NDArray[np.bool_] = p > kth
-    keep[np.flatnonzero(p == kth)[: k - int(keep.sum())]] = True
-    return keep

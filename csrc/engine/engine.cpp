@@ -331,6 +331,13 @@ EXPORT const char *gpt149_engine_step(Engine *e, const gpt149_kernel *kernel, co
     return e->declined;
 }
 
+static bool all_finite(const float *x, int n) {
+    int bad = 0;
+    for (int i = 0; i < n; i++)
+        bad |= !std::isfinite(x[i]);
+    return !bad;
+}
+
 // Feeds `token` and then each token that is chosen, until n are chosen, `stop` is among them (-1:
 // none is), or `seconds` are over. known: the ids below it can be chosen. seen: vocab_size marks,
 // of what occurred, which grow. Returns how many were chosen, into chosen; -1 and *why if the
@@ -344,17 +351,12 @@ EXPORT int gpt149_engine_decode(Engine *e, const gpt149_kernel *kernel, int toke
     while (done < n) {
         const int32_t id = token;
         if ((*why = gpt149_engine_step(e, kernel, &id, 1, start + done, logits, false))) return -1;
-        token = choose(*sampling, logits, known, seen, 0, step + done);
-        if (token < 0) break; // a logit that is no number: the caller looks at them
+        if (!all_finite(logits, e->c.vocab_size)) break; // the caller looks at them
+        token = choose(*sampling, logits, known, seen, uniform(sampling->seed, 0, step + done));
         seen[token] = 1;
         chosen[done++] = token;
         const std::chrono::duration<double> took = std::chrono::steady_clock::now() - begin;
         if (token == stop || took.count() > seconds) break;
     }
     return done;
-}
-
-EXPORT int gpt149_choose(const Sampling *sampling, const float *logits, int n, const uint8_t *seen,
-                         int64_t sample, int64_t step) {
-    return choose(*sampling, logits, n, seen, sample, step);
 }

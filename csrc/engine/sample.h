@@ -1,6 +1,8 @@
-// sample.h: from logits to a token, as gpt149/sampling.py describes it.
+// sample.h: from logits to a token: penalty, temperature, filters, one draw.
 //
-// In double. Ties go to the lower id; the draw inverts the cumulative distribution in id order.
+// The order is Hugging Face's: repetition penalty, temperature, top-k, top-p, min-p. In double;
+// ties go to the lower id; the draw inverts the cumulative distribution in id order. So every
+// engine with the same logits writes the same text.
 #pragma once
 
 #include <algorithm>
@@ -22,7 +24,9 @@ static uint64_t mix64(uint64_t z) {
     return z ^ z >> 31;
 }
 
-// In [0, 1): entry 2^32 sample + step of a SplitMix64 stream (Steele, Lea, Flood 2014).
+// In [0, 1): entry c = 2^32 sample + step of a SplitMix64 stream, which starts at mix64(seed); its
+// upper 53 bits. Counter-based: no state passes from token to token.
+// Source: Steele, Lea, Flood: Fast splittable pseudorandom number generators, 2014.
 static double uniform(uint64_t seed, int64_t sample, int64_t step) {
     const uint64_t entry = ((uint64_t)sample << 32) + step + 1;
     return (mix64(mix64(seed) + entry * 0x9E3779B97F4A7C15) >> 11) * 0x1p-53;
@@ -62,39 +66,34 @@ static void filter(const Sampling &s, std::vector<double> &p) {
     }
 }
 
-// The next token of a sample that has `step` tokens, from n logits; seen[i]: token i occurred
-// (NULL: none did). -1 if a logit is no number.
-static int choose(const Sampling &s, const float *logits, int n, const uint8_t *seen,
-                  int64_t sample, int64_t step) {
-    const bool penalised = seen && s.repetition_penalty != 1;
+// The next token from n logits, none of them NaN, and a draw u in [0, 1). seen[i]: token i
+// occurred.
+static int choose(const Sampling &s, const float *logits, int n, const uint8_t *seen, double u) {
+    const bool penalised = s.repetition_penalty != 1;
     const auto logit = [&](int i) -> double {
         if (!penalised || !seen[i]) return logits[i];
         return logits[i] > 0 ? logits[i] / s.repetition_penalty : logits[i] * s.repetition_penalty;
     };
     int best = 0;
     double most = logit(0);
-    bool finite = std::isfinite(most);
     for (int i = 1; i < n; i++) {
         const double x = logit(i);
-        finite &= std::isfinite(x);
         if (x > most) most = x, best = i;
     }
-    if (!finite) return -1;
     if (s.temperature == 0) return best;
 
     std::vector<double> p(n);
     for (int i = 0; i < n; i++)
         p[i] = std::exp((logit(i) - most) / s.temperature);
     filter(s, p);
-    const double total = std::accumulate(p.begin(), p.end(), 0.0);
-    const double u = uniform(s.seed, sample, step) * total;
+    const double wanted = u * std::accumulate(p.begin(), p.end(), 0.0);
     double reached = 0;
     int chosen = best;
     for (int i = 0; i < n; i++) {
         if (p[i] == 0) continue;
-        chosen = i; // the last one, should u round up to the whole sum
+        chosen = i; // the last one, should `wanted` round up to the whole sum
         reached += p[i];
-        if (u < reached) break;
+        if (wanted < reached) break;
     }
     return chosen;
 }

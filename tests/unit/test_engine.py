@@ -15,7 +15,7 @@ from gpt149.checkpoint import Checkpoint
 from gpt149.dispatch import Attention
 from gpt149.engine import Generation, Options
 from gpt149.errors import InputError, NotFinite
-from gpt149.sampling import Sampling
+from gpt149.sampling import Sampler, Sampling
 from gpt149.torch_engine import TorchEngine
 
 GREEDY = Sampling(temperature=0)
@@ -134,14 +134,18 @@ def test_one_sample_stops_the_others_go_on(tiny: Checkpoint) -> None:
     assert g.stats.generated_tokens == sum(len(s.token_ids) for s in g.samples)
 
 
-class Forced(Sampling):
+class Forced(Sampler):
     """Chooses the end-of-text token at its third step."""
 
-    def choose(self, logits: object, seen: object, sample: int, step: int) -> int:
-        return 256 if step == 2 else 65
+    def uniform(self, sample: int, step: int) -> float:
+        return float(step)
+
+    def choose(self, logits: object, seen: object, u: float) -> int:
+        return 256 if u == 2 else 65
 
 
-def test_eos_ends_unless_ignored(tiny: Checkpoint) -> None:
+def test_eos_ends_unless_ignored(tiny: Checkpoint, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gpt149.engine.Sampler", Forced)
     assert tiny.tokenizer is not None
     assert tiny.tokenizer.eos == 256
     for ignore_eos, reason, n in ((False, "eos", 3), (True, "length", 6)):
@@ -150,7 +154,6 @@ def test_eos_ends_unless_ignored(tiny: Checkpoint) -> None:
                 engine(tiny),
                 PROMPT,
                 tokenizer=tiny.tokenizer,
-                sampling=Forced(),
                 options=Options(n=6, ignore_eos=ignore_eos),
             )
         )

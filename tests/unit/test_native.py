@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -10,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from gpt149 import checkpoint, native
+from gpt149 import checkpoint
 from gpt149.api import generate
 from gpt149.checkpoint import Checkpoint, save_gpt2
 from gpt149.config import GPTConfig
@@ -21,7 +20,6 @@ from gpt149.errors import InputError, KernelDeclined, NotFinite
 from gpt149.kernels import CONTRACT_BUILTINS, resolve
 from gpt149.model import GPT
 from gpt149.native import NativeEngine
-from gpt149.sampling import Sampling
 from gpt149.torch_engine import TorchEngine
 
 PROMPT = [72, 101, 108, 108, 111]
@@ -127,7 +125,7 @@ def test_every_position_is_what_step_by_step_gives(tiny: Checkpoint) -> None:
     ids=str,
 )
 def test_bursts_write_what_single_steps_write(tiny: Checkpoint, sampling: dict[str, float]) -> None:
-    """The torch engine's tokens are chosen one by one in Python, the native one's in C++."""
+    """The torch engine asks for its tokens one by one, the native one for many at once."""
     texts = [
         [
             list(generate(tiny, PROMPT, n=59, engine=engine, **sampling)),  # type: ignore[arg-type]
@@ -135,30 +133,6 @@ def test_bursts_write_what_single_steps_write(tiny: Checkpoint, sampling: dict[s
         for engine in ("native", "torch")
     ]
     assert texts[0] == texts[1]
-
-
-def test_the_sampler_chooses_as_the_specification_does() -> None:
-    library = native.library()
-    rng = np.random.default_rng(149)
-    for trial in range(500):
-        n = int(rng.integers(1, 300))
-        logits = (rng.normal(size=n) * rng.choice([0.1, 1, 10])).astype(np.float32)
-        if trial % 3 == 0:
-            logits = np.round(logits)  # ties
-        seen = rng.integers(0, n, 5)
-        s = Sampling(
-            float(rng.choice([0, 0.3, 1, 2])), int(rng.choice([0, 1, 3, 500])),
-            float(rng.choice([1, 0.9, 0.2])), float(rng.choice([0, 0.1])),
-            float(rng.choice([1, 1.2, 0.7])), int(rng.integers(2**63)),
-        )  # fmt: skip
-        marks = np.zeros(n, np.uint8)
-        marks[seen] = 1
-        sample, step = int(rng.integers(5)), int(rng.integers(1000))
-        got = library.gpt149_choose(
-            ctypes.byref(native.c_sampling(s)), native._address(logits), n,
-            native._address(marks), sample, step,
-        )  # fmt: skip
-        assert got == s.choose(logits, seen.tolist(), sample, step), s
 
 
 @pytest.mark.parametrize("stop", ["", "text"])

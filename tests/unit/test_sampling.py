@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -11,9 +12,8 @@ import torch
 from numpy.typing import NDArray
 from transformers.generation import logits_process
 
-from gpt149 import sampling
 from gpt149.errors import InputError
-from gpt149.sampling import Sampling, log_probabilities, uniform
+from gpt149.sampling import Sampler, Sampling, log_probabilities
 
 Logits = NDArray[np.float32]
 
@@ -33,25 +33,24 @@ def random_logits(n: int, seed: int, spread: float = 2.0) -> Logits:
     return array(*spread * np.random.default_rng(seed).standard_normal(n))
 
 
-class Draw:
-    """Stands in for `uniform`: every draw is the number that it was told."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.u = 0.0
-        monkeypatch.setattr(sampling, "uniform", lambda seed, sample, step: self.u)
-
-    def choose(self, chooser: Sampling, logits: Logits, u: float, seen: Sequence[int] = ()) -> int:
-        self.u = u
-        return chooser.choose(logits, seen, 0, 0)
-
-    def kept(self, chooser: Sampling, logits: Logits, seen: Sequence[int] = ()) -> set[int]:
-        """What is chosen at 400 numbers that are spread evenly over [0, 1)."""
-        return {self.choose(chooser, logits, (i + 0.5) / 400, seen) for i in range(400)}
+@cache  # it is a library that is loaded
+def sampler_of(settings: Sampling) -> Sampler:
+    return Sampler(settings)
 
 
-@pytest.fixture
-def draw(monkeypatch: pytest.MonkeyPatch) -> Draw:
-    return Draw(monkeypatch)
+def choose(settings: Sampling, logits: Logits, u: float, seen: Sequence[int] = ()) -> int:
+    return sampler_of(settings).choose(logits, seen, u)
+
+
+def kept_of(settings: Sampling, logits: Logits, seen: Sequence[int] = ()) -> set[int]:
+    """What is chosen at 400 draws that are spread evenly over [0, 1)."""
+    sampler = sampler_of(settings)
+    return {sampler.choose(logits, seen, (i + 0.5) / 400) for i in range(400)}
+
+
+def drawn(settings: Sampling, logits: Logits, sample: int, step: int) -> int:
+    sampler = sampler_of(settings)
+    return sampler.choose(logits, [], sampler.uniform(sample, step))
 
 
 def chooser(**settings: Any) -> Sampling:
@@ -59,6 +58,11 @@ def chooser(**settings: Any) -> Sampling:
 
 
 # The random numbers
+
+
+def uniform(seed: int, sample: int, step: int) -> float:
+    return sampler_of(Sampling(seed=seed)).uniform(sample, step)
+
 
 # The first outputs of SplitMix64 by its starting state.
 SPLITMIX64 = {
@@ -115,7 +119,7 @@ def test_a_seed_sample_and_step_give_their_token_again() -> None:
     logits = random_logits(50, seed=0)
 
     def tokens(seed: int, sample: int) -> list[int]:
-        return [chooser(seed=seed).choose(logits, [], sample, step) for step in range(40)]
+        return [drawn(chooser(seed=seed), logits, sample, step) for step in range(40)]
 
     assert tokens(1, 0) == tokens(1, 0)
     assert len({tuple(tokens(seed, sample)) for seed in (1, 2) for sample in (0, 1)}) == 4
@@ -124,19 +128,19 @@ def test_a_seed_sample_and_step_give_their_token_again() -> None:
 # The draw
 
 
-def test_the_draw_inverts_the_cumulative_distribution_in_id_order(draw: Draw) -> None:
+def test_the_draw_inverts_the_cumulative_distribution_in_id_order() -> None:
     logits = logits_of(0.1, 0.2, 0.0, 0.3, 0.4)
     edges = {0.0: 0, 0.0999: 0, 0.1001: 1, 0.2999: 1, 0.3001: 3, 0.5999: 3, 0.6001: 4}
     for u, token in (edges | {1 - 2**-53: 4}).items():
-        assert draw.choose(chooser(), logits, u) == token, u
+        assert choose(chooser(), logits, u) == token, u
 
 
 @pytest.mark.parametrize("u", [0.0, 1 - 2**-53])
-def test_impossible_tokens_at_either_end_are_never_drawn(draw: Draw, u: float) -> None:
+def test_impossible_tokens_at_either_end_are_never_drawn(u: float) -> None:
     ends = array(-np.inf, -2000, 0, 0, 0, -2000, -np.inf)
-    assert draw.choose(chooser(), ends, u) in (2, 3, 4)
+    assert choose(chooser(), ends, u) in (2, 3, 4)
     uneven = np.concatenate([array(-np.inf), random_logits(1001, seed=1), array(-np.inf)])
-    assert 0 < draw.choose(chooser(), uneven, u) < 1002
+    assert 0 < choose(chooser(), uneven, u) < 1002
 
 
 @pytest.mark.parametrize("over", ["steps", "samples"])
@@ -145,33 +149,33 @@ def test_frequencies_are_the_probabilities(over: str) -> None:
     p = np.exp(logits.astype(np.float64))
     n = 6000
     places = [(0, i) if over == "steps" else (i, 0) for i in range(n)]
-    drawn = [chooser(seed=3).choose(logits, [], *place) for place in places]
+    tokens = [drawn(chooser(seed=3), logits, *place) for place in places]
     want = n * p / p.sum()
-    chi_squared = ((np.bincount(drawn, minlength=6) - want) ** 2 / want).sum()
+    chi_squared = ((np.bincount(tokens, minlength=6) - want) ** 2 / want).sum()
     assert chi_squared < 20.5  # 5 degrees of freedom: passed by all but 0.1 %
 
 
-def test_temperature_0_takes_the_largest_and_of_equal_ones_the_lower_id(draw: Draw) -> None:
+def test_temperature_0_takes_the_largest_and_of_equal_ones_the_lower_id() -> None:
     greedy = Sampling(temperature=0)
     for u in (0.0, 0.5, 1 - 2**-53):
-        assert draw.choose(greedy, array(1, 5, 3), u) == 1
-        assert draw.choose(greedy, array(1, 7, 3, 7, 7), u) == 1
-        assert draw.choose(greedy, array(0, 0, 0), u) == 0
-        assert draw.choose(greedy, array(-3, -1, -np.inf), u) == 1
+        assert choose(greedy, array(1, 5, 3), u) == 1
+        assert choose(greedy, array(1, 7, 3, 7, 7), u) == 1
+        assert choose(greedy, array(0, 0, 0), u) == 0
+        assert choose(greedy, array(-3, -1, -np.inf), u) == 1
 
 
-def test_temperature_divides_the_logits(draw: Draw) -> None:
+def test_temperature_divides_the_logits() -> None:
     logits = logits_of(0.25, 0.75)
     for temperature, first in ((1.0, 1 / 4), (0.5, 1 / 10), (2.0, 1 / (1 + 3**0.5))):
         warm = Sampling(temperature=temperature)
-        assert draw.choose(warm, logits, first - 1e-6) == 0
-        assert draw.choose(warm, logits, first + 1e-6) == 1
+        assert choose(warm, logits, first - 1e-6) == 0
+        assert choose(warm, logits, first + 1e-6) == 1
 
 
-def test_huge_logits_and_small_temperatures_do_not_overflow(draw: Draw) -> None:
+def test_huge_logits_and_small_temperatures_do_not_overflow() -> None:
     for logits in (array(3e38, -3e38, 3e38), array(-3e38, -3.1e38, -3e38)):
         for temperature in (1.0, 1e-3, 1e-200):
-            kept = draw.kept(Sampling(temperature=temperature), logits)
+            kept = kept_of(Sampling(temperature=temperature), logits)
             assert kept == {0, 2}
 
 
@@ -182,17 +186,15 @@ def test_huge_logits_and_small_temperatures_do_not_overflow(draw: Draw) -> None:
     ("k", "kept"),
     [(1, {2}), (2, {2, 4}), (3, {1, 2, 4}), (5, {0, 1, 2, 3, 4}), (99, set(range(5)))],
 )
-def test_top_k_keeps_the_k_likeliest(draw: Draw, k: int, kept: set[int]) -> None:
-    assert draw.kept(chooser(top_k=k), array(1.0, 2.0, 4.0, 0.5, 3.0)) == kept
+def test_top_k_keeps_the_k_likeliest(k: int, kept: set[int]) -> None:
+    assert kept_of(chooser(top_k=k), array(1.0, 2.0, 4.0, 0.5, 3.0)) == kept
 
 
 @pytest.mark.parametrize(
     ("k", "kept"), [(1, {1}), (2, {1, 0}), (3, {1, 0, 2}), (4, {1, 0, 2, 4}), (5, {0, 1, 2, 3, 4})]
 )
-def test_top_k_keeps_k_of_equal_ones_those_with_lower_ids(
-    draw: Draw, k: int, kept: set[int]
-) -> None:
-    assert draw.kept(chooser(top_k=k), array(2, 3, 2, 1, 2)) == kept
+def test_top_k_keeps_k_of_equal_ones_those_with_lower_ids(k: int, kept: set[int]) -> None:
+    assert kept_of(chooser(top_k=k), array(2, 3, 2, 1, 2)) == kept
 
 
 @pytest.mark.parametrize(
@@ -208,13 +210,13 @@ def test_top_k_keeps_k_of_equal_ones_those_with_lower_ids(
         (1.0, {0, 1, 2, 3}),
     ],
 )
-def test_top_p_keeps_the_likeliest_until_they_reach_p(draw: Draw, p: float, kept: set[int]) -> None:
-    assert draw.kept(chooser(top_p=p), logits_of(0.1, 0.4, 0.2, 0.3)) == kept
+def test_top_p_keeps_the_likeliest_until_they_reach_p(p: float, kept: set[int]) -> None:
+    assert kept_of(chooser(top_p=p), logits_of(0.1, 0.4, 0.2, 0.3)) == kept
 
 
-def test_top_p_that_is_reached_exactly_needs_no_further_token(draw: Draw) -> None:
+def test_top_p_that_is_reached_exactly_needs_no_further_token() -> None:
     logits = array(0, 0, 0, 0)  # of equal ones the lower ids, and quarters are exact
-    kept = [draw.kept(chooser(top_p=p), logits) for p in (0.25, 0.5, 0.5 + 2**-40, 0.75)]
+    kept = [kept_of(chooser(top_p=p), logits) for p in (0.25, 0.5, 0.5 + 2**-40, 0.75)]
     assert kept == [{0}, {0, 1}, {0, 1, 2}, {0, 1, 2}]
 
 
@@ -223,16 +225,16 @@ def test_top_p_that_is_reached_exactly_needs_no_further_token(draw: Draw) -> Non
     [(0.0, {0, 1, 2, 3}), (0.24, {0, 1, 2, 3}), (0.26, {1, 2, 3}), (0.51, {1, 3}), (1.0, {1})],
 )
 def test_min_p_drops_what_is_less_likely_than_its_share_of_the_likeliest(
-    draw: Draw, min_p: float, kept: set[int]
+    min_p: float, kept: set[int]
 ) -> None:
-    assert draw.kept(chooser(min_p=min_p), logits_of(0.1, 0.4, 0.2, 0.3)) == kept
+    assert kept_of(chooser(min_p=min_p), logits_of(0.1, 0.4, 0.2, 0.3)) == kept
 
 
-def test_min_p_keeps_what_lies_exactly_on_its_bound(draw: Draw) -> None:
-    assert draw.kept(chooser(min_p=1.0), array(2, 1, 2, 2)) == {0, 2, 3}
+def test_min_p_keeps_what_lies_exactly_on_its_bound() -> None:
+    assert kept_of(chooser(min_p=1.0), array(2, 1, 2, 2)) == {0, 2, 3}
 
 
-def test_the_penalty_divides_positive_and_multiplies_negative_logits(draw: Draw) -> None:
+def test_the_penalty_divides_positive_and_multiplies_negative_logits() -> None:
     logits = array(2, 2, -2, -2, 0, 0)
     once, often = [0, 2, 4], [4, 2, 0, 0, 2, 2, 0]
     p = np.exp([1.0, 2, -4, -2, 0, 0])
@@ -240,14 +242,14 @@ def test_the_penalty_divides_positive_and_multiplies_negative_logits(draw: Draw)
     for seen in (once, often):
         for i, edge in enumerate(edges):
             penalised = chooser(repetition_penalty=2)
-            assert draw.choose(penalised, logits, edge - 1e-9, seen) == i
-            assert draw.choose(penalised, logits, edge + 1e-9, seen) == i + 1
+            assert choose(penalised, logits, edge - 1e-9, seen) == i
+            assert choose(penalised, logits, edge + 1e-9, seen) == i + 1
 
 
 def test_the_penalty_counts_for_greedy_too_and_below_1_it_attracts() -> None:
     def greedy(penalty: float, seen: list[int]) -> int:
         settings = Sampling(temperature=0, repetition_penalty=penalty)
-        return settings.choose(array(3, 2, 1), seen, 0, 0)
+        return choose(settings, array(3, 2, 1), 0, seen)
 
     assert greedy(1.4, [0]) == 0
     assert greedy(1.6, [0]) == 1
@@ -260,8 +262,8 @@ def test_choosing_leaves_the_logits_as_they_are() -> None:
     logits = random_logits(20, seed=5)
     before = logits.copy()
     settings = Sampling(0.7, top_k=5, top_p=0.8, min_p=0.1, repetition_penalty=1.5)
-    for step in range(10):
-        settings.choose(logits, [1, 2, 3], 0, step)
+    for u in np.linspace(0, 1, 10, endpoint=False):
+        choose(settings, logits, u, [1, 2, 3])
     assert np.array_equal(logits, before)
 
 
@@ -285,9 +287,9 @@ def test_choosing_leaves_the_logits_as_they_are() -> None:
     ],
 )
 def test_settings_compose_in_the_documented_order(
-    draw: Draw, settings: dict[str, float], logits: Logits, seen: list[int], kept: set[int]
+    settings: dict[str, float], logits: Logits, seen: list[int], kept: set[int]
 ) -> None:
-    assert draw.kept(chooser(**settings), logits, seen) == kept
+    assert kept_of(chooser(**settings), logits, seen) == kept
 
 
 # Hugging Face's processors
@@ -335,7 +337,7 @@ def huggingface_probabilities(
     ],
     ids=str,
 )
-def test_the_distribution_is_hugging_faces(draw: Draw, settings: dict[str, float]) -> None:
+def test_the_distribution_is_hugging_faces(settings: dict[str, float]) -> None:
     """Both ends of every token's interval of the cumulative distribution choose that token."""
     mine = chooser(**settings)
     for seed in range(5):
@@ -345,7 +347,7 @@ def test_the_distribution_is_hugging_faces(draw: Draw, settings: dict[str, float
         ends = np.cumsum(p)
         for token in np.flatnonzero(p).tolist():
             for u in (ends[token] - p[token] * (1 - 1e-6), ends[token] - p[token] * 1e-6):
-                assert draw.choose(mine, logits, u, seen) == token
+                assert choose(mine, logits, u, seen) == token
 
 
 # Values that mean nothing
@@ -386,7 +388,7 @@ def test_a_value_that_means_nothing_is_refused_with_its_number(name: str, value:
     ids=str,
 )
 def test_values_at_the_bounds_are_taken(settings: dict[str, Any]) -> None:
-    assert 0 <= Sampling(**settings).choose(random_logits(10, seed=1), [1, 2], 0, 0) < 10
+    assert 0 <= choose(Sampling(**settings), random_logits(10, seed=1), 0.5, [1, 2]) < 10
 
 
 # Log-probabilities
@@ -402,12 +404,12 @@ def test_log_probabilities_are_the_log_softmax_of_the_raw_logits() -> None:
 @pytest.mark.parametrize("temperature", [1e-300, 1e-308, 5e-324])
 def test_a_tiny_temperature_is_greedy(temperature: float) -> None:
     logits = np.array([1, 5, 2, 4], np.float32)
-    assert Sampling(temperature=temperature).choose(logits, [], 0, 0) == 1
+    assert choose(Sampling(temperature=temperature), logits, 0) == 1
 
 
 def test_a_penalty_ignores_ids_without_a_logit() -> None:
     logits = np.array([1, 5, 2, 4], np.float32)
-    assert Sampling(temperature=0, repetition_penalty=2.0).choose(logits, [1, 9], 0, 0) == 3
+    assert choose(Sampling(temperature=0, repetition_penalty=2.0), logits, 0, [1, 9]) == 3
 
 
 @pytest.mark.parametrize("settings", [{"top_k": 2.5}, {"seed": 2.5}])
