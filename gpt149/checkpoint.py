@@ -141,8 +141,10 @@ def _exists(path: Path) -> bool:
         return False
 
 
-def save_gpt2(model: GPT, out: Path) -> None:
+def save_gpt2(model: GPT, out: Path, *, bf16: bool = False) -> None:
     """Write config.json and model.safetensors of a Hugging Face GPT-2 directory.
+
+    bf16: the tensors are in bfloat16, half the size, instead of float32.
 
     Raises:
         CheckpointError: the model is not one that the format can say (no biases).
@@ -168,10 +170,12 @@ def save_gpt2(model: GPT, out: Path) -> None:
         "bos_token_id": None,
         "eos_token_id": None,
     }
+    import torch
     from safetensors.torch import save
 
+    dtype = torch.bfloat16 if bf16 else torch.float32
     tensors = {
-        name: (p.t() if CONV1D.fullmatch(name) else p).float().contiguous()
+        name: (p.t() if CONV1D.fullmatch(name) else p).to(dtype).contiguous()
         for name, p in model.state_dict().items()
         if not (name == "lm_head.weight" and c.tie_word_embeddings)
     }

@@ -10,9 +10,10 @@ scored once, at the end. A byte-level BPE is learned on the first 90 % alone. Ev
 resumed run needs is in RUN/state.pt; run the same command again after an interruption.
 
 Recipe: Muon (Jordan et al. 2024) on the matrices and AdamW on the rest, cosine schedule, dropout,
-BPE-dropout (Provilkov et al. 2020) as augmentation, an exponential average of the weights. Most
-steps see windows of n_ctx/8 tokens at random positions; the last ones whole contexts. At the end
-the logits are scaled to what the held-out slice bears out.
+BPE-dropout (Provilkov et al. 2020) as augmentation, an exponential average of the weights. A step
+sees windows of one length, from n_ctx/16 tokens to a whole context, at random positions; positions
+are sinusoids of which only the amplitudes are learned, so that what is learned at one holds at all.
+At the end the logits are scaled to what the held-out slice bears out.
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 from tokenizers import decoders as bpe_decoders
 from torch import Tensor
 from torch.nn import functional as F
+from torch.nn.utils.parametrize import register_parametrization, remove_parametrizations
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from gpt149.checkpoint import save_gpt2
@@ -45,8 +47,7 @@ from gpt149.model import GPT
 DEV_SHARE = 0.04  # of the training text: chooses the checkpoint
 CALIBRATIONS = [n / 20 for n in range(10, 25)]  # factors of the logits: 0.5, 0.55, ..., 1.2
 INIT_STD = 0.02  # of GPT-2's embeddings
-SHORT = 8  # windows of n_ctx / SHORT tokens, before the long ones
-LONG_SHARE = 0.15  # of the steps, at the end: windows of a whole context
+WINDOWS = {16: 0.4, 8: 0.4, 4: 0.1, 1: 0.1}  # n_ctx / n -> share of the steps: short ones are cheap
 
 
 @dataclass(frozen=True)
@@ -111,15 +112,15 @@ class Batches:
         self.ids = torch.empty(0)
         self.left = 0
 
-    def draw(self, step: int) -> tuple[Tensor, Tensor, int]:
+    def draw(self) -> tuple[Tensor, Tensor, int]:
         """Inputs and targets (batch, n), and the position of their first token."""
         recipe = self.recipe
         if self.left <= 0:
             self.ids = encode(self.bpe, self.text, recipe.bpe_dropout)
             self.left = len(self.ids)
-        short = step < recipe.steps * (1 - LONG_SHARE)
-        n = min(recipe.n_ctx // SHORT if short else recipe.n_ctx, len(self.ids) - 1)
-        offset = random.choice([0, random.randint(0, recipe.n_ctx - n)])
+        [part] = random.choices(list(WINDOWS), list(WINDOWS.values()))
+        n = min(recipe.n_ctx // part, len(self.ids) - 1)
+        offset = random.randint(0, recipe.n_ctx - n)
         starts = torch.randint(len(self.ids) - n, (max(1, recipe.tokens_per_step // n),))
         windows = torch.stack([self.ids[s : s + n + 1] for s in starts])
         self.left -= windows.numel()
@@ -166,17 +167,26 @@ def orthogonal(g: Tensor, steps: int = 5) -> Tensor:
     return x.T if tall else x
 
 
-def init_positions(table: Tensor) -> None:
-    """Sinusoids (Vaswani et al. 2017) as the start of the learned positions (n_ctx, n_embd).
+class Sinusoids(torch.nn.Module):
+    """A table of positions (n_ctx, n_embd) from n_embd amplitudes.
 
-    What is learned at some positions then holds at others: from random vectors, each of n_ctx
-    positions would have to learn by itself which one is its neighbour.
+    Waves from 2 pi to 2 n_ctx positions long (Vaswani et al. 2017). With windows at random
+    positions, only differences of positions can tell anything (SHAPE, Kiyono et al. 2021); vectors
+    learned one by one would each need to be seen often.
     """
-    n_ctx, n_embd = table.shape
-    rates = torch.exp(torch.arange(0, n_embd, 2) * (-math.log(10_000) / n_embd))
-    angles = torch.arange(n_ctx)[:, None] * rates
-    with torch.no_grad():
-        table.copy_(INIT_STD * 2**0.5 * torch.cat([angles.sin(), angles.cos()], 1))
+
+    def __init__(self, n_ctx: int, n_embd: int) -> None:
+        super().__init__()
+        rates = torch.exp(torch.arange(0, n_embd, 2) * (-math.log(n_ctx / math.pi) / n_embd))
+        angles = torch.arange(n_ctx)[:, None] * rates
+        self.register_buffer("waves", torch.cat([angles.sin(), angles.cos()], 1))
+
+    def forward(self, amplitudes: Tensor) -> Tensor:
+        return amplitudes * cast(Tensor, self.waves)
+
+    def right_inverse(self, table: Tensor) -> Tensor:
+        """The amplitudes to start from: those of a table of standard deviation INIT_STD."""
+        return torch.full(table.shape[1:], INIT_STD * 2**0.5)
 
 
 def optimizers(model: GPT, recipe: Recipe, dtype: torch.dtype) -> list[torch.optim.Optimizer]:
@@ -228,18 +238,18 @@ def save_atomically(state: object, path: Path) -> None:
 @click.option("--data", type=click.Path(exists=True, dir_okay=False, path_type=Path), required=True)
 @click.option("--out", type=click.Path(file_okay=False, path_type=Path), required=True)
 @click.option("--run", type=click.Path(file_okay=False, path_type=Path), default="runs/train")
-@click.option("--vocab-size", default=1024, show_default=True)
-@click.option("--n-layer", default=4, show_default=True)
-@click.option("--n-head", default=8, show_default=True)
-@click.option("--n-embd", default=256, show_default=True)
+@click.option("--vocab-size", default=256, show_default=True)
+@click.option("--n-layer", default=6, show_default=True)
+@click.option("--n-head", default=6, show_default=True)
+@click.option("--n-embd", default=384, show_default=True)
 @click.option("--n-ctx", default=2048, show_default=True)
-@click.option("--steps", default=4000, show_default=True)
-@click.option("--tokens-per-step", default=4096, show_default=True)
-@click.option("--dropout", default=0.15, show_default=True)
-@click.option("--bpe-dropout", default=0.05, show_default=True)
+@click.option("--steps", default=1800, show_default=True)
+@click.option("--tokens-per-step", default=8192, show_default=True)
+@click.option("--dropout", default=0.2, show_default=True)
+@click.option("--bpe-dropout", default=0.0, show_default=True)
 @click.option("--lr", default=2e-3, show_default=True, help="AdamW's, for tables and vectors.")
-@click.option("--matrix-lr", default=4e-3, show_default=True, help="Muon's.")
-@click.option("--weight-decay", default=0.1, show_default=True)
+@click.option("--matrix-lr", default=3e-3, show_default=True, help="Muon's.")
+@click.option("--weight-decay", default=0.3, show_default=True)
 @click.option("--ema", default=0.995, show_default=True, help="Decay of the averaged weights.")
 @click.option("--seed", default=149, show_default=True)
 @click.option("--eval-every", default=100, show_default=True, help="Steps between looks at dev.")
@@ -250,6 +260,7 @@ def save_atomically(state: object, path: Path) -> None:
     help="Matrix products in bfloat16: twice as fast where the CPU (avx512_bf16, amx) or GPU has "
     "them, a hundred times slower on a CPU that has not.",
 )
+@click.option("--save-bf16", is_flag=True, help="Write the weights in bfloat16, half the size.")
 def main(
     data: Path,
     out: Path,
@@ -257,6 +268,7 @@ def main(
     eval_every: int,
     threads: int,
     bf16: bool,
+    save_bf16: bool,
     **recipe_options: object,
 ) -> None:
     recipe = Recipe(**recipe_options)  # type: ignore[arg-type]
@@ -285,7 +297,8 @@ def main(
     )
     model = GPT(config).to(device)
     model.init_weights()
-    init_positions(model.wpe.weight)
+    waves = Sinusoids(recipe.n_ctx, recipe.n_embd)
+    register_parametrization(model.wpe, "weight", waves, unsafe=True)  # changes the shape
     average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(recipe.ema))
     optims = optimizers(model, recipe, torch.bfloat16 if bf16 else torch.float32)
     n_params = sum(p.numel() for p in model.parameters())
@@ -323,7 +336,7 @@ def main(
             for optim, peak in zip(optims, (recipe.matrix_lr, recipe.lr), strict=True):
                 for group in optim.param_groups:
                     group["lr"] = peak * schedule(step, recipe.steps)
-            inputs, targets, offset = batches.draw(step)
+            inputs, targets, offset = batches.draw()
             with torch.autocast(device, torch.bfloat16, enabled=bf16):
                 logits = model(inputs.to(device), sdpa, offset=offset)
             loss = F.cross_entropy(logits.float().flatten(0, 1), targets.to(device).flatten())
@@ -371,7 +384,8 @@ def main(
     model.load_state_dict(torch.load(best_file, weights_only=True, map_location=device))
     model.eval()
     factor = calibrate(model, dev_ids)
-    save_gpt2(model.cpu(), out)
+    remove_parametrizations(model.wpe, "weight")
+    save_gpt2(model.cpu(), out, bf16=save_bf16)
     save_tokenizer(bpe, out, recipe.n_ctx)
     nats = total_nats(model, encode(bpe, test_text), sdpa) / len(test_text)
     result = {
