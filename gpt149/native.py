@@ -248,6 +248,8 @@ class NativeEngine:
                 good &= lib.gpt149_engine_vector(self._engine, layer, i, _address(vector))
             for i, name in enumerate(MATRICES):
                 w = np.require(weights[f"h.{layer}.{name}.weight"], np.float32, "A")
+                if 4 not in w.strides:
+                    w = _whole(w)
                 outputs, inputs = w.shape
                 bias = self._bias(weights, f"h.{layer}.{name}.bias", outputs)
                 good &= lib.gpt149_engine_matrix(

@@ -23,12 +23,15 @@ struct Free {
 };
 template <typename T> using Memory = std::unique_ptr<T[], Free>;
 
-// Zeroed, on cache lines.
+// On cache lines.
+template <typename T> static Memory<T> allocate_unset(int64_t n) {
+    return Memory<T>((T *)std::aligned_alloc(64, (n * sizeof(T) + 63) / 64 * 64 + 64));
+}
+
 template <typename T> static Memory<T> allocate(int64_t n) {
-    const size_t bytes = (n * sizeof(T) + 63) / 64 * 64 + 64;
-    void *memory = std::aligned_alloc(64, bytes);
-    if (memory) std::memset(memory, 0, bytes);
-    return Memory<T>((T *)memory);
+    Memory<T> memory = allocate_unset<T>(n);
+    if (memory) std::memset(memory.get(), 0, n * sizeof(T));
+    return memory;
 }
 
 // The share [first, last) of n things that falls to one of n_threads.
@@ -62,14 +65,14 @@ struct Matrix {
         return p * bytes8() + i / 4 * 4 * LANES + lane * 4 + i % 4;
     }
 
-    // w[i * in_stride + o * out_stride] is what multiplies input i for output o.
+    // w[i * in_stride + o * out_stride] is what multiplies input i for output o; one stride is 1.
     bool pack(WeightType as, const float *w, int n_in, int n_out, int64_t in_stride,
               int64_t out_stride, int n_threads) {
         in = n_in, out = n_out, type = as;
         const int64_t n = (int64_t)panels() * in * LANES;
-        data = allocate<uint8_t>(type == FLOAT32    ? n * 4
-                                 : type == BFLOAT16 ? n * 2
-                                                    : panels() * bytes8());
+        data = allocate_unset<uint8_t>(type == FLOAT32    ? n * 4
+                                       : type == BFLOAT16 ? n * 2
+                                                          : panels() * bytes8());
         bias = allocate<float>(panels() * LANES);
         if (type == INT8) scales = allocate<float>(panels() * LANES);
         if (!data || !bias || (type == INT8 && !scales)) return false;
@@ -91,30 +94,53 @@ struct Matrix {
     }
 
   private:
-    void pack_panel(int p, const float *w, int64_t in_stride, int64_t out_stride) {
+    // For inputs i to i + LANES, the outputs of panel p; zeros outside the matrix.
+    void block(int p, int i, const float *w, int64_t in_stride, int64_t out_stride,
+               Vector (&rows)[LANES]) const {
         const int first = p * LANES, width = std::min(LANES, out - first);
-        const float *corner = w + first * out_stride;
-        float inverse[LANES] = {};
-        if (type == INT8) {
-            float most[LANES] = {};
-            for (int i = 0; i < in; i++)
-                for (int lane = 0; lane < width; lane++)
-                    most[lane] =
-                        std::max(most[lane], std::fabs(corner[i * in_stride + lane * out_stride]));
-            for (int lane = 0; lane < width; lane++) {
-                scales[first + lane] = most[lane] / 127;
-                inverse[lane] = most[lane] > 0 ? 127 / most[lane] : 0;
-            }
+        const int height = std::min(LANES, in - i);
+        const bool across = in_stride == 1; // then a load takes an output's inputs
+        const float *corner = w + i * in_stride + first * out_stride;
+        for (int r = 0; r < LANES; r++) {
+            const float *at = corner + r * (across ? out_stride : in_stride);
+            const int n = across ? height : width, rows_left = across ? width : height;
+            rows[r] = r >= rows_left ? Vector{} : n == LANES ? load(at) : load_some(at, n);
         }
-        const int64_t at = (int64_t)p * in * LANES;
-        for (int i = 0; i < in; i++)
-            for (int lane = 0; lane < width; lane++) {
-                const float x = corner[i * in_stride + lane * out_stride];
-                const int64_t to = at + (int64_t)i * LANES + lane;
-                if (type == FLOAT32) ((float *)data.get())[to] = x;
-                if (type == BFLOAT16) ((bfloat16 *)data.get())[to] = to_bfloat16(x);
-                if (type == INT8) data[place8(p, i, lane)] = 128 + std::lrintf(x * inverse[lane]);
-            }
+        if (across) transpose(rows);
+    }
+
+    void pack_panel(int p, const float *w, int64_t in_stride, int64_t out_stride) {
+        Vector rows[LANES], most = {};
+        for (int i = 0; i < in && type == INT8; i += LANES) {
+            block(p, i, w, in_stride, out_stride, rows);
+            for (const Vector &row : rows)
+                most = larger(most, larger(row, -row));
+        }
+        const Vector inverse = most > 0.0f ? 127.0f / most : Vector{};
+        if (type == INT8) store(scales.get() + p * LANES, most / 127.0f);
+        for (int i = 0; i < in; i += LANES) {
+            block(p, i, w, in_stride, out_stride, rows);
+            const int n = std::min(LANES, in - i) * LANES;
+            const int64_t at = ((int64_t)p * in + i) * LANES;
+            const float *x = (const float *)rows;
+            if (type == FLOAT32) std::memcpy((float *)data.get() + at, x, n * sizeof(float));
+            if (type == BFLOAT16)
+                for (int k = 0; k < n; k++)
+                    ((bfloat16 *)data.get())[at + k] = to_bfloat16(x[k]);
+            if (type == INT8)
+                for (int k = 0; k < std::min(LANES, in - i); k += 4)
+                    pack_four(data.get() + place8(p, i + k, 0), rows + k, inverse);
+        }
+    }
+
+    // Four inputs of LANES outputs, rounded.
+    static void pack_four(uint8_t *to, const Vector *rows, Vector inverse) {
+        Bits bytes = {};
+        for (int k = 0; k < 4; k++) {
+            const Vector shifted = rows[k] * inverse + 12582912.0f; // as in Quantised
+            bytes |= (((Bits)shifted + 128) & 0xff) << 8 * k;
+        }
+        std::memcpy(to, &bytes, sizeof bytes);
     }
 };
 
