@@ -54,3 +54,11 @@ def test_engines_are_compared_at_several_depths(tmp_path: Path) -> None:
     assert len(re.findall(r"^\| gpt149 \| [1-9].* \| [1-9].* MB \| yes \|$", table, re.M)) == 2
     assert len(re.findall(r"^\| \(reading .*\) \| \| [1-9].* \| \| \| \|$", table, re.M)) == 2
     assert (tmp_path / "depth.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_cost_of_a_call_is_measured(tmp_path: Path) -> None:
+    says = run(
+        ROOT / "scripts" / "call_cost.py", "-m", "random:tiny", "-d", "5", "-n", "20",
+        "--rounds", "1", "--threads", "1", cwd=tmp_path,
+    )  # fmt: skip
+    assert re.search(r"the call [1-9][\d,]* ns a layer, .*\nwith simd: a step [1-9]", says)

@@ -1,0 +1,75 @@
+"""What does it cost that the attention kernel is a plug-in?
+
+    python scripts/call_cost.py -m shakespeare
+
+Decodes through a kernel of the contract that computes nothing. All that is left of attention is
+what any kernel pays: a layer's struct is filled, the workspace asked for, the function called
+through its pointer, the new key and value kept, and threads meet. Shown per call and as a share of
+a step with the kernel `simd`.
+"""
+
+from __future__ import annotations
+
+import statistics
+import tempfile
+import time
+from pathlib import Path
+
+import click
+
+from gpt149.checkpoint import load
+from gpt149.engines import start
+from gpt149.native import NativeEngine
+from gpt149.sampling import Sampling
+
+EMPTY = """#include "gpt149.h"
+static int64_t workspace_bytes(const gpt149_args *) { return 0; }
+static const char *run(const gpt149_args *) { return nullptr; }
+GPT149_KERNEL({"empty", "computes nothing", "0", workspace_bytes, run})
+"""
+
+
+def decode(engine: NativeEngine, n: int, depth: int) -> tuple[float, float]:
+    """Seconds a step, and of these in attention, behind `depth` tokens."""
+    engine.clear()
+    engine.feed([[1] * depth])
+    in_attention = engine.attention_seconds
+    before, done = time.perf_counter(), 0
+    while done < n:  # a call ends after a fiftieth of a second
+        greedy = Sampling(temperature=0)
+        done += len(engine.decode(1, n - done, greedy, engine.config.vocab_size, done, None))
+    took = time.perf_counter() - before
+    return took / n, (engine.attention_seconds - in_attention) / n
+
+
+@click.command(help=__doc__)
+@click.option("-m", "--model", default="shakespeare", show_default=True)
+@click.option("-d", "--depth", default=128, show_default=True, help="Tokens held before.")
+@click.option("-n", default=200, show_default=True, help="Tokens to decode a round.")
+@click.option("--rounds", default=15, show_default=True)
+@click.option("--threads", type=int, help="Default: OMP_NUM_THREADS, else every processor.")
+def main(model: str, depth: int, n: int, rounds: int, threads: int | None) -> None:
+    checkpoint = load(model)
+    with tempfile.TemporaryDirectory() as folder:
+        empty = Path(folder) / "empty.cpp"
+        empty.write_text(EMPTY)
+        engines = [start(checkpoint, k, engine="native", n_threads=threads)
+                   for k in (str(empty), "simd")]  # fmt: skip
+    samples: list[list[tuple[float, float]]] = [[], []]
+    for _ in range(rounds):
+        for engine, mine in zip(engines, samples, strict=True):
+            assert isinstance(engine, NativeEngine)
+            mine.append(decode(engine, n, depth))
+    (_, cost), (step, attention) = ([statistics.median(x) for x in zip(*s, strict=True)]
+                                    for s in samples)  # fmt: skip
+    calls = checkpoint.config.n_layer
+    click.echo(
+        f"{model}, {depth} tokens held, {engines[0].n_threads} threads, medians of {rounds}: the "
+        f"call {1e9 * cost / calls:,.0f} ns a layer, {1e6 * cost:.2f} us a token\n"
+        f"with simd: a step {1e6 * step:,.1f} us, attention {1e6 * attention:,.1f} us of it; "
+        f"the call is {cost / step:.1%} of the step"
+    )
+
+
+if __name__ == "__main__":
+    main()
