@@ -1,0 +1,87 @@
+"""scripts/train.py: one command from a text to a model that generates, interrupted or not."""
+
+from __future__ import annotations
+
+import csv
+import json
+import random
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from gpt149 import checkpoint
+from gpt149.api import generate
+
+SCRIPT = Path(__file__).parents[2] / "scripts" / "train.py"
+WORDS = ("to", "be", "or", "not", "that", "is", "the", "question")
+SMALL = (
+    "--n-layer", "1", "--n-head", "2", "--n-embd", "32", "--n-ctx", "64", "--threads", "1",
+    "--tokens-per-step", "512", "--lr", "0.01", "--matrix-lr", "0.01", "--ema", "0.9",
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def text(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    rng = random.Random(149)
+    path = tmp_path_factory.mktemp("text") / "text.txt"
+    path.write_text(" ".join(rng.choice(WORDS) for _ in range(6000)))
+    return path
+
+
+def command(text: Path, at: Path, *options: str) -> list[str]:
+    paths = ("--data", text, "--out", at / "model", "--run", at / "run")
+    return [sys.executable, str(SCRIPT), *map(str, paths), *SMALL, *options]
+
+
+def log(at: Path) -> list[dict[str, str]]:
+    try:
+        with (at / "run" / "log.csv").open(newline="") as f:
+            return list(csv.DictReader(f))
+    except FileNotFoundError:
+        return []
+
+
+def test_it_learns_and_what_it_writes_generates(text: Path, tmp_path: Path) -> None:
+    options = ("--steps", "60", "--eval-every", "5", "--vocab-size", "300", "--save-bf16")
+    done = subprocess.run(command(text, tmp_path, *options), capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    losses = [float(row["dev_nats_per_char"]) for row in log(tmp_path)]
+    assert losses[0] > 2 * losses[-1]
+    result = json.loads((tmp_path / "run" / "result.json").read_text())
+    assert result["test_nats_per_char"] < 1.2 * losses[-1]
+    loaded = checkpoint.load(str(tmp_path / "model"))
+    assert 256 < loaded.config.vocab_size <= 300
+    n_params = sum(p.numel() for p in loaded.model.parameters())
+    assert (tmp_path / "model" / "model.safetensors").stat().st_size < 2 * n_params + 4000
+    written = "".join(p.text for p in generate(loaded, "to be", n=40, temperature=0)).split()
+    assert len(written) > 5
+    assert set(written[:-1]) <= set(WORDS)
+
+
+def test_an_interrupted_run_goes_on_where_it_was(text: Path, tmp_path: Path) -> None:
+    run = command(text, tmp_path, "--steps", "300", "--eval-every", "5")
+    interrupted = subprocess.Popen(run, stderr=subprocess.DEVNULL)
+    while len(log(tmp_path)) < 2:
+        assert interrupted.poll() is None, "it ended before it could be interrupted"
+        time.sleep(0.02)
+    interrupted.kill()
+    interrupted.wait()
+    assert not (tmp_path / "model" / "model.safetensors").exists()
+    done = subprocess.run(run, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "resuming at step " in done.stderr
+    steps = [int(row["step"]) for row in log(tmp_path)]
+    assert sorted(set(steps)) == list(range(5, 301, 5))
+    assert len(steps) <= 61  # a row whose state was not yet written comes again
+    assert checkpoint.load(str(tmp_path / "model")).config.n_layer == 1
+
+
+def test_another_recipe_needs_another_run(text: Path, tmp_path: Path) -> None:
+    first = command(text, tmp_path, "--steps", "1", "--eval-every", "1")
+    assert subprocess.run(first, capture_output=True).returncode == 0
+    other = subprocess.run([*first, "--dropout", "0.5"], capture_output=True, text=True)
+    assert other.returncode == 2
+    assert "another recipe" in other.stderr
