@@ -266,39 +266,44 @@ class LlamaCppInt8(LlamaCpp):
 
 class OnnxRuntime(Stepper):
     needs = ("onnxruntime", "onnx")
-    file = "model.onnx"
+    file = "step.onnx"
 
     @staticmethod
     def prepare(model: Path) -> None:
-        if not (model / "model.onnx").exists():
+        if not (model / OnnxRuntime.file).exists():
             write_onnx(model)
 
     def __init__(self, model: Path, n_threads: int, n_ctx: int) -> None:
+        import numpy as np
         import onnxruntime
 
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = n_threads
         self.session = onnxruntime.InferenceSession(str(model / self.file), options)
-        self.shape = json.loads((model / "cache.json").read_text())
-        self.reset()
+        self.names = [put.name for put in self.session.get_inputs()]
+        config = json.loads((model / "config.json").read_text())
+        n_head = config["n_head"]
+        empty = np.zeros((1, n_head, 0, config["n_embd"] // n_head), np.float32)
+        self.value = onnxruntime.OrtValue.ortvalue_from_numpy
+        self.empty = [self.value(empty)] * (len(self.names) - 1)
 
     def reset(self) -> None:
-        import numpy as np
-
-        self.past = [np.zeros(self.shape, np.float32)] * 2
+        self.past = self.empty
 
     def feed(self, ids: list[int]) -> Any:
         import numpy as np
 
-        inputs = {"ids": np.array([ids], np.int64), "k": self.past[0], "v": self.past[1]}
-        logits, *self.past = self.session.run(None, inputs)
-        return logits[0, -1]
+        values = [self.value(np.array([ids], np.int64)), *self.past]
+        logits, *self.past = self.session.run_with_ort_values(
+            None, dict(zip(self.names, values, strict=True))
+        )
+        return logits.numpy()[0, -1]
 
 
 class OnnxRuntimeInt8(OnnxRuntime):
     """Weights of int8, a scale a column; activations rounded as they come."""
 
-    file = "model-int8.onnx"
+    file = "step-int8.onnx"
 
     @staticmethod
     def prepare(model: Path) -> None:
@@ -307,25 +312,51 @@ class OnnxRuntimeInt8(OnnxRuntime):
             quantise_onnx(model, OnnxRuntimeInt8.file)
 
 
-class OpenVino(OnnxRuntime):
-    needs = ("openvino", "onnx")
+class OpenVino(Stepper):
+    """With the KV cache as its state, as optimum-intel's export has it."""
+
+    needs: tuple[str, ...] = ("openvino",)
+    file = "openvino.xml"
+    settings: ClassVar = {"INFERENCE_PRECISION_HINT": "f32", "KV_CACHE_PRECISION": "f32"}
+
+    @staticmethod
+    def prepare(model: Path) -> None:
+        if not (model / OpenVino.file).exists():
+            write_openvino(model)
 
     def __init__(self, model: Path, n_threads: int, n_ctx: int) -> None:
         import openvino
 
-        core = openvino.Core()
-        settings = {"INFERENCE_NUM_THREADS": n_threads, "INFERENCE_PRECISION_HINT": "f32"}
-        self.compiled = core.compile_model(str(model / "model.onnx"), "CPU", settings)
-        self.shape = json.loads((model / "cache.json").read_text())
-        self.reset()
+        settings = {"INFERENCE_NUM_THREADS": n_threads, **self.settings}
+        compiled = openvino.Core().compile_model(str(model / self.file), "CPU", settings)
+        self.request = compiled.create_infer_request()
+
+    def reset(self) -> None:
+        self.request.reset_state()
 
     def feed(self, ids: list[int]) -> Any:
         import numpy as np
 
-        inputs = {"ids": np.array([ids], np.int64), "k": self.past[0], "v": self.past[1]}
-        out = self.compiled(inputs)
-        self.past = [out[1], out[2]]
-        return out[0][0, -1]
+        inputs = {"ids": np.array([ids], np.int64), "beam": np.zeros(1, np.int32)}
+        return self.request.infer(inputs)[0][0, -1]
+
+
+class OpenVinoBf16(OpenVino):
+    settings: ClassVar = {"INFERENCE_PRECISION_HINT": "bf16"}
+
+
+class OpenVinoInt8(OpenVino):
+    """Weights compressed by nncf; activations rounded as they come, and the KV cache in uint8."""
+
+    needs = ("openvino", "nncf")
+    file = "openvino-int8.xml"
+    settings: ClassVar = {"INFERENCE_PRECISION_HINT": "f32"}
+
+    @staticmethod
+    def prepare(model: Path) -> None:
+        OpenVino.prepare(model)
+        if not (model / OpenVinoInt8.file).exists():
+            quantise_openvino(model, OpenVinoInt8.file)
 
 
 class ReadingAlone:
@@ -362,10 +393,12 @@ ENGINES: dict[str, type[Any]] = {
     "OpenVINO": OpenVino,
     "gpt149, bf16": Gpt149Bf16,
     "llama.cpp, bf16": LlamaCppBf16,
+    "OpenVINO, bf16": OpenVinoBf16,
     "gpt149, int8": Gpt149Int8,
     "CTranslate2, int8": CTranslate2Int8,
     "llama.cpp, q8_0": LlamaCppInt8,
     "ONNX Runtime, int8": OnnxRuntimeInt8,
+    "OpenVINO, int8": OpenVinoInt8,
     "(reading the weights alone)": ReadingAlone,
 }
 
@@ -455,10 +488,11 @@ def write_small_gguf(folder: Path, name: str, kind: str) -> None:
     target.replace(folder / name)
 
 
-def write_onnx(folder: Path) -> None:
-    """The model with the KV cache as inputs and outputs (n_layer, n_head, tokens, head_dim)."""
+def torch_step(folder: Path) -> Any:
+    """A module (ids, k0, v0, k1, ...) -> (logits, and the keys and values with this step's)."""
     import torch
     from torch import Tensor, nn
+    from torch.nn import functional as F
 
     from gpt149.checkpoint import load
 
@@ -470,38 +504,98 @@ def write_onnx(folder: Path) -> None:
             super().__init__()
             self.model = model
 
-        def forward(self, ids: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-            held = k.shape[2]
+        def forward(self, ids: Tensor, *past: Tensor) -> tuple[Tensor, ...]:
+            held = past[0].shape[2]
             total = held + ids.shape[1]
             positions = torch.arange(held, total)
             seen = torch.arange(total)[None, :] <= positions[:, None]
             x = self.model.wte(ids) + self.model.wpe(positions)
-            keys, values = [], []
+            cache: list[Tensor] = []
             for i, block in enumerate(self.model.h):
-                q, k_new, v_new = block.attn.c_attn(block.ln_1(x)).split(c.n_embd, dim=2)
-                q, k_new, v_new = (
+                q, *new = (
                     t.reshape(1, -1, c.n_head, c.head_dim).transpose(1, 2)
-                    for t in (q, k_new, v_new)
+                    for t in block.attn.c_attn(block.ln_1(x)).split(c.n_embd, dim=2)
                 )
-                keys.append(torch.cat([k[i : i + 1], k_new], dim=2))
-                values.append(torch.cat([v[i : i + 1], v_new], dim=2))
-                scores = q @ keys[-1].transpose(-2, -1) * c.head_dim**-0.5
-                p = scores.masked_fill(~seen, float("-inf")).softmax(-1)
-                joined = (p @ values[-1]).transpose(1, 2).reshape(1, -1, c.n_embd)
-                x = x + block.attn.c_proj(joined)
+                k, v = (
+                    torch.cat(pair, dim=2)
+                    for pair in zip(past[2 * i : 2 * i + 2], new, strict=True)
+                )
+                cache += [k, v]
+                y = F.scaled_dot_product_attention(q, k, v, attn_mask=seen)
+                x = x + block.attn.c_proj(y.transpose(1, 2).reshape(1, -1, c.n_embd))
                 x = x + block.mlp(block.ln_2(x))
             x = self.model.ln_f(x[:, -1:])
-            return x @ self.model.wte.weight.T, torch.cat(keys), torch.cat(values)
+            return x @ self.model.wte.weight.T, *cache
 
-    empty = torch.zeros(c.n_layer, c.n_head, 3, c.head_dim)
-    (folder / "cache.json").write_text(json.dumps([c.n_layer, c.n_head, 0, c.head_dim]))
+    return Step().eval()
+
+
+def past_names(n_layer: int) -> list[str]:
+    return [f"{which}{i}" for i in range(n_layer) for which in "kv"]
+
+
+def write_onnx(folder: Path) -> None:
+    """The model with the KV cache as inputs and outputs, (1, n_head, tokens, head_dim) each."""
+    import torch
+
+    step = torch_step(folder)
+    c = step.model.config
+    names, empty = past_names(c.n_layer), torch.zeros(1, c.n_head, 3, c.head_dim)
     torch.onnx.export(
-        Step().eval(), (torch.zeros(1, 2, dtype=torch.long), empty, empty),
-        str(folder / "model.onnx.tmp"), dynamo=False, opset_version=18,
-        input_names=["ids", "k", "v"], output_names=["logits", "k_out", "v_out"],
-        dynamic_axes={"ids": {1: "n"}, "k": {2: "held"}, "v": {2: "held"}},
+        step, (torch.zeros(1, 2, dtype=torch.long), *[empty] * len(names)),
+        str(folder / "step.onnx.tmp"), dynamo=False, opset_version=18,
+        input_names=["ids", *names], output_names=["logits", *(f"{n}_out" for n in names)],
+        dynamic_axes={"ids": {1: "n"}, **{n: {2: "held"} for n in names}},
     )  # fmt: skip
-    (folder / "model.onnx.tmp").replace(folder / "model.onnx")
+    (folder / "step.onnx.tmp").replace(folder / "step.onnx")
+
+
+def write_openvino(folder: Path) -> None:
+    """The model with the KV cache as its state, which `beam` (all 0 here) permutes."""
+    import numpy as np
+    import openvino
+    import torch
+    from openvino import opset13
+    from openvino._offline_transformations import apply_make_stateful_transformation
+    from torch import Tensor, nn
+
+    step = torch_step(folder)
+    c = step.model.config
+    names, empty = past_names(c.n_layer), torch.zeros(1, c.n_head, 3, c.head_dim)
+
+    class Beams(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.step = step
+
+        def forward(self, ids: Tensor, beam: Tensor, *past: Tensor) -> tuple[Tensor, ...]:
+            return self.step(ids, *(p.index_select(0, beam) for p in past))  # type: ignore[no-any-return]
+
+    example = (torch.zeros(1, 2, dtype=torch.long), torch.zeros(1, dtype=torch.int32))
+    model = openvino.convert_model(Beams().eval(), example_input=(*example, *[empty] * len(names)))
+    for port, name in zip(model.inputs, ["ids", "beam", *names], strict=True):
+        port.get_tensor().set_names({name})
+    for port, name in zip(model.outputs, ["logits", *(f"{n}_out" for n in names)], strict=True):
+        port.get_tensor().set_names({name})
+    shapes = {"ids": [1, -1], "beam": [1], **{n: [1, c.n_head, -1, c.head_dim] for n in names}}
+    model.reshape({name: openvino.PartialShape(shape) for name, shape in shapes.items()})
+    apply_make_stateful_transformation(model, {n: f"{n}_out" for n in names})
+    for node in model.get_ops():
+        if node.get_type_name() == "ReadValue":
+            shape = opset13.constant([1, c.n_head, 0, c.head_dim], dtype=np.int64)
+            node.set_arguments([opset13.broadcast(opset13.constant(0, dtype=np.float32), shape)])
+    model.validate_nodes_and_infer_types()
+    openvino.save_model(model, str(folder / "openvino.xml"), compress_to_fp16=False)
+
+
+def quantise_openvino(folder: Path, name: str) -> None:
+    """The float32 file with its matrices in int8, a scale a row."""
+    import nncf
+    import openvino
+
+    model = openvino.Core().read_model(str(folder / "openvino.xml"))
+    model = nncf.compress_weights(model, mode=nncf.CompressWeightsMode.INT8_SYM)
+    openvino.save_model(model, str(folder / name), compress_to_fp16=False)
 
 
 def quantise_onnx(folder: Path, name: str) -> None:
@@ -509,7 +603,7 @@ def quantise_onnx(folder: Path, name: str) -> None:
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
     quantize_dynamic(
-        folder / "model.onnx", folder / f"{name}.tmp", per_channel=True, weight_type=QuantType.QInt8
+        folder / "step.onnx", folder / f"{name}.tmp", per_channel=True, weight_type=QuantType.QInt8
     )
     (folder / f"{name}.tmp").replace(folder / name)
 
