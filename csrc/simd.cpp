@@ -398,7 +398,7 @@ template <int VECTORS_OF, typename T>
 static void dots(const float *q, const T *k, int64_t stride, int n, int head_dim, float *s) {
     const int whole = VECTORS_OF ? VECTORS_OF : head_dim / LANES;
     const int rest = VECTORS_OF ? 0 : head_dim % LANES;
-    const auto group = [&](int j, auto row) {
+    const auto group = [&](int j, auto row) __attribute__((always_inline)) {
         Vector acc[LANES];
 #pragma GCC unroll 16
         for (int i = 0; i < LANES; i++) {
@@ -485,6 +485,8 @@ template <typename T> static void attend_rows(const Plan &plan, const Item &it, 
             int x = 0;
             for (; x + 4 * LANES <= d; x += 4 * LANES)
                 add_rows<4>(s, v + x, a->v_stride[2], n, row + x);
+            for (; x + 2 * LANES <= d; x += 2 * LANES)
+                add_rows<2>(s, v + x, a->v_stride[2], n, row + x);
             for (; x < whole; x += LANES)
                 add_rows<1>(s, v + x, a->v_stride[2], n, row + x);
             for (int i = 0; whole < d && i < n; i++)
@@ -522,34 +524,41 @@ static int64_t workspace_bytes(const gpt149_args *a) {
     return Plan(a).floats() * sizeof(float);
 }
 
-static const char *run(const gpt149_args *a) {
-    if (a->dtype != GPT149_FLOAT32) return "it computes in float32 only";
-    const bool half = a->kv_dtype == GPT149_BFLOAT16;
-    const Plan plan(a);
+// A thread takes consecutive items, a head's together, of about the same cost in all.
+static void attend_items(const Plan &plan, int64_t total, int thread, int n_threads) {
+    const bool half = plan.a->kv_dtype == GPT149_BFLOAT16;
     const auto attend = plan.rows <= NARROW ? (half ? attend_rows<bfloat16> : attend_rows<float>)
                                             : (half ? attend_tile<bfloat16> : attend_tile<float>);
+    float *scratch = (float *)plan.a->workspace + thread * plan.thread_floats();
+    int64_t before = 0;
+    for (int64_t i = 0; i < plan.n_items(); i++) {
+        const Item item = plan.item(i);
+        const int64_t cost = plan.cost(item), middle = before + cost / 2;
+        if (middle * n_threads / total == thread) attend(plan, item, scratch);
+        before += cost;
+    }
+}
+
+static const char *run(const gpt149_args *a) {
+    if (a->dtype != GPT149_FLOAT32) return "it computes in float32 only";
+    const Plan plan(a);
+    const int64_t n_rows = plan.splits > 1 ? (int64_t)plan.units * plan.rows : 0; // to merge
     int64_t total = 0;
     for (int64_t i = 0; i < plan.n_items(); i++)
         total += plan.cost(plan.item(i));
-
-    // Each thread takes consecutive items, a head's together, of about the same cost in all.
-#pragma omp parallel num_threads(total < ALONE ? 1 : a->n_threads)
+    if (a->n_threads == 1 || total < ALONE) { // a parallel region of one costs system calls
+        attend_items(plan, total, 0, 1);
+        for (int64_t i = 0; i < n_rows; i++)
+            merge(plan, i / plan.rows, i % plan.rows);
+        return nullptr;
+    }
+#pragma omp parallel num_threads(a->n_threads)
     {
-        const int n_threads = omp_get_num_threads(), thread = omp_get_thread_num();
-        float *scratch = (float *)a->workspace + thread * plan.thread_floats();
-        int64_t before = 0;
-        for (int64_t i = 0; i < plan.n_items(); i++) {
-            const Item item = plan.item(i);
-            const int64_t cost = plan.cost(item), middle = before + cost / 2;
-            if (middle * n_threads / total == thread) attend(plan, item, scratch);
-            before += cost;
-        }
-        if (plan.splits > 1) {
+        attend_items(plan, total, omp_get_thread_num(), omp_get_num_threads());
 #pragma omp barrier
 #pragma omp for schedule(static)
-            for (int64_t i = 0; i < (int64_t)plan.units * plan.rows; i++)
-                merge(plan, i / plan.rows, i % plan.rows);
-        }
+        for (int64_t i = 0; i < n_rows; i++)
+            merge(plan, i / plan.rows, i % plan.rows);
     }
     return nullptr;
 }
