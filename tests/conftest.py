@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
 from collections.abc import Callable, Iterator
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from gpt149.build import build
 from gpt149.checkpoint import save_gpt2
 from gpt149.config import GPTConfig
 from gpt149.model import GPT
@@ -33,6 +35,28 @@ def surroundings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         patch.setenv("GPT149_CACHE", str(cache))
         patch.delenv("GPT149_ATTENTION", raising=False)
         yield cache
+
+
+INSTRUCTION_SETS = {
+    "native": "",
+    "skylake-avx512": "avx512bw",
+    "x86-64-v3": "avx2",
+    "x86-64": "sse2",
+}
+
+
+def library_for(instruction_set: str, source: str, folder: Path) -> ctypes.CDLL:
+    """Compiled for one of INSTRUCTION_SETS; skips where this machine lacks it."""
+    cpuinfo = Path("/proc/cpuinfo")
+    known = cpuinfo.read_text().split() if cpuinfo.exists() else []
+    needed = INSTRUCTION_SETS[instruction_set]
+    if needed and needed not in known:
+        pytest.skip(f"this machine has no {instruction_set}")
+    path = folder / "source.cpp"
+    path.write_text(source)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("GPT149_MARCH", instruction_set)
+        return ctypes.CDLL(str(build(path)))
 
 
 def random_model(config: GPTConfig = TINY, seed: int = 0) -> GPT:

@@ -65,6 +65,7 @@ struct Engine {
     int batch = 1, rows = 0;                        // rows: tokens that the buffers hold
     Memory<float> x, norm, qkv, y, hidden;          // (rows, width)
     Quantised rounded;                              // for products with int8
+    Halved halved;                                  // for products with pairs of bfloat16
     std::vector<Memory<uint8_t>> workspaces;        // a thread's, for the kernel
     std::vector<int64_t> workspace_sizes;
     Barrier barrier;
@@ -83,9 +84,11 @@ struct Engine {
         y = allocate<float>((int64_t)n * c.n_embd);
         hidden = allocate<float>((int64_t)n * inner_stride());
         bool whole = x && norm && qkv && y && hidden;
-        if (c.weight_type == INT8)
-            whole =
-                whole && rounded.reserve(std::max(n, c.n_threads), std::max(c.n_inner, c.n_embd));
+        const int most = std::max(n, c.n_threads), widest = std::max(c.n_inner, c.n_embd);
+        if (c.weight_type == INT8) whole = whole && rounded.reserve(most, widest);
+#if defined(FAST_PAIRS)
+        if (c.weight_type == BFLOAT16) whole = whole && halved.reserve(most, widest);
+#endif
         rows = whole ? n : 0;
         return rows > 0;
     }
@@ -195,16 +198,16 @@ struct Step {
             std::memcpy(to, row, d * sizeof(float));
     }
 
-    // The row of e.rounded from which x stands there. As for `normed`, a single row is done by
-    // each.
-    int round(const float *x, int64_t x_stride, int width, int n) {
+    // The row of `to` from which x stands there. As for `normed`, a single row is done by each.
+    template <typename Rows>
+    int round(Rows &to, const float *x, int64_t x_stride, int width, int n) {
         if (n == 1) {
-            e.rounded.keep(thread, x, width);
+            to.keep(thread, x, width);
             return thread;
         }
         const Share share(n, thread, n_threads);
         for (int r = share.first; r < share.last; r++)
-            e.rounded.keep(r, x + r * x_stride, width);
+            to.keep(r, x + r * x_stride, width);
         meet();
         return 0;
     }
@@ -213,8 +216,14 @@ struct Step {
                   int n, Epilogue epilogue) {
         const auto activation = (Activation)e.c.activation;
         if (w.type == INT8)
-            multiply8(w, e.rounded, round(x, x_stride, w.in, n), y, y_stride, n, epilogue,
-                      activation, thread, n_threads);
+            multiply8(w, e.rounded, round(e.rounded, x, x_stride, w.in, n), y, y_stride, n,
+                      epilogue, activation, thread, n_threads);
+#if defined(FAST_PAIRS)
+        else if (w.type == BFLOAT16)
+            multiply_as<bfloat16>(
+                w, e.halved.values.get() + round(e.halved, x, x_stride, w.in, n) * e.halved.width,
+                e.halved.width, y, y_stride, n, epilogue, activation, thread, n_threads);
+#endif
         else
             ::multiply(w, x, x_stride, y, y_stride, n, epilogue, activation, thread, n_threads);
         meet();

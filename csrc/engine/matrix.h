@@ -5,8 +5,9 @@
 // 8 x 3 for a prefill, which the arithmetic bounds, 1 x 8 for decode, which reading W bounds: eight
 // panels are eight distant streams, which memory serves faster than one.
 //
-// Stored as float32, bfloat16, or int8 with a scale for each column. x is float32, and so are all
-// sums; products with int8 are another matter, see int8.h.
+// Stored as float32, bfloat16, or int8 with a scale for each column. Two inputs of bfloat16 share a
+// lane: (in / 2, LANES, 2). x is float32, or bfloat16 where the CPU multiplies pairs of those fast;
+// sums are float32. Products with int8 are another matter, see int8.h.
 #pragma once
 
 #include "simd.h"
@@ -65,10 +66,14 @@ struct Matrix {
         return p * bytes8() + i / 4 * 4 * LANES + lane * 4 + i % 4;
     }
 
+    // bfloat16: where in a panel.
+    static int64_t place16(int i, int lane) { return i / 2 * 2 * LANES + lane * 2 + i % 2; }
+
     // w[i * in_stride + o * out_stride] is what multiplies input i for output o; one stride is 1.
     bool pack(WeightType as, const float *w, int n_in, int n_out, int64_t in_stride,
               int64_t out_stride, int n_threads) {
-        in = n_in, out = n_out, type = as;
+        in = n_in, out = n_out;
+        type = as == BFLOAT16 && in % 2 ? FLOAT32 : as; // no half pairs
         const int64_t n = (int64_t)panels() * in * LANES;
         data = allocate_unset<uint8_t>(type == FLOAT32    ? n * 4
                                        : type == BFLOAT16 ? n * 2
@@ -84,13 +89,11 @@ struct Matrix {
 
     // Row o of W, that is, what a one in output o reads: an embedding.
     void row(int o, float *to) const {
-        const int64_t at = (int64_t)(o / LANES) * in * LANES + o % LANES;
-        for (int i = 0; i < in; i++) {
-            const int64_t x = at + (int64_t)i * LANES;
-            to[i] = type == FLOAT32    ? ((const float *)data.get())[x]
-                    : type == BFLOAT16 ? to_float(((const bfloat16 *)data.get())[x])
-                                       : scales[o] * (data[place8(o / LANES, i, o % LANES)] - 128);
-        }
+        const int p = o / LANES, lane = o % LANES;
+        for (int i = 0; i < in; i++)
+            to[i] = type == FLOAT32    ? panel<float>(p)[i * LANES + lane]
+                    : type == BFLOAT16 ? to_float(panel<bfloat16>(p)[place16(i, lane)])
+                                       : scales[o] * (data[place8(p, i, lane)] - 128);
     }
 
   private:
@@ -125,8 +128,9 @@ struct Matrix {
             const float *x = (const float *)rows;
             if (type == FLOAT32) std::memcpy((float *)data.get() + at, x, n * sizeof(float));
             if (type == BFLOAT16)
-                for (int k = 0; k < n; k++)
-                    ((bfloat16 *)data.get())[at + k] = to_bfloat16(x[k]);
+                for (int k = 0; k < n; k++) // n / LANES inputs, of which two share a lane
+                    ((bfloat16 *)data.get())[at + place16(k / LANES, k % LANES)] =
+                        to_bfloat16(x[k]);
             if (type == INT8)
                 for (int k = 0; k < std::min(LANES, in - i); k += 4)
                     pack_four(data.get() + place8(p, i + k, 0), rows + k, inverse);
@@ -190,23 +194,40 @@ template <typename T, int ROWS, int PANELS>
     }
 }
 
+// To sum: what a vector of w, of type T, holds of one input or two, times that of x.
+template <typename T> static inline Vector add_product(Vector sum, const float *x, Vector column) {
+    if (std::is_same_v<T, float>) return sum + x[0] * column;
+    const Bits pairs = (Bits)column;
+    return sum + x[0] * (Vector)(pairs << 16) + x[1] * (Vector)(pairs & 0xffff0000);
+}
+
+#if defined(FAST_PAIRS)
+template <typename T>
+static inline Vector add_product(Vector sum, const bfloat16 *x, Vector column) {
+    int32_t pair;
+    std::memcpy(&pair, x, sizeof pair);
+    return add_products(sum, Ints{} + pair, (Ints)column);
+}
+#endif
+
 // ROWS of x times PANELS of w over inputs [from, to); what was summed before is added up in y.
-template <typename T, int ROWS, int PANELS>
-static void product(const Matrix &w, const float *x, int64_t x_stride, float *y, int64_t y_stride,
+template <typename T, int ROWS, int PANELS, typename X>
+static void product(const Matrix &w, const X *x, int64_t x_stride, float *y, int64_t y_stride,
                     int p, int from, int to, Epilogue epilogue, Activation activation) {
     const T *panel[PANELS];
     for (int c = 0; c < PANELS; c++)
         panel[c] = w.panel<T>(p + c);
     Vector sum[ROWS][PANELS] = {};
-    for (int64_t i = from; i < to; i++) {
+    constexpr int STEP = sizeof(float) / sizeof(T); // inputs in a lane
+    for (int64_t i = from; i < to; i += STEP) {
         Vector column[PANELS];
         for (int c = 0; c < PANELS; c++) {
-            column[c] = load(panel[c] + i * LANES);
+            column[c] = load((const float *)(panel[c] + i * LANES));
             if (ROWS == 1) __builtin_prefetch(panel[c] + i * LANES + 1024 / sizeof(T));
         }
         for (int r = 0; r < ROWS; r++)
             for (int c = 0; c < PANELS; c++)
-                sum[r][c] += x[r * x_stride + i] * column[c];
+                sum[r][c] = add_product<T>(sum[r][c], x + r * x_stride + i, column[c]);
     }
     const Target target = {y, y_stride, p, from == 0, to == w.in, epilogue, activation};
     finish<T, ROWS, PANELS>(w, sum, target);
@@ -215,8 +236,8 @@ static void product(const Matrix &w, const float *x, int64_t x_stride, float *y,
 constexpr int MANY = REGISTERS == 32 ? 8 : 4; // rows at once
 constexpr int INPUTS = 512; // at once, of many rows: so much of three panels stays in a cache
 
-template <typename T, int ROWS, int PANELS>
-static int products(const Matrix &w, const float *x, int64_t x_stride, float *y, int64_t y_stride,
+template <typename T, int ROWS, int PANELS, typename X>
+static int products(const Matrix &w, const X *x, int64_t x_stride, float *y, int64_t y_stride,
                     int n_rows, int p, int from, int to, Epilogue e, Activation a) {
     int r = 0;
     for (; r + ROWS <= n_rows; r += ROWS)
@@ -225,8 +246,8 @@ static int products(const Matrix &w, const float *x, int64_t x_stride, float *y,
     return r;
 }
 
-template <typename T, int PANELS>
-static void rows_of_panels(const Matrix &w, const float *x, int64_t x_stride, float *y,
+template <typename T, int PANELS, typename X>
+static void rows_of_panels(const Matrix &w, const X *x, int64_t x_stride, float *y,
                            int64_t y_stride, int n_rows, int p, Epilogue e, Activation a) {
     const int step = n_rows < MANY ? w.in : INPUTS;
     for (int from = 0; from < w.in; from += step) {
@@ -240,10 +261,9 @@ static void rows_of_panels(const Matrix &w, const float *x, int64_t x_stride, fl
 }
 
 // y (n_rows, out) from x (n_rows, in): a thread's share of the columns.
-template <typename T>
-static void multiply_as(const Matrix &w, const float *x, int64_t x_stride, float *y,
-                        int64_t y_stride, int n_rows, Epilogue e, Activation a, int thread,
-                        int n_threads) {
+template <typename T, typename X>
+static void multiply_as(const Matrix &w, const X *x, int64_t x_stride, float *y, int64_t y_stride,
+                        int n_rows, Epilogue e, Activation a, int thread, int n_threads) {
     const Share share(w.panels(), thread, n_threads);
     int p = share.first;
     if (n_rows == 1)
@@ -258,8 +278,24 @@ static void multiply_as(const Matrix &w, const float *x, int64_t x_stride, float
         rows_of_panels<T, 1>(w, x, x_stride, y, y_stride, n_rows, p, e, a);
 }
 
+// Rows of x in bfloat16.
+struct Halved {
+    int64_t width = 0;
+    Memory<bfloat16> values; // (rows, width)
+
+    bool reserve(int rows, int widest) {
+        width = widest + LANES; // no rows 4 KB apart
+        values = allocate<bfloat16>(rows * width);
+        return !!values;
+    }
+    void keep(int row, const float *x, int n) {
+        for (int i = 0; i < n; i++)
+            values[row * width + i] = to_bfloat16(x[i]);
+    }
+};
+
 static void multiply(const Matrix &w, const float *x, int64_t x_stride, float *y, int64_t y_stride,
                      int n_rows, Epilogue e, Activation a, int thread, int n_threads) {
-    const auto as = w.type == FLOAT32 ? multiply_as<float> : multiply_as<bfloat16>;
+    const auto as = w.type == FLOAT32 ? multiply_as<float, float> : multiply_as<bfloat16, float>;
     as(w, x, x_stride, y, y_stride, n_rows, e, a, thread, n_threads);
 }

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import ctypes
-from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import INSTRUCTION_SETS, library_for
 from numpy.typing import NDArray
-
-from gpt149.build import build
 
 GROUP = 256  # as in int8.h
 SOURCE = """
@@ -32,19 +30,11 @@ extern "C" bool multiply(const float *w, int in, int out, const float *bias, con
 F32 = NDArray[np.float32]
 
 
-@pytest.fixture(params=["native", "skylake-avx512", "x86-64-v3", "x86-64"])
+@pytest.fixture(scope="module", params=INSTRUCTION_SETS)
 def library(
-    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> ctypes.CDLL:
-    """Compiled for an instruction set; what this machine lacks is skipped."""
-    known = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else ""
-    needed = {"skylake-avx512": " avx512bw ", "x86-64-v3": " avx2 ", "x86-64": " sse2 "}
-    if needed.get(request.param, "") not in known:
-        pytest.skip(f"this machine has no {request.param}")
-    monkeypatch.setenv("GPT149_MARCH", request.param)
-    source = tmp_path / "int8.cpp"
-    source.write_text(SOURCE)
-    library = ctypes.CDLL(str(build(source)))
+    library = library_for(request.param, SOURCE, tmp_path_factory.mktemp("source"))
     library.multiply.restype = ctypes.c_bool
     return library
 

@@ -1,0 +1,100 @@
+"""csrc/engine/matrix.h: products with float32 and bfloat16 weights against numpy's."""
+
+from __future__ import annotations
+
+import ctypes
+
+import numpy as np
+import pytest
+from conftest import INSTRUCTION_SETS, library_for
+from numpy.typing import NDArray
+
+SOURCE = """
+#include "engine/matrix.h"
+#if defined(FAST_PAIRS)
+extern "C" bool pairs() { return true; }
+#else
+extern "C" bool pairs() { return false; }
+#endif
+extern "C" bool multiply(int type, bool transposed, const float *w, int in, int out,
+                         const float *bias, const float *x, int rows, float *y, float *w_row,
+                         int n_threads) {
+    Matrix m;
+    Halved halved;
+    const int in_stride = transposed ? out : 1, out_stride = transposed ? 1 : in;
+    if (!m.pack((WeightType)type, w, in, out, in_stride, out_stride, n_threads)) return false;
+    if (!halved.reserve(rows, in)) return false;
+    std::copy_n(bias, out, m.bias.get());
+    for (int r = 0; r < rows; r++)
+        halved.keep(r, x + r * in, in);
+    for (int thread = 0; thread < n_threads; thread++)
+#if defined(FAST_PAIRS)
+        if (m.type == BFLOAT16)
+            multiply_as<bfloat16>(m, halved.values.get(), halved.width, y, out, rows, ADD, RELU,
+                                  thread, n_threads);
+        else
+#endif
+            multiply(m, x, in, y, out, rows, ADD, RELU, thread, n_threads);
+    m.row(out - 1, w_row);
+    return true;
+}
+"""
+TYPES = {"float32": 0, "bf16": 1}
+
+F32 = NDArray[np.float32]
+
+
+@pytest.fixture(scope="module", params=INSTRUCTION_SETS)
+def library(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> ctypes.CDLL:
+    library = library_for(request.param, SOURCE, tmp_path_factory.mktemp("source"))
+    library.multiply.restype = library.pairs.restype = ctypes.c_bool
+    return library
+
+
+def rounded(x: F32) -> F32:
+    """To bfloat16, to nearest, ties to even."""
+    bits = x.view(np.uint32)
+    bits = (bits + 0x7FFF + (bits >> 16 & 1)) & np.uint32(0xFFFF0000)
+    halves: F32 = bits.view(np.float32)
+    return halves
+
+
+@pytest.mark.parametrize("transposed", [False, True], ids=["(out, in)", "(in, out)"])
+@pytest.mark.parametrize("dtype", TYPES)
+@pytest.mark.parametrize(
+    ("rows", "n_in", "out"),
+    [(1, 1, 1), (1, 514, 300), (2, 51, 77), (7, 34, 16), (13, 1030, 131), (31, 66, 65)],
+)
+def test_products_add_to_what_is_there(
+    library: ctypes.CDLL, dtype: str, transposed: bool, rows: int, n_in: int, out: int
+) -> None:
+    rng = np.random.default_rng(149)
+    w, x, bias, before = (
+        rng.normal(size=s).astype(np.float32) for s in ((out, n_in), (rows, n_in), out, (rows, out))
+    )
+    stored, y, w_row = np.ascontiguousarray(w.T if transposed else w), before.copy(), w[0].copy()
+    at = [ctypes.c_void_p(a.ctypes.data) for a in (stored, bias, x, y, w_row)]
+    assert library.multiply(
+        TYPES[dtype], transposed, at[0], n_in, out, at[1], at[2], rows, at[3], at[4], 2
+    )
+    if dtype == "bf16" and n_in % 2 == 0:  # an odd number of inputs has no pairs: float32
+        w = rounded(w)
+        x = rounded(x) if library.pairs() else x
+    np.testing.assert_array_equal(w_row, w[-1])
+    want = before + bias + x.astype(np.float64) @ w.T.astype(np.float64)
+    np.testing.assert_allclose(y, want, rtol=0, atol=2e-6 * np.sqrt(n_in) * np.abs(want).max())
+
+
+def test_nan_and_infinity_stay(library: ctypes.CDLL) -> None:
+    w, bias = np.eye(8, dtype=np.float32), np.zeros(8, np.float32)
+    x = np.zeros((3, 8), np.float32)
+    x[1, 2], x[2, 5] = np.nan, np.inf
+    for code in TYPES.values():
+        y, w_row = np.zeros((3, 8), np.float32), np.empty(8, np.float32)
+        at = [ctypes.c_void_p(a.ctypes.data) for a in (w, bias, x, y, w_row)]
+        assert library.multiply(code, False, at[0], 8, 8, at[1], at[2], 3, at[3], at[4], 1)
+        assert np.isfinite(y[0]).all()
+        assert np.isnan(y[1, 2])
+        assert y[2, 5] == np.inf or np.isnan(y[2, 5])
