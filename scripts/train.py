@@ -47,7 +47,10 @@ from gpt149.model import GPT
 DEV_SHARE = 0.04  # of the training text: chooses the checkpoint
 CALIBRATIONS = [n / 20 for n in range(10, 25)]  # factors of the logits: 0.5, 0.55, ..., 1.2
 INIT_STD = 0.02  # of GPT-2's embeddings
-WINDOWS = {16: 0.4, 8: 0.4, 4: 0.1, 1: 0.1}  # n_ctx / n -> share of the steps: short ones are cheap
+# Length of the windows, as n_ctx / n -> share of the steps. Short ones are cheap; the last third of
+# the steps learns what to make of a long context.
+WINDOWS = {16: 0.4, 8: 0.4, 4: 0.1, 1: 0.1}
+LAST_WINDOWS = {16: 0.2, 8: 0.35, 4: 0.2, 1: 0.25}
 
 
 @dataclass(frozen=True)
@@ -112,19 +115,20 @@ class Batches:
         self.ids = torch.empty(0)
         self.left = 0
 
-    def draw(self) -> tuple[Tensor, Tensor, int]:
+    def draw(self, step: int) -> tuple[Tensor, Tensor, int]:
         """Inputs and targets (batch, n), and the position of their first token."""
         recipe = self.recipe
         if self.left <= 0:
             self.ids = encode(self.bpe, self.text, recipe.bpe_dropout)
             self.left = len(self.ids)
-        [part] = random.choices(list(WINDOWS), list(WINDOWS.values()))
+        windows = WINDOWS if step < recipe.steps * 2 // 3 else LAST_WINDOWS
+        [part] = random.choices(list(windows), list(windows.values()))
         n = min(recipe.n_ctx // part, len(self.ids) - 1)
         offset = random.randint(0, recipe.n_ctx - n)
         starts = torch.randint(len(self.ids) - n, (max(1, recipe.tokens_per_step // n),))
-        windows = torch.stack([self.ids[s : s + n + 1] for s in starts])
-        self.left -= windows.numel()
-        return windows[:, :-1], windows[:, 1:], offset
+        rows = torch.stack([self.ids[s : s + n + 1] for s in starts])
+        self.left -= rows.numel()
+        return rows[:, :-1], rows[:, 1:], offset
 
 
 class Muon(torch.optim.Optimizer):
@@ -336,7 +340,7 @@ def main(
             for optim, peak in zip(optims, (recipe.matrix_lr, recipe.lr), strict=True):
                 for group in optim.param_groups:
                     group["lr"] = peak * schedule(step, recipe.steps)
-            inputs, targets, offset = batches.draw()
+            inputs, targets, offset = batches.draw(step)
             with torch.autocast(device, torch.bfloat16, enabled=bf16):
                 logits = model(inputs.to(device), sdpa, offset=offset)
             loss = F.cross_entropy(logits.float().flatten(0, 1), targets.to(device).flatten())
