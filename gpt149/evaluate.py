@@ -27,18 +27,26 @@ def total_nats(
     Windows of n_ctx tokens (None: the model's context) overlap by half, so a token has at least
     n_ctx/2 tokens before it wherever the text has them. `on_tokens` hears how many were scored.
     """
-    import torch
     from torch.nn import functional as F
 
-    device, total = next(model.parameters()).device, 0.0
-    with torch.inference_mode():
-        for start, first, end in _windows(len(ids), n_ctx or model.config.n_ctx):
-            window = ids[start:end].to(device)
-            logits = model(window[None, :-1], attention)[0].float()[first - start - 1 :]
-            fresh = window[first - start :]
-            total += F.cross_entropy(logits, fresh, reduction="sum").item()
-            on_tokens(len(fresh))
+    total = 0.0
+    for first, end, logits in scored_logits(model, ids, attention, n_ctx=n_ctx):
+        total += F.cross_entropy(logits.cpu(), ids[first:end].cpu(), reduction="sum").item()
+        on_tokens(end - first)
     return total
+
+
+def scored_logits(
+    model: GPT, ids: Tensor, attention: AttentionFn, *, n_ctx: int | None = None
+) -> Iterator[tuple[int, int, Tensor]]:
+    """(first, end, what is predicted for ids[first:end]) for each window of `total_nats`."""
+    import torch
+
+    device = next(model.parameters()).device
+    for start, first, end in _windows(len(ids), n_ctx or model.config.n_ctx):
+        with torch.inference_mode():
+            logits = model(ids[None, start : end - 1].to(device), attention)[0].float()
+        yield first, end, logits[first - start - 1 :]
 
 
 def total_nats_native(

@@ -41,7 +41,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from gpt149.checkpoint import save_gpt2
 from gpt149.config import GPTConfig
-from gpt149.evaluate import total_nats
+from gpt149.evaluate import scored_logits, total_nats
 from gpt149.model import GPT
 
 DEV_SHARE = 0.04  # of the training text: chooses the checkpoint
@@ -220,15 +220,13 @@ def calibrate(model: GPT, ids: Tensor) -> float:
     A model that knows its training text by heart is too sure of itself elsewhere.
     Source: Guo et al., On calibration of modern neural networks, 2017 (temperature scaling).
     """
-    weight, bias = model.ln_f.weight.data.clone(), model.ln_f.bias.data.clone()
-
-    def scaled(factor: float) -> float:
-        model.ln_f.weight.data = factor * weight
-        model.ln_f.bias.data = factor * bias
-        return total_nats(model, ids, sdpa)
-
-    best = min(CALIBRATIONS, key=scaled)
-    scaled(best)
+    scored = [
+        (logits.cpu(), ids[first:end]) for first, end, logits in scored_logits(model, ids, sdpa)
+    ]
+    logits, targets = (torch.cat(parts) for parts in zip(*scored, strict=True))
+    best = min(CALIBRATIONS, key=lambda factor: F.cross_entropy(factor * logits, targets).item())
+    model.ln_f.weight.data *= best
+    model.ln_f.bias.data *= best
     return best
 
 
