@@ -555,10 +555,12 @@ static const char *run(const gpt149_args *a) {
 #pragma omp parallel num_threads(a->n_threads)
     {
         attend_items(plan, total, omp_get_thread_num(), omp_get_num_threads());
+        if (n_rows > 0) {
 #pragma omp barrier
 #pragma omp for schedule(static)
-        for (int64_t i = 0; i < n_rows; i++)
-            merge(plan, i / plan.rows, i % plan.rows);
+            for (int64_t i = 0; i < n_rows; i++)
+                merge(plan, i / plan.rows, i % plan.rows);
+        }
     }
     return nullptr;
 }

@@ -138,8 +138,8 @@ def find_compiler() -> list[str]:
         else "`sudo apt install g++` (Debian, Ubuntu) or `sudo dnf install gcc-c++` (Fedora)"
     )
     raise MissingDependency(
-        f"no C++ compiler found (looked for {', '.join(wanted)}), and kernels and what chooses "
-        f"tokens are compiled on first use. Install one with {hint}."
+        f"no C++ compiler found (looked for {', '.join(wanted)}), and kernels, the engine "
+        f"and what chooses tokens are compiled on first use. Install one with {hint}."
     )
 
 

@@ -167,6 +167,7 @@ def save_gpt2(model: GPT, out: Path, *, bf16: bool = False) -> None:
         "scale_attn_weights": c.scale_attn,
         "scale_attn_by_inverse_layer_idx": c.scale_attn_by_layer,
         "tie_word_embeddings": c.tie_word_embeddings,
+        "dtype": "float32",  # to compute in, whatever the tensors are stored in
         "bos_token_id": None,
         "eos_token_id": None,
     }

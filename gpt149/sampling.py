@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import functools
 from collections.abc import Sequence
 from ctypes import POINTER, byref, c_double, c_int, c_int64, c_uint64, c_void_p
 from dataclasses import dataclass
@@ -76,6 +77,17 @@ class CSampling(ctypes.Structure):
         return cls(s.temperature, s.top_p, s.min_p, s.repetition_penalty, top_k, s.seed)
 
 
+@functools.cache
+def _library() -> ctypes.CDLL:
+    library = ctypes.CDLL(str(build(shipped("csrc") / "engine" / "sampler.cpp")))
+    library.gpt149_uniform.restype = c_double
+    library.gpt149_uniform.argtypes = (c_uint64, c_int64, c_int64)
+    library.gpt149_choose.argtypes = (
+        POINTER(CSampling), c_void_p, c_int, c_void_p, c_double,
+    )  # fmt: skip
+    return library
+
+
 class Sampler:
     """Chooses tokens as a `Sampling` says."""
 
@@ -83,10 +95,7 @@ class Sampler:
         """Raise BuildError or MissingDependency where the sampler cannot be compiled."""
         self.sampling = sampling
         self._sampling = CSampling.of(sampling)
-        library = ctypes.CDLL(str(build(shipped("csrc") / "engine" / "sampler.cpp")))
-        self._uniform, self._choose = library.gpt149_uniform, library.gpt149_choose
-        self._uniform.restype, self._uniform.argtypes = c_double, (c_uint64, c_int64, c_int64)
-        self._choose.argtypes = (POINTER(CSampling), c_void_p, c_int, c_void_p, c_double)
+        self._uniform, self._choose = _library().gpt149_uniform, _library().gpt149_choose
 
     def uniform(self, sample: int, step: int) -> float:
         """The draw, in [0, 1), for a sample that has `step` tokens; samples count from 0."""
@@ -100,7 +109,7 @@ class Sampler:
             seen: ids of the prompt and of what was generated, for the repetition penalty.
             u: the draw, in [0, 1).
         """
-        logits = np.ascontiguousarray(logits)
+        logits = np.ascontiguousarray(logits, np.float32)
         marks = np.zeros(logits.size, np.uint8)
         if self.sampling.repetition_penalty != 1:
             ids = np.array(seen, np.int64)

@@ -9,6 +9,9 @@ round by round. Engines that are not installed are skipped by name. First tokens
 that everybody computes the same thing. Prints a Markdown table for each length of prompt, and can
 draw decode against depth.
 
+Keys and values are cached in float32, except: float16 in llama.cpp, bfloat16 in OpenVINO's bf16 and
+uint8 in its int8, which are their defaults.
+
 Prefill is from the prompt's ids to the first token; decode counts the tokens behind it.
 """
 
@@ -342,7 +345,7 @@ class OpenVino(Stepper):
 
 
 class OpenVinoBf16(OpenVino):
-    settings: ClassVar = {"INFERENCE_PRECISION_HINT": "bf16"}
+    settings: ClassVar = {"INFERENCE_PRECISION_HINT": "bf16", "KV_CACHE_PRECISION": "bf16"}
 
 
 class OpenVinoInt8(OpenVino):
@@ -585,7 +588,16 @@ def write_openvino(folder: Path) -> None:
             shape = opset13.constant([1, c.n_head, 0, c.head_dim], dtype=np.int64)
             node.set_arguments([opset13.broadcast(opset13.constant(0, dtype=np.float32), shape)])
     model.validate_nodes_and_infer_types()
-    openvino.save_model(model, str(folder / "openvino.xml"), compress_to_fp16=False)
+    save_openvino(model, folder / "openvino.xml")
+
+
+def save_openvino(model: Any, path: Path) -> None:
+    import openvino
+
+    whole = path.with_stem(f"{path.stem}-whole")
+    openvino.save_model(model, str(whole), compress_to_fp16=False)
+    whole.with_suffix(".bin").replace(path.with_suffix(".bin"))
+    whole.replace(path)  # last: where it is, the rest is too
 
 
 def quantise_openvino(folder: Path, name: str) -> None:
@@ -595,7 +607,7 @@ def quantise_openvino(folder: Path, name: str) -> None:
 
     model = openvino.Core().read_model(str(folder / "openvino.xml"))
     model = nncf.compress_weights(model, mode=nncf.CompressWeightsMode.INT8_SYM)
-    openvino.save_model(model, str(folder / name), compress_to_fp16=False)
+    save_openvino(model, folder / name)
 
 
 def quantise_onnx(folder: Path, name: str) -> None:

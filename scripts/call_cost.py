@@ -11,17 +11,17 @@ a step with the kernel `simd`.
 from __future__ import annotations
 
 import statistics
-import tempfile
 import time
-from pathlib import Path
 
 import click
 
 from gpt149.checkpoint import load
 from gpt149.engines import start
 from gpt149.native import NativeEngine
+from gpt149.paths import cache_dir, write_whole
 from gpt149.sampling import Sampling
 
+COUNT = click.IntRange(min=1)
 EMPTY = """#include "gpt149.h"
 static int64_t workspace_bytes(const gpt149_args *) { return 0; }
 static const char *run(const gpt149_args *) { return nullptr; }
@@ -44,17 +44,23 @@ def decode(engine: NativeEngine, n: int, depth: int) -> tuple[float, float]:
 
 @click.command(help=__doc__)
 @click.option("-m", "--model", default="shakespeare", show_default=True)
-@click.option("-d", "--depth", default=128, show_default=True, help="Tokens held before.")
-@click.option("-n", default=200, show_default=True, help="Tokens to decode a round.")
-@click.option("--rounds", default=15, show_default=True)
-@click.option("--threads", type=int, help="Default: OMP_NUM_THREADS, else every processor.")
+@click.option(
+    "-d", "--depth", type=COUNT, default=128, show_default=True, help="Tokens held before."
+)
+@click.option("-n", type=COUNT, default=200, show_default=True, help="Tokens to decode a round.")
+@click.option("--rounds", type=COUNT, default=15, show_default=True)
+@click.option("--threads", type=COUNT, help="Default: OMP_NUM_THREADS, else every processor.")
 def main(model: str, depth: int, n: int, rounds: int, threads: int | None) -> None:
     checkpoint = load(model)
-    with tempfile.TemporaryDirectory() as folder:
-        empty = Path(folder) / "empty.cpp"
-        empty.write_text(EMPTY)
-        engines = [start(checkpoint, k, engine="native", n_threads=threads)
-                   for k in (str(empty), "simd")]  # fmt: skip
+    if depth + n > checkpoint.config.n_ctx:
+        raise click.UsageError(f"--depth and -n exceed n_ctx, {checkpoint.config.n_ctx}, together.")
+    empty = cache_dir() / "empty.cpp"
+    empty.parent.mkdir(parents=True, exist_ok=True)
+    write_whole(empty, EMPTY.encode())
+    engines = [
+        start(checkpoint, kernel, engine="native", n_threads=threads)
+        for kernel in (str(empty), "simd")
+    ]
     samples: list[list[tuple[float, float]]] = [[], []]
     for _ in range(rounds):
         for engine, mine in zip(engines, samples, strict=True):

@@ -10,8 +10,8 @@ scored once, at the end. A byte-level BPE is learned on the first 90 % alone. Ev
 resumed run needs is in RUN/state.pt; run the same command again after an interruption.
 
 Recipe: Muon (Jordan et al. 2024) on the matrices and AdamW on the rest, cosine schedule, dropout,
-BPE-dropout (Provilkov et al. 2020) as augmentation, an exponential average of the weights. A step
-sees windows of one length, from n_ctx/16 tokens to a whole context, at random positions; positions
+an exponential average of the weights; BPE-dropout (Provilkov et al. 2020) if asked for. A step sees
+windows of one length, from n_ctx/16 tokens to a whole context, at random positions; positions
 are sinusoids of which only the amplitudes are learned, so that what is learned at one holds at all.
 At the end the logits are scaled to what the held-out slice bears out.
 """
@@ -47,10 +47,11 @@ from gpt149.model import GPT
 DEV_SHARE = 0.04  # of the training text: chooses the checkpoint
 CALIBRATIONS = [n / 20 for n in range(10, 25)]  # factors of the logits: 0.5, 0.55, ..., 1.2
 INIT_STD = 0.02  # of GPT-2's embeddings
-# Length of the windows, as n_ctx / n -> share of the steps. Short ones are cheap; the last third of
-# the steps learns what to make of a long context.
+# Length of the windows, as n_ctx / n -> share of the steps. Short ones are cheap; the second half
+# of the steps learns what to make of a long context.
 WINDOWS = {16: 0.4, 8: 0.4, 4: 0.1, 1: 0.1}
-LAST_WINDOWS = {16: 0.2, 8: 0.35, 4: 0.2, 1: 0.25}
+LATER_WINDOWS = {16: 0.2, 8: 0.35, 4: 0.2, 1: 0.25}
+SHORTEST = 16  # tokens
 
 
 @dataclass(frozen=True)
@@ -71,6 +72,7 @@ class Recipe:
     weight_decay: float
     ema: float
     seed: int
+    bf16: bool
 
 
 def learn_bpe(text: str, vocab_size: int) -> Tokenizer:
@@ -121,9 +123,9 @@ class Batches:
         if self.left <= 0:
             self.ids = encode(self.bpe, self.text, recipe.bpe_dropout)
             self.left = len(self.ids)
-        windows = WINDOWS if step < recipe.steps * 2 // 3 else LAST_WINDOWS
+        windows = WINDOWS if step < recipe.steps // 2 else LATER_WINDOWS
         [part] = random.choices(list(windows), list(windows.values()))
-        n = min(recipe.n_ctx // part, len(self.ids) - 1)
+        n = min(max(SHORTEST, recipe.n_ctx // part), recipe.n_ctx, len(self.ids) - 1)
         offset = random.randint(0, recipe.n_ctx - n)
         starts = torch.randint(len(self.ids) - n, (max(1, recipe.tokens_per_step // n),))
         rows = torch.stack([self.ids[s : s + n + 1] for s in starts])
@@ -183,7 +185,7 @@ class Sinusoids(torch.nn.Module):
         super().__init__()
         rates = torch.exp(torch.arange(0, n_embd, 2) * (-math.log(n_ctx / math.pi) / n_embd))
         angles = torch.arange(n_ctx)[:, None] * rates
-        self.register_buffer("waves", torch.cat([angles.sin(), angles.cos()], 1))
+        self.register_buffer("waves", torch.cat([angles.sin(), angles.cos()], 1)[:, :n_embd])
 
     def forward(self, amplitudes: Tensor) -> Tensor:
         return amplitudes * cast(Tensor, self.waves)
@@ -245,7 +247,7 @@ def save_atomically(state: object, path: Path) -> None:
 @click.option("--n-head", default=6, show_default=True)
 @click.option("--n-embd", default=384, show_default=True)
 @click.option("--n-ctx", default=2048, show_default=True)
-@click.option("--steps", default=1800, show_default=True)
+@click.option("--steps", default=1700, show_default=True)
 @click.option("--tokens-per-step", default=8192, show_default=True)
 @click.option("--dropout", default=0.2, show_default=True)
 @click.option("--bpe-dropout", default=0.0, show_default=True)
@@ -269,11 +271,12 @@ def main(
     run: Path,
     eval_every: int,
     threads: int,
-    bf16: bool,
     save_bf16: bool,
     **recipe_options: object,
 ) -> None:
     recipe = Recipe(**recipe_options)  # type: ignore[arg-type]
+    if recipe.tokens_per_step < recipe.n_ctx:
+        raise click.UsageError("--tokens-per-step must hold a window of --n-ctx tokens at least.")
     console = Console(stderr=True)
     torch.set_num_threads(threads)
     torch.manual_seed(recipe.seed)
@@ -297,12 +300,13 @@ def main(
         vocab_size=bpe.get_vocab_size(),
         dropout=recipe.dropout,
     )
-    model = GPT(config).to(device)
+    model = GPT(config)
     model.init_weights()
     waves = Sinusoids(recipe.n_ctx, recipe.n_embd)
     register_parametrization(model.wpe, "weight", waves, unsafe=True)  # changes the shape
+    model.to(device)
     average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(recipe.ema))
-    optims = optimizers(model, recipe, torch.bfloat16 if bf16 else torch.float32)
+    optims = optimizers(model, recipe, torch.bfloat16 if recipe.bf16 else torch.float32)
     n_params = sum(p.numel() for p in model.parameters())
     chars_a_token = len(train_text[cut:]) / len(dev_ids)
     console.print(f"{n_params / 1e6:.2f} M parameters, {chars_a_token:.2f} characters a token")
@@ -339,7 +343,7 @@ def main(
                 for group in optim.param_groups:
                     group["lr"] = peak * schedule(step, recipe.steps)
             inputs, targets, offset = batches.draw(step)
-            with torch.autocast(device, torch.bfloat16, enabled=bf16):
+            with torch.autocast(device, torch.bfloat16, enabled=recipe.bf16):
                 logits = model(inputs.to(device), sdpa, offset=offset)
             loss = F.cross_entropy(logits.float().flatten(0, 1), targets.to(device).flatten())
             loss.backward()
@@ -387,6 +391,9 @@ def main(
     model.eval()
     factor = calibrate(model, dev_ids)
     remove_parametrizations(model.wpe, "weight")
+    if save_bf16:  # what is scored is what is saved
+        for p in model.parameters():
+            p.data = p.data.bfloat16().float()
     save_gpt2(model.cpu(), out, bf16=save_bf16)
     save_tokenizer(bpe, out, recipe.n_ctx)
     nats = total_nats(model, encode(bpe, test_text), sdpa) / len(test_text)

@@ -2,8 +2,8 @@
 //
 // A step is one parallel region. Threads share out the columns of every product and the heads of
 // the attention, where each calls the kernel for its own heads with n_threads = 1; between these
-// they meet at a barrier, five times a layer. gpt149/model.py says the same in torch and is the
-// specification.
+// they meet at a barrier, five times a layer (oftener where many rows are normed or rounded).
+// gpt149/model.py says the same in torch and is the specification.
 //
 // Decode is bound by reading the weights, prefill by the FMA units: see matrix.h.
 #include "engine/int8.h"

@@ -51,7 +51,7 @@ static inline bfloat16 to_bfloat16(float x) { // to nearest, ties to even
 struct Matrix {
     int in = 0, out = 0;
     WeightType type = FLOAT32;
-    Memory<uint8_t> data;       // (panels, in, LANES) of the type; int8: see place8
+    Memory<uint8_t> data;       // (panels, in, LANES) floats; else see place16 and place8
     Memory<float> scales, bias; // (out, padded to whole panels); scales of int8 alone
 
     int panels() const { return (out + LANES - 1) / LANES; }
@@ -113,14 +113,16 @@ struct Matrix {
     }
 
     void pack_panel(int p, const float *w, int64_t in_stride, int64_t out_stride) {
-        Vector rows[LANES], most = {};
+        Vector rows[LANES], most = {}, odd = {}; // odd: NaN, where an output has NaN or infinity
         for (int i = 0; i < in && type == INT8; i += LANES) {
             block(p, i, w, in_stride, out_stride, rows);
-            for (const Vector &row : rows)
-                most = larger(most, larger(row, -row));
+            for (const Vector &row : rows) {
+                most = larger(larger(row, -row), most);
+                odd += row * 0.0f;
+            }
         }
         const Vector inverse = most > 0.0f ? 127.0f / most : Vector{};
-        if (type == INT8) store(scales.get() + p * LANES, most / 127.0f);
+        if (type == INT8) store(scales.get() + p * LANES, most / 127.0f + odd);
         for (int i = 0; i < in; i += LANES) {
             block(p, i, w, in_stride, out_stride, rows);
             const int n = std::min(LANES, in - i) * LANES;

@@ -157,7 +157,7 @@ def test_compile_error_shows_command_and_whole_output(source: Path) -> None:
     assert not list((source.parents[1] / "cache").glob("**/*.so"))
 
 
-def test_no_compiler_says_what_to_install_and_tensor_kernels_still_work(
+def test_no_compiler_says_what_to_install_and_tensor_kernels_need_none(
     source: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PATH", "")

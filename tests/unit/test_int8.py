@@ -92,3 +92,16 @@ def test_what_is_no_number_stays_so(library: ctypes.CDLL, odd: float) -> None:
     got = multiply(library, w, np.zeros(9, np.float32), x)
     assert np.isnan(got[4]).all()
     assert np.isfinite(np.delete(got, 4, 0)).all()
+
+
+@pytest.mark.parametrize("odd", [np.nan, np.inf])
+def test_a_weight_that_is_no_number_spoils_its_own_output_alone(
+    library: ctypes.CDLL, odd: float
+) -> None:
+    rng = np.random.default_rng(149)
+    w, x = (rng.normal(size=(9, 300)).astype(np.float32) for _ in range(2))
+    want = multiply(library, w, np.zeros(9, np.float32), x)
+    w[4, 7] = odd
+    got = multiply(library, w, np.zeros(9, np.float32), x)
+    assert np.isnan(got[:, 4]).all()
+    np.testing.assert_array_equal(np.delete(got, 4, 1), np.delete(want, 4, 1))

@@ -340,9 +340,9 @@ def huggingface_probabilities(
 def test_the_distribution_is_hugging_faces(settings: dict[str, float]) -> None:
     """Both ends of every token's interval of the cumulative distribution choose that token."""
     mine = chooser(**settings)
-    for seed in range(5):
-        logits = random_logits(60, seed)
-        seen = np.random.default_rng(seed).integers(0, 60, 15).tolist()
+    for seed, n, spread in [*((seed, 60, 2.0) for seed in range(5)), (5, 600, 0.3)]:
+        logits = random_logits(n, seed, spread)  # the even ones need many to reach a top_p
+        seen = np.random.default_rng(seed).integers(0, n, 15).tolist()
         p = huggingface_probabilities(mine, logits, seen)
         ends = np.cumsum(p)
         for token in np.flatnonzero(p).tolist():
