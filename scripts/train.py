@@ -47,10 +47,13 @@ from gpt149.model import GPT
 DEV_SHARE = 0.04  # of the training text: chooses the checkpoint
 CALIBRATIONS = [n / 20 for n in range(10, 25)]  # factors of the logits: 0.5, 0.55, ..., 1.2
 INIT_STD = 0.02  # of GPT-2's embeddings
-# Length of the windows, as n_ctx / n -> share of the steps. Short ones are cheap; the second half
-# of the steps learns what to make of a long context.
-WINDOWS = {16: 0.4, 8: 0.4, 4: 0.1, 1: 0.1}
-LATER_WINDOWS = {16: 0.2, 8: 0.35, 4: 0.2, 1: 0.25}
+# Length of the windows, as n_ctx / n -> how often, from a share of the steps on. Short ones are
+# cheap; what to make of a long context is learned later.
+WINDOWS = {
+    0.0: {16: 0.4, 8: 0.4, 4: 0.1, 1: 0.1},
+    0.5: {16: 0.2, 8: 0.35, 4: 0.2, 1: 0.25},
+    0.7: {8: 0.5, 1: 0.5},
+}
 SHORTEST = 16  # tokens
 
 
@@ -123,7 +126,7 @@ class Batches:
         if self.left <= 0:
             self.ids = encode(self.bpe, self.text, recipe.bpe_dropout)
             self.left = len(self.ids)
-        windows = WINDOWS if step < recipe.steps // 2 else LATER_WINDOWS
+        windows = WINDOWS[max(share for share in WINDOWS if share <= step / recipe.steps)]
         [part] = random.choices(list(windows), list(windows.values()))
         n = min(max(SHORTEST, recipe.n_ctx // part), recipe.n_ctx, len(self.ids) - 1)
         offset = random.randint(0, recipe.n_ctx - n)
