@@ -7,7 +7,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c const
 .PHONY: demo test check clean
 
 demo: $(VENV)/.main
-	$(BIN)/gpt149 generate "ROMEO:" -n 120 --seed 1
+	$(BIN)/gpt149 generate "ROMEO:" -n 400 --seed 1
 
 test: $(VENV)/.dev
 	$(BIN)/python -m pytest -q -n auto --dist loadfile
