@@ -33,7 +33,7 @@ typedef int16_t Shorts __attribute__((vector_size(VECTOR_BYTES), aligned(2), may
 typedef uint16_t bfloat16; // the upper half of a float
 
 static inline Vector splat(float x) {
-    return Vector{} + x;
+    return x - Vector{}; // a sum would make 0 of -0, at the price of an addition
 }
 
 static inline Vector load(const float *at) {

@@ -67,6 +67,7 @@ static void product8(const Matrix &w, const Quantised &x, int row, float *y, int
     for (int c = 0; c < PANELS; c++)
         panel[c] = w.panel8(p + c);
     const int8_t *values = x.values.get() + row * x.width;
+    const bool distant = w.distant();
     Vector sum[ROWS][PANELS] = {};
     for (int g = 0; g * GROUP < w.in; g++) {
         Ints part[ROWS][PANELS];
@@ -78,7 +79,7 @@ static void product8(const Matrix &w, const Quantised &x, int row, float *y, int
             Ints column[PANELS];
             for (int c = 0; c < PANELS; c++) {
                 std::memcpy(&column[c], panel[c] + i * LANES, sizeof column[c]);
-                if (ROWS == 1) __builtin_prefetch(panel[c] + i * LANES + 1024);
+                if (ROWS == 1 && distant) prefetch(panel[c] + i * LANES + 1024, VECTOR_BYTES);
             }
             for (int r = 0; r < ROWS; r++) {
                 int32_t four;
@@ -93,7 +94,7 @@ static void product8(const Matrix &w, const Quantised &x, int row, float *y, int
                              __builtin_convertvector(part[r][c], Vector);
     }
     const Target target = {y, y_stride, p, true, true, epilogue, activation};
-    finish<int8_t, ROWS, PANELS>(w, sum, target);
+    finish(w, sum, target);
 }
 
 template <int PANELS>

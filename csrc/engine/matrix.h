@@ -1,15 +1,18 @@
 // matrix.h: weights packed once for streaming, and y = x W + b for few rows and for many.
 //
-// A panel is LANES columns of W: (in, LANES), so that a step along `in` is one vector and a whole
-// panel one run of memory. Products keep ROWS x PANELS accumulators in registers, as `simd` does:
-// 8 x 3 for a prefill, which the arithmetic bounds, 1 x 8 for decode, which reading W bounds: eight
-// panels are eight distant streams, which memory serves faster than one.
+// A panel is LANES columns of W, one run of memory, in which a step along `in` is one vector. A
+// single row, whose product reading W bounds, goes through a few panels at once: distant streams,
+// which memory serves faster than one. Many rows, whose product the arithmetic
+// bounds, keep ROWS x PANELS accumulators in registers as `simd` does, 8 x 3, and go through a copy
+// of three panels' next inputs in the form that is multiplied.
 //
-// Stored as float32, bfloat16, or int8 with a scale for each column. Two inputs of bfloat16 share a
-// lane: (in / 2, LANES, 2). x is float32, or bfloat16 where the CPU multiplies pairs of those fast;
-// sums are float32. Products with int8 are another matter, see int8.h.
+// Stored as float32 or bfloat16 with fewer bits (squeeze.h), or as int8, with a scale for each
+// column. Two inputs of bfloat16 share a lane: (in / 2, LANES, 2). x is float32, or bfloat16 where
+// the CPU multiplies pairs of those fast; sums are float32. Products with int8 are another matter,
+// see int8.h.
 #pragma once
 
+#include "engine/squeeze.h"
 #include "simd.h"
 
 #include <algorithm>
@@ -38,9 +41,16 @@ template <typename T> static Memory<T> allocate(int64_t n) {
 // The share [first, last) of n things that falls to one of n_threads.
 struct Share {
     int first, last;
-    Share(int n, int thread, int n_threads)
-        : first((int64_t)n * thread / n_threads), last((int64_t)n * (thread + 1) / n_threads) {}
+    Share(int n, int thread, int n_threads, int threads = 1)
+        : first((int64_t)n * thread / n_threads),
+          last((int64_t)n * (thread + threads) / n_threads) {}
 };
+
+// Into L2: for L1, what is on the way from memory would be too much.
+static inline void prefetch(const uint8_t *at, int64_t bytes) {
+    for (int64_t i = 0; i < bytes; i += 64)
+        __builtin_prefetch(at + i, 0, 2);
+}
 
 static inline bfloat16 to_bfloat16(float x) { // to nearest, ties to even
     uint32_t bits;
@@ -51,12 +61,15 @@ static inline bfloat16 to_bfloat16(float x) { // to nearest, ties to even
 struct Matrix {
     int in = 0, out = 0;
     WeightType type = FLOAT32;
-    Memory<uint8_t> data;       // (panels, in, LANES) floats; else see place16 and place8
-    Memory<float> scales, bias; // (out, padded to whole panels); scales of int8 alone
+    int64_t bytes = 0;          // of data
+    Memory<uint8_t> data;       // (panels, blocks) of squeeze.h; or see place8
+    Memory<float> scales, bias; // (out, padded to whole panels)
 
     int panels() const { return (out + LANES - 1) / LANES; }
-    template <typename T> const T *panel(int p) const {
-        return (const T *)data.get() + (int64_t)p * in * LANES;
+    int blocks() const { return (in + BLOCK - 1) / BLOCK; } // a panel; zeros behind the inputs
+    bool distant() const { return bytes >= 1 << 20; }       // no L2 holds it until the next step
+    template <typename T> uint8_t *panel(int p) const {
+        return data.get() + (int64_t)p * blocks() * BLOCK_BYTES<T>;
     }
 
     // int8, with 128 added: (panels, in / 4, LANES, 4), `in` padded to whole fours.
@@ -66,21 +79,16 @@ struct Matrix {
         return p * bytes8() + i / 4 * 4 * LANES + lane * 4 + i % 4;
     }
 
-    // bfloat16: where in a panel.
-    static int64_t place16(int i, int lane) { return i / 2 * 2 * LANES + lane * 2 + i % 2; }
-
     // w[i * in_stride + o * out_stride] is what multiplies input i for output o; one stride is 1.
     bool pack(WeightType as, const float *w, int n_in, int n_out, int64_t in_stride,
               int64_t out_stride, int n_threads) {
-        in = n_in, out = n_out;
-        type = as == BFLOAT16 && in % 2 ? FLOAT32 : as; // no half pairs
-        const int64_t n = (int64_t)panels() * in * LANES;
-        data = allocate_unset<uint8_t>(type == FLOAT32    ? n * 4
-                                       : type == BFLOAT16 ? n * 2
-                                                          : panels() * bytes8());
+        in = n_in, out = n_out, type = as;
+        const int64_t block = type == FLOAT32 ? BLOCK_BYTES<float> : BLOCK_BYTES<bfloat16>;
+        bytes = panels() * (type == INT8 ? bytes8() : blocks() * block);
+        data = allocate_unset<uint8_t>(bytes);
         bias = allocate<float>(panels() * LANES);
-        if (type == INT8) scales = allocate<float>(panels() * LANES);
-        if (!data || !bias || (type == INT8 && !scales)) return false;
+        scales = allocate<float>(panels() * LANES);
+        if (!data || !bias || !scales) return false;
 #pragma omp parallel for num_threads(n_threads)
         for (int p = 0; p < panels(); p++)
             pack_panel(p, w, in_stride, out_stride);
@@ -89,14 +97,22 @@ struct Matrix {
 
     // Row o of W, that is, what a one in output o reads: an embedding.
     void row(int o, float *to) const {
-        const int p = o / LANES, lane = o % LANES;
-        for (int i = 0; i < in; i++)
-            to[i] = type == FLOAT32    ? panel<float>(p)[i * LANES + lane]
-                    : type == BFLOAT16 ? to_float(panel<bfloat16>(p)[place16(i, lane)])
-                                       : scales[o] * (data[place8(p, i, lane)] - 128);
+        if (type == FLOAT32) row_of<float>(o, to);
+        if (type == BFLOAT16) row_of<bfloat16>(o, to);
+        for (int i = 0; i < in && type == INT8; i++)
+            to[i] = scales[o] * (data[place8(o / LANES, i, o % LANES)] - 128);
     }
 
   private:
+    template <typename T> void row_of(int o, float *to) const {
+        Vector columns[BLOCK];
+        for (int i = 0; i < in; i++) {
+            if (i % BLOCK == 0)
+                expand<T>(panel<T>(o / LANES) + i / BLOCK * BLOCK_BYTES<T>, columns);
+            to[i] = columns[i % BLOCK][o % LANES] * LIFT * scales[o];
+        }
+    }
+
     // For inputs i to i + LANES, the outputs of panel p; zeros outside the matrix.
     void block(int p, int i, const float *w, int64_t in_stride, int64_t out_stride,
                Vector (&rows)[LANES]) const {
@@ -113,37 +129,47 @@ struct Matrix {
     }
 
     void pack_panel(int p, const float *w, int64_t in_stride, int64_t out_stride) {
-        Vector rows[LANES], most = {}, odd = {}; // odd: NaN, where an output has NaN or infinity
-        for (int i = 0; i < in && type == INT8; i += LANES) {
-            block(p, i, w, in_stride, out_stride, rows);
+        constexpr int SPAN = LANES < BLOCK ? BLOCK : LANES;
+        Vector rows[SPAN], most = {}, odd = {}; // odd: NaN, where an output has NaN or infinity
+        const auto read = [&](int from) {
+            for (int i = 0; i < SPAN; i += LANES)
+                block(p, from + i, w, in_stride, out_stride, *(Vector(*)[LANES])(rows + i));
+        };
+        for (int i = 0; i < in; i += SPAN) {
+            read(i);
             for (const Vector &row : rows) {
                 most = larger(larger(row, -row), most);
                 odd += row * 0.0f;
             }
         }
-        const Vector inverse = most > 0.0f ? 127.0f / most : Vector{};
-        if (type == INT8) store(scales.get() + p * LANES, most / 127.0f + odd);
-        for (int i = 0; i < in; i += LANES) {
-            block(p, i, w, in_stride, out_stride, rows);
-            const int n = std::min(LANES, in - i) * LANES;
-            const int64_t at = ((int64_t)p * in + i) * LANES;
-            const float *x = (const float *)rows;
-            if (type == FLOAT32) std::memcpy((float *)data.get() + at, x, n * sizeof(float));
-            if (type == BFLOAT16)
-                for (int k = 0; k < n; k++) // n / LANES inputs, of which two share a lane
-                    ((bfloat16 *)data.get())[at + place16(k / LANES, k % LANES)] =
-                        to_bfloat16(x[k]);
-            if (type == INT8)
-                for (int k = 0; k < std::min(LANES, in - i); k += 4)
-                    pack_four(data.get() + place8(p, i + k, 0), rows + k, inverse);
+        const Vector scale = odd + (type == FLOAT32    ? scale_for<float>(most)
+                                    : type == BFLOAT16 ? scale_for<bfloat16>(most)
+                                                       : most / 127.0f);
+        const Vector inverse = scale > 0.0f ? 1.0f / scale : Vector{};
+        store(scales.get() + p * LANES, scale);
+        for (int i = 0; i < in; i += SPAN) {
+            read(i);
+            for (Vector &row : rows)
+                row *= inverse;
+            for (int k = 0; k < std::min(SPAN, in - i); k += type == INT8 ? 4 : BLOCK) {
+                if (type == FLOAT32) pack_block<float>(p, i + k, rows + k);
+                if (type == BFLOAT16) pack_block<bfloat16>(p, i + k, rows + k);
+                if (type == INT8) pack_four(data.get() + place8(p, i + k, 0), rows + k);
+            }
         }
     }
 
+    template <typename T> void pack_block(int p, int i, const Vector *rows) {
+        typename Squeezed<T>::Words words[WORDS<T>];
+        squeeze(rows, words);
+        fold<T>(words, panel<T>(p) + i / BLOCK * BLOCK_BYTES<T>);
+    }
+
     // Four inputs of LANES outputs, rounded.
-    static void pack_four(uint8_t *to, const Vector *rows, Vector inverse) {
+    static void pack_four(uint8_t *to, const Vector *rows) {
         Bits bytes = {};
         for (int k = 0; k < 4; k++) {
-            const Vector shifted = rows[k] * inverse + 12582912.0f; // as in Quantised
+            const Vector shifted = rows[k] + 12582912.0f; // as in Quantised
             bytes |= (((Bits)shifted + 128) & 0xff) << 8 * k;
         }
         std::memcpy(to, &bytes, sizeof bytes);
@@ -177,13 +203,13 @@ struct Target {
 };
 
 // Apart from `product`, so that nothing here takes registers there.
-template <typename T, int ROWS, int PANELS>
+template <int ROWS, int PANELS>
 [[gnu::noinline]] static void finish(const Matrix &w, const Vector (&sum)[ROWS][PANELS],
                                      const Target &t) {
     for (int c = 0; c < PANELS; c++) {
         const int o = (t.p + c) * LANES, width = std::min(LANES, w.out - o);
         const Vector bias = load(w.bias.get() + o);
-        const Vector scale = std::is_same_v<T, int8_t> ? load(w.scales.get() + o) : splat(1);
+        const Vector scale = load(w.scales.get() + o);
         for (int r = 0; r < ROWS; r++) {
             float *at = t.y + r * t.stride + o;
             Vector z = scale * sum[r][c];
@@ -196,69 +222,140 @@ template <typename T, int ROWS, int PANELS>
     }
 }
 
-// To sum: what a vector of w, of type T, holds of one input or two, times that of x.
-template <typename T> static inline Vector add_product(Vector sum, const float *x, Vector column) {
-    if (std::is_same_v<T, float>) return sum + x[0] * column;
-    const Bits pairs = (Bits)column;
-    return sum + x[0] * (Vector)(pairs << 16) + x[1] * (Vector)(pairs & 0xffff0000);
+// Inputs of type X that share a lane, and what multiplies them.
+template <typename X> constexpr int SHARING = sizeof(float) / sizeof(X);
+template <typename X> struct Multiplied;
+template <> struct Multiplied<float> {
+    using Column = Vector;
+};
+template <> struct Multiplied<bfloat16> {
+    using Column = Ints;
+};
+template <typename X> using Column = typename Multiplied<X>::Column;
+
+static inline Vector spread(const float *x) {
+    return splat(*x);
+}
+
+// What squeezing took away, given back to either factor; x of bfloat16 comes with it.
+static inline Vector lifted(Vector x) {
+    return x * LIFT;
+}
+static inline Ints lifted(Ints x) {
+    return x;
+}
+
+static inline Vector add_product(Vector sum, Vector x, Vector column) {
+    return sum + x * column;
 }
 
 #if defined(FAST_PAIRS)
-template <typename T>
-static inline Vector add_product(Vector sum, const bfloat16 *x, Vector column) {
+static inline Ints spread(const bfloat16 *x) {
     int32_t pair;
     std::memcpy(&pair, x, sizeof pair);
-    return add_products(sum, Ints{} + pair, (Ints)column);
+    return Ints{} + pair;
+}
+
+static inline Vector add_product(Vector sum, Ints x, Ints column) {
+    return add_products(sum, x, column);
 }
 #endif
 
-// ROWS of x times PANELS of w over inputs [from, to); what was summed before is added up in y.
+constexpr int STREAMS = 4; // panels at once, of few rows
+
+// ROWS of x times PANELS of w, straight from memory.
 template <typename T, int ROWS, int PANELS, typename X>
-static void product(const Matrix &w, const X *x, int64_t x_stride, float *y, int64_t y_stride,
-                    int p, int from, int to, Epilogue epilogue, Activation activation) {
-    const T *panel[PANELS];
-    for (int c = 0; c < PANELS; c++)
-        panel[c] = w.panel<T>(p + c);
+static void stream(const Matrix &w, const X *x, int64_t x_stride, const Target &target) {
+    constexpr int STEPS = BLOCK / SHARING<X>;
+    const bool distant = w.distant();
     Vector sum[ROWS][PANELS] = {};
-    constexpr int STEP = sizeof(float) / sizeof(T); // inputs in a lane
-    for (int64_t i = from; i < to; i += STEP) {
-        Vector column[PANELS];
-        for (int c = 0; c < PANELS; c++) {
-            column[c] = load((const float *)(panel[c] + i * LANES));
-            if (ROWS == 1) __builtin_prefetch(panel[c] + i * LANES + 1024 / sizeof(T));
-        }
+    const auto add_block = [&](int64_t block, int inputs) {
+        Column<X> xs[ROWS][STEPS] = {}, columns[STEPS];
         for (int r = 0; r < ROWS; r++)
-            for (int c = 0; c < PANELS; c++)
-                sum[r][c] = add_product<T>(sum[r][c], x + r * x_stride + i, column[c]);
+            for (int i = 0; i < inputs; i += SHARING<X>)
+                xs[r][i / SHARING<X>] = lifted(spread(x + r * x_stride + block * BLOCK + i));
+        for (int c = 0; c < PANELS; c++) {
+            const uint8_t *at = w.panel<T>(target.p + c) + block * BLOCK_BYTES<T>;
+            if (distant) prefetch(at + 1024, BLOCK_BYTES<T>);
+            expand<T>(at, columns);
+            for (int r = 0; r < ROWS; r++)
+                for (int i = 0; i < STEPS; i++)
+                    sum[r][c] = add_product(sum[r][c], xs[r][i], columns[i]);
+        }
+    };
+    const int whole = w.in / BLOCK;
+    for (int64_t block = 0; block < whole; block++)
+        add_block(block, BLOCK);
+    if (w.in % BLOCK) add_block(whole, w.in % BLOCK);
+    finish(w, sum, target);
+}
+
+template <typename T, int PANELS, typename X>
+static void few_rows(const Matrix &w, const X *x, int64_t x_stride, int n_rows, Target target) {
+    for (int rows; n_rows > 0; n_rows -= rows) {
+        rows = n_rows < 4 ? 1 : 4;
+        (rows == 4 ? stream<T, 4, PANELS, X> : stream<T, 1, PANELS, X>)(w, x, x_stride, target);
+        x += rows * x_stride, target.y += rows * target.stride;
     }
-    const Target target = {y, y_stride, p, from == 0, to == w.in, epilogue, activation};
-    finish<T, ROWS, PANELS>(w, sum, target);
 }
 
 constexpr int MANY = REGISTERS == 32 ? 8 : 4; // rows at once
 constexpr int INPUTS = 512; // at once, of many rows: so much of three panels stays in a cache
 
-template <typename T, int ROWS, int PANELS, typename X>
-static int products(const Matrix &w, const X *x, int64_t x_stride, float *y, int64_t y_stride,
-                    int n_rows, int p, int from, int to, Epilogue e, Activation a) {
-    int r = 0;
-    for (; r + ROWS <= n_rows; r += ROWS)
-        product<T, ROWS, PANELS>(w, x + r * x_stride, x_stride, y + r * y_stride, y_stride, p, from,
-                                 to, e, a);
-    return r;
+// A panel's next inputs, as X multiplies them.
+template <typename X> using Tile = Column<X>[INPUTS / SHARING<X>];
+
+// Inputs from .. from + n of a panel.
+template <typename T, typename X>
+static void fill(Tile<X> &tile, const Matrix &w, int p, int from, int n) {
+    constexpr int STEPS = BLOCK / SHARING<X>;
+    const uint8_t *at = w.panel<T>(p) + from / BLOCK * BLOCK_BYTES<T>;
+    for (int i = 0; i < n; i += BLOCK, at += BLOCK_BYTES<T>) {
+        Column<X> columns[STEPS];
+        expand<T>(at, columns);
+        for (int j = 0; j < STEPS; j++)
+            tile[i / SHARING<X> + j] = lifted(columns[j]);
+    }
+}
+
+// ROWS of x times the tiles of PANELS of w, n inputs long.
+template <int ROWS, int PANELS, typename X>
+static void product(const Matrix &w, const Tile<X> *tiles, const X *x, int64_t x_stride, int n,
+                    const Target &target) {
+    Vector sum[ROWS][PANELS] = {};
+    for (int64_t i = 0; i < n; i += SHARING<X>) {
+        Column<X> column[PANELS];
+        for (int c = 0; c < PANELS; c++)
+            column[c] = tiles[c][i / SHARING<X>];
+        for (int r = 0; r < ROWS; r++)
+            for (int c = 0; c < PANELS; c++)
+                sum[r][c] = add_product(sum[r][c], spread(x + r * x_stride + i), column[c]);
+    }
+    finish(w, sum, target);
 }
 
 template <typename T, int PANELS, typename X>
-static void rows_of_panels(const Matrix &w, const X *x, int64_t x_stride, float *y,
-                           int64_t y_stride, int n_rows, int p, Epilogue e, Activation a) {
-    const int step = n_rows < MANY ? w.in : INPUTS;
-    for (int from = 0; from < w.in; from += step) {
-        const int to = std::min(from + step, w.in);
-        int r = products<T, MANY, PANELS>(w, x, x_stride, y, y_stride, n_rows, p, from, to, e, a);
-        r += products<T, 2, PANELS>(w, x + r * x_stride, x_stride, y + r * y_stride, y_stride,
-                                    n_rows - r, p, from, to, e, a);
-        products<T, 1, PANELS>(w, x + r * x_stride, x_stride, y + r * y_stride, y_stride,
-                               n_rows - r, p, from, to, e, a);
+static void many_rows(const Matrix &w, const X *x, int64_t x_stride, int n_rows, Target target) {
+    alignas(64) Tile<X> tiles[PANELS];
+    float *y = target.y;
+    for (int from = 0; from < w.in; from += INPUTS) {
+        const int n = std::min(INPUTS, w.in - from);
+        for (int c = 0; c < PANELS; c++)
+            fill<T, X>(tiles[c], w, target.p + c, from, n);
+        target.first = from == 0, target.last = from + n == w.in;
+        const int next = target.last ? 0 : from + n, next_p = target.p + target.last * PANELS;
+        const int64_t bytes = std::min(INPUTS, w.in - next) / BLOCK * BLOCK_BYTES<T>;
+        for (int r = 0, rows; r < n_rows; r += rows) {
+            rows = r + MANY <= n_rows ? MANY : 1;
+            target.y = y + r * target.stride;
+            (rows == MANY
+                 ? product<MANY, PANELS, X>
+                 : product<1, PANELS, X>)(w, tiles, x + r * x_stride + from, x_stride, n, target);
+            const Share share(bytes, r, n_rows, rows); // of what the next tiles are made of
+            for (int c = 0; c < PANELS; c++)
+                prefetch(w.panel<T>(next_p + c) + next / BLOCK * BLOCK_BYTES<T> + share.first,
+                         share.last - share.first);
+        }
     }
 }
 
@@ -267,20 +364,16 @@ template <typename T, typename X>
 static void multiply_as(const Matrix &w, const X *x, int64_t x_stride, float *y, int64_t y_stride,
                         int n_rows, Epilogue e, Activation a, int thread, int n_threads) {
     const Share share(w.panels(), thread, n_threads);
-    int p = share.first;
-    if (n_rows == 1)
-        for (; p + 8 <= share.last; p += 8)
-            product<T, 1, 8>(w, x, x_stride, y, y_stride, p, 0, w.in, e, a);
-    if (n_rows == 1)
-        for (; p + 4 <= share.last; p += 4)
-            product<T, 1, 4>(w, x, x_stride, y, y_stride, p, 0, w.in, e, a);
-    for (; p + 3 <= share.last; p += 3)
-        rows_of_panels<T, 3>(w, x, x_stride, y, y_stride, n_rows, p, e, a);
-    for (; p < share.last; p++)
-        rows_of_panels<T, 1>(w, x, x_stride, y, y_stride, n_rows, p, e, a);
+    Target target = {y, y_stride, share.first, true, true, e, a};
+    const bool few = n_rows < MANY;
+    const int wide = few ? STREAMS : 3;
+    for (; target.p + wide <= share.last; target.p += wide)
+        (few ? few_rows<T, STREAMS, X> : many_rows<T, 3, X>)(w, x, x_stride, n_rows, target);
+    for (; target.p < share.last; target.p++)
+        (few ? few_rows<T, 1, X> : many_rows<T, 1, X>)(w, x, x_stride, n_rows, target);
 }
 
-// Rows of x in bfloat16.
+// Rows of x in bfloat16, lifted.
 struct Halved {
     int64_t width = 0;
     Memory<bfloat16> values; // (rows, width)
@@ -292,7 +385,8 @@ struct Halved {
     }
     void keep(int row, const float *x, int n) {
         for (int i = 0; i < n; i++)
-            values[row * width + i] = to_bfloat16(x[i]);
+            values[row * width + i] = to_bfloat16(x[i] * LIFT);
+        values[row * width + n] = 0; // the other one of a last pair
     }
 };
 

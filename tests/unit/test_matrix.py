@@ -79,7 +79,7 @@ def test_products_add_to_what_is_there(
     assert library.multiply(
         TYPES[dtype], transposed, at[0], n_in, out, at[1], at[2], rows, at[3], at[4], 2
     )
-    if dtype == "bf16" and n_in % 2 == 0:  # an odd number of inputs has no pairs: float32
+    if dtype == "bf16":
         w = rounded(w)
         x = rounded(x) if library.pairs() else x
     np.testing.assert_array_equal(w_row, w[-1])
@@ -98,3 +98,42 @@ def test_nan_and_infinity_stay(library: ctypes.CDLL) -> None:
         assert np.isfinite(y[0]).all()
         assert np.isnan(y[1, 2])
         assert y[2, 5] == np.inf or np.isnan(y[2, 5])
+
+
+def packed(library: ctypes.CDLL, dtype: str, w: F32, x: F32) -> tuple[F32, F32]:
+    """The last of w (out, in) as it is kept, and relu(x @ w.T) of x (rows, in)."""
+    rows, (out, n_in) = len(x), w.shape
+    y, row, bias = np.zeros((rows, out), np.float32), w[-1].copy(), np.zeros(out, np.float32)
+    at = [ctypes.c_void_p(a.ctypes.data) for a in (w, bias, x, y, row)]
+    assert library.multiply(TYPES[dtype], False, at[0], n_in, out, at[1], at[2], rows, *at[3:], 1)
+    return row, y
+
+
+@pytest.mark.parametrize("largest", [1.5, 2.0**-60, 2.0**90, 0.0])
+@pytest.mark.parametrize("dtype", TYPES)
+def test_small_weights_beside_large_ones(library: ctypes.CDLL, dtype: str, largest: float) -> None:
+    rng = np.random.default_rng(149)
+    w = rng.uniform(-1, 1, (20, 301)) * 2.0 ** rng.integers(-45, 1, (20, 301))
+    w[:, 7], w[:, 11] = 0, 1
+    w = (w * largest).astype(np.float32)
+    row, _ = packed(library, dtype, w, np.zeros((1, 301), np.float32))
+    want = w[-1] if dtype == "float32" else rounded(w[-1])
+    power = 2.0 ** np.floor(np.log2(largest)) if largest else 0
+    exact = np.abs(want) >= 2.0**-14 * power
+    assert largest == 0 or 20 < exact.sum() < 280
+    np.testing.assert_array_equal(row[exact], want[exact])
+    bound = 2.0 ** (-38 if dtype == "float32" else -15)
+    assert (np.abs(row.astype(np.float64) - want) <= bound * power).all()
+    assert row[7] == 0
+
+
+@pytest.mark.parametrize("dtype", TYPES)
+@pytest.mark.parametrize("odd", [np.nan, np.inf])
+def test_a_weight_that_is_no_number_spoils_its_own_output_alone(
+    library: ctypes.CDLL, dtype: str, odd: float
+) -> None:
+    w = np.ones((20, 16), np.float32)
+    w[6, 3] = odd
+    _, y = packed(library, dtype, w, np.ones((2, 16), np.float32))
+    assert np.isnan(y[:, 6]).all()
+    np.testing.assert_array_equal(np.delete(y, 6, 1), 16)
