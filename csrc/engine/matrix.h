@@ -1,15 +1,14 @@
 // matrix.h: weights packed once for streaming, and y = x W + b for few rows and for many.
 //
-// A panel is LANES columns of W, one run of memory, in which a step along `in` is one vector. A
-// single row, whose product reading W bounds, goes through a few panels at once: distant streams,
-// which memory serves faster than one. Many rows, whose product the arithmetic
-// bounds, keep ROWS x PANELS accumulators in registers as `simd` does, 8 x 3, and go through a copy
-// of three panels' next inputs in the form that is multiplied.
+// A panel is LANES columns of W, one run of memory, in which a step along `in` is one vector. Few
+// rows, whose product reading W bounds, go through four panels at once: distant streams, which
+// memory serves faster than one. Many rows, whose product the arithmetic bounds, keep ROWS x PANELS
+// accumulators in registers as `simd` does, 8 x 3, and multiply a copy of three panels' next inputs
+// that was taken apart once for all of them.
 //
-// Stored as float32 or bfloat16 with fewer bits (squeeze.h), or as int8, with a scale for each
-// column. Two inputs of bfloat16 share a lane: (in / 2, LANES, 2). x is float32, or bfloat16 where
-// the CPU multiplies pairs of those fast; sums are float32. Products with int8 are another matter,
-// see int8.h.
+// Kept as float32 or bfloat16 in fewer bits (squeeze.h), or as int8, with a scale for each output.
+// x is float32, or bfloat16 where the CPU multiplies two of those to a lane fast; sums are float32.
+// Products with int8 are another matter, see int8.h.
 #pragma once
 
 #include "engine/squeeze.h"
@@ -38,7 +37,7 @@ template <typename T> static Memory<T> allocate(int64_t n) {
     return memory;
 }
 
-// The share [first, last) of n things that falls to one of n_threads.
+// The share [first, last) of n things that falls to one of n_threads, or to several in a row.
 struct Share {
     int first, last;
     Share(int n, int thread, int n_threads, int threads = 1)
@@ -352,7 +351,7 @@ static void many_rows(const Matrix &w, const X *x, int64_t x_stride, int n_rows,
                  ? product<MANY, PANELS, X>
                  : product<1, PANELS, X>)(w, tiles, x + r * x_stride + from, x_stride, n, target);
             const Share share(bytes, r, n_rows, rows); // of what the next tiles are made of
-            for (int c = 0; c < PANELS; c++)
+            for (int c = 0; c < PANELS && w.distant(); c++)
                 prefetch(w.panel<T>(next_p + c) + next / BLOCK * BLOCK_BYTES<T> + share.first,
                          share.last - share.first);
         }
