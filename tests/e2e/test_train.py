@@ -19,7 +19,7 @@ SCRIPT = Path(__file__).parents[2] / "scripts" / "train.py"
 WORDS = ("to", "be", "or", "not", "that", "is", "the", "question")
 SMALL = (
     "--n-layer", "1", "--n-head", "2", "--n-embd", "32", "--n-ctx", "64", "--threads", "1",
-    "--tokens-per-step", "512", "--lr", "0.01", "--matrix-lr", "0.01", "--ema", "0.9",
+    "--tokens-per-step", "512", "--lr", "0.01", "--ema", "0.9",
 )  # fmt: skip
 
 
