@@ -79,7 +79,7 @@ static void product8(const Matrix &w, const Quantised &x, int row, float *y, int
             Ints column[PANELS];
             for (int c = 0; c < PANELS; c++) {
                 std::memcpy(&column[c], panel[c] + i * LANES, sizeof column[c]);
-                if (ROWS == 1 && distant) prefetch(panel[c] + i * LANES + 1024, VECTOR_BYTES);
+                if (ROWS == 1 && distant) prefetch(panel[c] + i * LANES + AHEAD, VECTOR_BYTES);
             }
             for (int r = 0; r < ROWS; r++) {
                 int32_t four;

@@ -45,6 +45,8 @@ struct Share {
           last((int64_t)n * (thread + threads) / n_threads) {}
 };
 
+constexpr int AHEAD = 1024; // bytes, of what is read in a row
+
 // Into L2: for L1, what is on the way from memory would be too much.
 static inline void prefetch(const uint8_t *at, int64_t bytes) {
     for (int64_t i = 0; i < bytes; i += 64)
@@ -275,7 +277,7 @@ static void stream(const Matrix &w, const X *x, int64_t x_stride, const Target &
                 xs[r][i / SHARING<X>] = lifted(spread(x + r * x_stride + block * BLOCK + i));
         for (int c = 0; c < PANELS; c++) {
             const uint8_t *at = w.panel<T>(target.p + c) + block * BLOCK_BYTES<T>;
-            if (distant) prefetch(at + 1024, BLOCK_BYTES<T>);
+            if (distant) prefetch(at + AHEAD, BLOCK_BYTES<T>);
             expand<T>(at, columns);
             for (int r = 0; r < ROWS; r++)
                 for (int i = 0; i < STEPS; i++)
