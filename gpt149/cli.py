@@ -255,6 +255,12 @@ def new(path: Path, start: str | None) -> None:
 @ATTENTION
 @MODEL
 @click.option("--from", "start", type=float, default=0.0, help="Skip this share of the text.")
+@click.option(
+    "--context",
+    "n_ctx",
+    type=int,
+    help="Tokens of a window; the later half of each is scored. Default: the model's context.",
+)
 @THREADS
 @ENGINE
 @DTYPE

@@ -50,11 +50,15 @@ def scored_logits(
 
 
 def total_nats_native(
-    engine: NativeEngine, ids: Sequence[int], *, on_tokens: Callable[[int], None] = lambda _: None
+    engine: NativeEngine,
+    ids: Sequence[int],
+    *,
+    n_ctx: int | None = None,
+    on_tokens: Callable[[int], None] = lambda _: None,
 ) -> float:
     """The same by the native engine, whose sequence is forgotten."""
     total = 0.0
-    for start, first, end in _windows(len(ids), engine.n_ctx):
+    for start, first, end in _windows(len(ids), n_ctx or engine.n_ctx):
         engine.clear()
         logits = engine.logits(ids[start : end - 1])[first - start - 1 :].astype(np.float64)
         logits -= logits.max(-1, keepdims=True)

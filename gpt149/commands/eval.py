@@ -23,6 +23,7 @@ def run(
     text_file: Path,
     attention: str,
     start: float,
+    n_ctx: int | None,
     threads: int | None,
     engine: str,
     dtype: str,
@@ -45,18 +46,21 @@ def run(
     if loaded.tokenizer is None:
         raise InputError(f"the model '{model}' has no tokenizer, so it cannot read text.")
     ids = loaded.tokenizer.encode(text)
+    if n_ctx is not None and not 2 <= n_ctx <= loaded.config.n_ctx:
+        raise InputError(f"--context is {n_ctx}, and must be from 2 to {loaded.config.n_ctx} here.")
     if len(ids) < 2:
         raise InputError(f"the text has {len(ids)} tokens, and scoring takes at least 2.")
     running = engines.start(loaded, kernel, engine=engine, dtype=dtype, n_threads=threads)
     begin = time.perf_counter()
     with click.progressbar(length=len(ids) - 1, label="scoring", file=sys.stderr) as bar:
-        nats = _nats(running, ids, bar.update)
+        nats = _nats(running, ids, n_ctx, bar.update)
     seconds = time.perf_counter() - begin
     result = {
         "model": model,
         "kernel": running.kernel.name,
         "engine": running.name,
         "dtype": dtype,
+        "context": n_ctx or loaded.config.n_ctx,
         "tokens": len(ids),
         "characters": len(text),
         "nats_per_token": nats / (len(ids) - 1),
@@ -70,22 +74,26 @@ def run(
     click.echo(
         f"{result['nats_per_character']:.4f} nats a character, {result['nats_per_token']:.4f} nats "
         f"a token, perplexity {result['perplexity']:.2f} ({len(text):,} characters, {len(ids):,} "
-        f"tokens; {running.name} engine, {running.kernel.name}, {dtype}, "
-        f"{result['tok_s']:.0f} tok/s)"
+        f"tokens, context {result['context']}; {running.name} engine, {running.kernel.name}, "
+        f"{dtype}, {result['tok_s']:.0f} tok/s)"
     )
 
 
-def _nats(engine: Engine, ids: list[int], on_tokens: Callable[[int], None]) -> float:
+def _nats(
+    engine: Engine, ids: list[int], n_ctx: int | None, on_tokens: Callable[[int], None]
+) -> float:
     if engine.name == "native":
         from ..evaluate import total_nats_native
         from ..native import NativeEngine
 
         assert isinstance(engine, NativeEngine)
-        return total_nats_native(engine, ids, on_tokens=on_tokens)
+        return total_nats_native(engine, ids, n_ctx=n_ctx, on_tokens=on_tokens)
     import torch
 
     from ..evaluate import total_nats
     from ..torch_engine import TorchEngine
 
     assert isinstance(engine, TorchEngine)
-    return total_nats(engine.model, torch.tensor(ids), engine.attention, on_tokens=on_tokens)
+    return total_nats(
+        engine.model, torch.tensor(ids), engine.attention, n_ctx=n_ctx, on_tokens=on_tokens
+    )

@@ -82,10 +82,29 @@ def test_eval_from_a_share_of_the_text(model: str, tmp_path: Path) -> None:
     assert json.loads(done.stdout)["characters"] == len(TEXT) - int(0.9 * len(TEXT))
     for arguments, words in (
         (("-t", str(file), "--from", "1"), "--from is 1"),
+        (("-t", str(file), "--context", "1"), "--context is 1, and must be from 2 to "),
+        (("-t", str(file), "--context", "9999"), "--context is 9999"),
         (("-t", str(tmp_path / "none")), "cannot read"),
     ):
         done = gpt149("eval", "-m", model, *arguments)
         assert (done.exit_code, words in done.stderr) == (2, True)
+
+
+def test_eval_in_shorter_windows_is_that_of_both_engines(model: str, tmp_path: Path) -> None:
+    file = tmp_path / "text.txt"
+    file.write_text(TEXT)
+    common = ("eval", "-m", model, "-t", str(file), "--json")
+    loaded = load(model)
+    assert loaded.tokenizer
+    ids = loaded.tokenizer.encode(TEXT)
+    want = total_nats(loaded.model, torch.tensor(ids), Attention("reference"), n_ctx=8)
+    for engine in ("native", "torch"):
+        result = json.loads(gpt149(*common, "--context", "8", "--engine", engine).stdout)
+        assert (result["context"], result["engine"]) == (8, engine)
+        assert result["nats_per_token"] * (len(ids) - 1) == pytest.approx(want, rel=5e-6)
+    whole = json.loads(gpt149(*common).stdout)
+    assert whole["context"] == loaded.model.config.n_ctx
+    assert abs(whole["nats_per_token"] / result["nats_per_token"] - 1) > 5e-5
 
 
 @pytest.mark.parametrize("kernel", ["flash", "torch"])
