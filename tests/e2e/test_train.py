@@ -47,15 +47,15 @@ def log(at: Path) -> list[dict[str, str]]:
 def test_it_learns_and_what_it_writes_generates(text: Path, tmp_path: Path) -> None:
     # n_ctx 16: windows are as long from the first step as when scored.
     options = (
-        "--steps", "100", "--eval-every", "10", "--vocab-size", "300", "--save-bf16",
+        "--steps", "100", "--eval-every", "2", "--vocab-size", "300", "--save-bf16",
         "--n-ctx", "16",
     )  # fmt: skip
     done = subprocess.run(command(text, tmp_path, *options), capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     losses = [float(row["dev_nats_per_char"]) for row in log(tmp_path)]
-    assert losses[0] > 1.5 * min(losses)
+    assert losses[0] > 2 * losses[-1]
     result = json.loads((tmp_path / "run" / "result.json").read_text())
-    assert result["test_nats_per_char"] < 1.2 * min(losses)
+    assert result["test_nats_per_char"] < 1.2 * losses[-1]
     loaded = checkpoint.load(str(tmp_path / "model"))
     assert 256 < loaded.config.vocab_size <= 300
     n_params = sum(p.numel() for p in loaded.model.parameters())
