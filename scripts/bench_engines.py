@@ -673,6 +673,7 @@ def measure(
     found: dict[str, Measured | str] = {}
     players: dict[str, Talker] = {}
     n_ctx = len(ids) + n
+    turn = {"ids": ids, "n": n, "seconds": 0}
     try:
         for name in names:
             command = [sys.executable, __file__, "--serve", name, "--path", str(model)]
@@ -682,7 +683,7 @@ def measure(
             for _ in range(STARTS):
                 players[name].restart()
                 born = time.time()
-                first = players[name].ask({"ids": ids, "n": 1, "seconds": 0}, TIMEOUT)
+                first = players[name].ask(turn | {"n": 1}, TIMEOUT)
                 if isinstance(first, Answer):
                     break
                 starts.append(first["finished"] - born)
@@ -690,8 +691,7 @@ def measure(
                 said = players[name].noise().strip().splitlines() or [first.detail]
                 found[name] = f"failed: {said[-1][:100]}"
                 continue
-            compiling = {"ids": ids, "n": n, "seconds": 0}  # where an engine does
-            warm = players[name].ask(compiling, TIMEOUT)
+            warm = players[name].ask(turn, TIMEOUT)  # some compile now
             assert isinstance(warm, dict)
             found[name] = Measured([], [], min(starts), 0, warm["tokens"])
         for _ in range(rounds):
@@ -699,8 +699,7 @@ def measure(
                 if isinstance(kept, str):
                     continue
                 time.sleep(SETTLE_SECONDS)
-                turn = {"ids": ids, "n": n, "seconds": TURN_SECONDS}
-                reply = players[name].ask(turn, TIMEOUT)
+                reply = players[name].ask(turn | {"seconds": TURN_SECONDS}, TIMEOUT)
                 assert isinstance(reply, dict)
                 kept.prefill.append(reply["prefill"])
                 kept.decode.append(reply["decode"])

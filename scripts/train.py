@@ -12,20 +12,22 @@ interruption.
 
 Recipe: AdamW, cosine schedule, dropout (of attention's keys too), an exponential average of the
 weights; BPE-dropout (Provilkov et al. 2020) if asked for. A step sees windows of one length: short
-ones, and towards the end longer ones and whole contexts too. At the end the logits are scaled to
-what the held-out slice bears out.
+ones, and towards the end whole contexts too. These are spliced of a few pieces from anywhere, for
+a text this small is soon known by heart where much of it is seen. At the end the logits are scaled
+to what the held-out slice bears out.
 """
 
 from __future__ import annotations
 
 import csv
+import itertools
 import json
 import math
 import os
 import random
 import time
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import cast
@@ -51,7 +53,7 @@ CALIBRATIONS = [n / 20 for n in range(10, 25)]  # factors of the logits: 0.5, 0.
 SHORT = 8  # a short window is n_ctx / SHORT tokens
 # Length of the windows, as n_ctx / n -> how often, from a share of the steps on. Short ones are
 # cheap; what to make of a long context is learned later.
-WINDOWS = {0.0: {SHORT: 1.0}, 0.6: {SHORT: 0.6, SHORT // 2: 0.2, 1: 0.2}}
+WINDOWS = {0.0: {SHORT: 1.0}, 0.6: {SHORT: 0.5, 1: 0.5}}
 SHORTEST = 16  # tokens
 
 
@@ -73,6 +75,8 @@ class Recipe:
     ema: float
     seed: int
     bf16: bool
+    dev_share: float = DEV_SHARE
+    windows: Mapping[float, Mapping[int, float]] = field(default_factory=lambda: WINDOWS)
 
 
 def learn_bpe(text: str, vocab_size: int) -> Tokenizer:
@@ -156,13 +160,23 @@ class Batches:
         if self.left <= 0:
             self.ids = encode(self.bpe, self.text, recipe.bpe_dropout)
             self.left = len(self.ids)
-        windows = WINDOWS[max(share for share in WINDOWS if share <= step / recipe.steps)]
-        [part] = random.choices(list(windows), list(windows.values()))
+        begun = max(share for share in recipe.windows if share <= step / recipe.steps)
+        [part] = random.choices(*zip(*recipe.windows[begun].items(), strict=True))
         n = min(max(SHORTEST, recipe.n_ctx // part), recipe.n_ctx, len(self.ids) - 1)
-        starts = torch.randint(len(self.ids) - n, (max(1, recipe.tokens_per_step // n),))
-        rows = torch.stack([self.ids[s : s + n + 1] for s in starts])
+        batch = max(1, recipe.tokens_per_step // n)
+        rows = torch.stack([self.window(n, SHORT // part) for _ in range(batch)])
         self.left -= rows.numel()
-        return rows[:, :-1], rows[:, 1:]
+        return self.ids[rows], self.ids[rows + 1]
+
+    def window(self, n: int, most_pieces: int) -> Tensor:
+        """Indices (n) of a window: up to `most_pieces` pieces, each from anywhere in the text."""
+        cuts = sorted(random.choices(range(n), k=random.randrange(most_pieces)))
+        window = torch.empty(n, dtype=torch.long)
+        for first, end in itertools.pairwise([0, *cuts, n]):
+            length = end - first
+            start = random.randrange(len(self.ids) - length)
+            window[first:end] = torch.arange(start, start + length)
+        return window
 
 
 class Tiled(torch.nn.Module):
@@ -269,7 +283,7 @@ def main(
 
     text = data.read_text(encoding="utf-8")
     train_text, test_text = text[: int(0.9 * len(text))], text[int(0.9 * len(text)) :]
-    cut = int((1 - DEV_SHARE) * len(train_text))
+    cut = int((1 - recipe.dev_share) * len(train_text))
     bpe = learn_bpe(train_text, recipe.vocab_size)
     dev_ids = encode(bpe, train_text[cut:])
     batches = Batches(bpe, train_text[:cut], recipe)

@@ -46,21 +46,24 @@ def run(
     if loaded.tokenizer is None:
         raise InputError(f"the model '{model}' has no tokenizer, so it cannot read text.")
     ids = loaded.tokenizer.encode(text)
-    if n_ctx is not None and not 2 <= n_ctx <= loaded.config.n_ctx:
-        raise InputError(f"--context is {n_ctx}, and must be from 2 to {loaded.config.n_ctx} here.")
+    context = loaded.config.n_ctx if n_ctx is None else n_ctx
+    if not 2 <= context <= loaded.config.n_ctx:
+        raise InputError(
+            f"--context is {context}, and must be from 2 to {loaded.config.n_ctx} here."
+        )
     if len(ids) < 2:
         raise InputError(f"the text has {len(ids)} tokens, and scoring takes at least 2.")
     running = engines.start(loaded, kernel, engine=engine, dtype=dtype, n_threads=threads)
     begin = time.perf_counter()
     with click.progressbar(length=len(ids) - 1, label="scoring", file=sys.stderr) as bar:
-        nats = _nats(running, ids, n_ctx, bar.update)
+        nats = _nats(running, ids, context, bar.update)
     seconds = time.perf_counter() - begin
     result = {
         "model": model,
         "kernel": running.kernel.name,
         "engine": running.name,
         "dtype": dtype,
-        "context": n_ctx or loaded.config.n_ctx,
+        "context": context,
         "tokens": len(ids),
         "characters": len(text),
         "nats_per_token": nats / (len(ids) - 1),
@@ -79,9 +82,7 @@ def run(
     )
 
 
-def _nats(
-    engine: Engine, ids: list[int], n_ctx: int | None, on_tokens: Callable[[int], None]
-) -> float:
+def _nats(engine: Engine, ids: list[int], n_ctx: int, on_tokens: Callable[[int], None]) -> float:
     if engine.name == "native":
         from ..evaluate import total_nats_native
         from ..native import NativeEngine

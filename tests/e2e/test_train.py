@@ -5,12 +5,14 @@ from __future__ import annotations
 import csv
 import json
 import random
+import runpy
 import subprocess
 import sys
 import time
 from pathlib import Path
 
 import pytest
+import torch
 
 from gpt149 import checkpoint
 from gpt149.api import generate
@@ -89,3 +91,22 @@ def test_another_recipe_needs_another_run(text: Path, tmp_path: Path) -> None:
     other = subprocess.run([*first, "--dropout", "0.5"], capture_output=True, text=True)
     assert other.returncode == 2
     assert "another recipe" in other.stderr
+
+
+@pytest.mark.parametrize(("part", "most_breaks"), [(8, 0), (2, 3), (1, 7)])
+def test_windows_are_spliced_of_few_pieces(part: int, most_breaks: int) -> None:
+    script = runpy.run_path(str(SCRIPT))
+    recipe = script["Recipe"](
+        vocab_size=256, n_layer=1, n_head=1, n_embd=8, n_ctx=128, steps=1, tokens_per_step=12800,
+        dropout=0.0, bpe_dropout=0.0, lr=1e-3, weight_decay=0.0, ema=0.9, seed=1, bf16=False,
+        windows={0.0: {part: 1.0}},
+    )  # fmt: skip
+    batches = script["Batches"](None, "", recipe)
+    batches.ids, batches.left = torch.arange(10_000), 10**6
+    random.seed(149)
+    inputs, targets = batches.draw(0)
+    assert inputs.shape == (100 * part, 128 // part)
+    assert torch.equal(targets, inputs + 1)  # at the end of a piece too
+    breaks = (inputs[:, 1:] != inputs[:, :-1] + 1).sum(1)
+    assert breaks.max() == most_breaks
+    assert breaks.min() == 0
