@@ -96,7 +96,7 @@ def _build(source: Path, flags: tuple[str, ...], subject: Path) -> Path:
     try:
         if library := _current(entry):
             return library
-        with _locked(entry):
+        with locked(entry):
             return _current(entry) or _compile(command, source, subject, entry, started)
     except OSError as e:
         raise BuildError(
@@ -117,7 +117,7 @@ def _entry(source: Path, command: list[str]) -> Path:
         content = source.read_bytes()
     except OSError as e:
         raise InputError(f"cannot read the kernel source {source}: {e.strerror}.") from e
-    key = _digest(content, *command, _version(find_compiler()), _cpu())
+    key = digest(content, *command, _version(find_compiler()), _cpu())
     return cache_dir() / "kernels" / f"{source.stem}-{key[:20]}"
 
 
@@ -175,7 +175,7 @@ def _compile(command: list[str], source: Path, subject: Path, entry: Path, start
     dependencies = _dependencies(depfile)
     headers = {str(path): file_digest(path) for path in dependencies}
     # Named after its inputs: dlopen would answer a known path with the library already loaded.
-    current = entry / f"{_digest(*headers.values())[:20]}.so"
+    current = entry / f"{digest(*headers.values())[:20]}.so"
     os.replace(library, current)
     depfile.unlink()
     if any(path.stat().st_mtime_ns >= started for path in (source, *dependencies)):
@@ -201,7 +201,8 @@ def _current(entry: Path) -> Path | None:
 
 
 @contextmanager
-def _locked(entry: Path) -> Iterator[None]:
+def locked(entry: Path) -> Iterator[None]:
+    """Make a folder of the cache, and keep other processes out of it meanwhile."""
     entry.mkdir(parents=True, exist_ok=True)
     with (entry / "lock").open("w") as f:
         fcntl.flock(f, fcntl.LOCK_EX)
@@ -210,7 +211,9 @@ def _locked(entry: Path) -> Iterator[None]:
 
 def _dependencies(depfile: Path) -> list[Path]:
     r"""The headers in a make rule `target: source header header \\`, in make's own escapes."""
-    prerequisites = depfile.read_text().removeprefix(f"{TARGET}:").replace("\\\n", " ")
+    prerequisites = (
+        os.fsdecode(depfile.read_bytes()).removeprefix(f"{TARGET}:").replace("\\\n", " ")
+    )
     words = re.findall(r"(?:\\[ #]|\S)+", prerequisites)
     unescaped = [re.sub(r"\\([ #])", r"\1", word).replace("$$", "$") for word in words]
     return [Path(word) for word in unescaped[1:]]
@@ -246,7 +249,8 @@ def file_digest(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def _digest(*parts: str | bytes) -> str:
+def digest(*parts: str | bytes) -> str:
+    """SHA-256 of several texts; where one ends matters."""
     sha = hashlib.sha256()
     for part in parts:
         data = os.fsencode(part) if isinstance(part, str) else part

@@ -9,7 +9,7 @@ import resource
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -71,8 +71,10 @@ def in_child() -> bool:
     return MARK in os.environ
 
 
-def run_in_child(kernel: str) -> int:
-    """Run this very command line again in a child process; returns its exit status.
+def run_in_child(kernels: Sequence[str]) -> int:
+    """Run this very command line, which uses these kernels, again in a child process.
+
+    Returns its exit status.
 
     Raises:
         KernelCrashed: a signal killed the child, or the kernel ended the process.
@@ -99,15 +101,16 @@ def run_in_child(kernel: str) -> int:
                 signal.signal(number, handler)
     finished = os.read(done, 1) != b""
     os.close(done)
-    if finished:
+    if finished and status >= 0:
         return status
     if asked_to_end:
         return 128 + asked_to_end[-1]
+    one = " or ".join(kernels)
     if status >= 0:
-        raise KernelCrashed(f"the kernel {kernel} ended the process with exit status {status}.")
+        raise KernelCrashed(f"the kernel {one} ended the process with exit status {status}.")
     raise KernelCrashed(
-        f"the kernel {kernel} crashed with {signal.Signals(-status).name}: "
-        f"{signal.strsignal(-status)}. Find out where: gpt149 check {kernel}"
+        f"the kernel {one} crashed with {signal.Signals(-status).name}: "
+        f"{signal.strsignal(-status)}. Find out where: gpt149 check {' '.join(kernels)}"
     )
 
 

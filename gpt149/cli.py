@@ -101,12 +101,13 @@ THREADS = click.option(
 )
 
 
-def _run_users_kernel_in_child(attention: str) -> None:
+def _run_users_kernel_in_child(*attentions: str) -> None:
     """A user's kernel may do anything: the whole command runs again in a child, and we end."""
     from .kernels import is_file_spec
 
-    if is_file_spec(attention) and not in_child():
-        sys.exit(run_in_child(attention))
+    theirs = [attention for attention in attentions if is_file_spec(attention)]
+    if theirs and not in_child():
+        sys.exit(run_in_child(theirs))
 
 
 @click.group(cls=Cli, context_settings={"help_option_names": ["-h", "--help"]})
@@ -299,8 +300,7 @@ def attn(attention: str, **options: Any) -> None:
 @click.option("--json", "as_json", is_flag=True, help="One JSON object instead of text.")
 def diff(first: str, second: str, **options: Any) -> None:
     """Compare two kernels on one prompt: errors a layer, next-token distribution, greedy text."""
-    for kernel in (first, second):
-        _run_users_kernel_in_child(kernel)
+    _run_users_kernel_in_child(first, second)
     from .commands.diff import run
 
     sys.exit(run((first, second), **options))

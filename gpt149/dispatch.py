@@ -5,6 +5,7 @@ Every attention of a model passes through here, whichever kernel computes it.
 
 from __future__ import annotations
 
+import threading
 import time
 
 import torch
@@ -23,10 +24,19 @@ DTYPES = (
 )
 
 
+class _Prepared(threading.local):
+    """A thread's workspace, and the struct with the shapes that it was filled for."""
+
+    def __init__(self) -> None:
+        self.workspace = torch.empty(0, dtype=torch.uint8, device="cpu")
+        self.call: tuple[object, ...] = ()
+        self.args = abi.Args()
+
+
 class Attention:
     """A kernel with its settings. Counts its calls and the seconds spent in them.
 
-    Not to be shared between threads: it owns one workspace.
+    Threads may share it; their counts may then miss some.
     """
 
     def __init__(
@@ -38,9 +48,7 @@ class Attention:
         check_tiles(br, bc)
         self.br, self.bc = br, bc
         self.calls, self.seconds = 0, 0.0
-        self._workspace = torch.empty(0, dtype=torch.uint8, device="cpu")
-        self._call: tuple[object, ...] = ()  # the shapes that _args was filled for
-        self._args = abi.Args()
+        self._prepared = _Prepared()
 
     def __call__(
         self, q: Tensor, k: Tensor, v: Tensor, *, causal: bool, scale: float | None = None
@@ -69,7 +77,8 @@ class Attention:
     ) -> Tensor:
         shapes = (x for t in (q, k, v) for x in (t.shape, t.stride(), t.dtype, t.is_cpu))
         call = (*shapes, causal, scale)
-        known = call == self._call  # the layers of a step are alike
+        mine = self._prepared
+        known = call == mine.call  # the layers of a step are alike
         if not known:
             check_shapes(q, k, v, causal)
         q, k, v = (t if t.stride(3) == 1 or t.shape[3] == 1 else t.contiguous() for t in (q, k, v))
@@ -78,12 +87,12 @@ class Attention:
         size = (batch, n_q, n_head, head_dim)
         out = torch.empty(size, dtype=torch.float32, device="cpu").transpose(1, 2)
         if not known:
-            self._call, self._args = (), self._filled(q, k, v, out, causal, scale)
-            self._reserve(kernel.workspace_bytes(self._args))
-            self._call = call
-        args = self._args
+            mine.call, mine.args = (), self._filled(q, k, v, out, causal, scale)
+            self._reserve(kernel.workspace_bytes(mine.args))
+            mine.call = call
+        args = mine.args
         args.q, args.k, args.v = q.data_ptr(), k.data_ptr(), v.data_ptr()
-        args.out, args.workspace = out.data_ptr(), self._workspace.data_ptr()
+        args.out, args.workspace = out.data_ptr(), mine.workspace.data_ptr()
         kernel.run(args)
         return out
 
@@ -114,10 +123,10 @@ class Attention:
 
     def _reserve(self, n_bytes: int) -> None:
         """Make the workspace at least this large; torch aligns it to 64 bytes."""
-        if n_bytes <= self._workspace.numel():
+        if n_bytes <= self._prepared.workspace.numel():
             return
         try:
-            self._workspace = torch.empty(n_bytes, dtype=torch.uint8, device="cpu")
+            self._prepared.workspace = torch.empty(n_bytes, dtype=torch.uint8, device="cpu")
         except RuntimeError as e:
             raise InputError(
                 f"the kernel '{self.kernel.name}' wants {n_bytes:,} bytes of workspace, and there "

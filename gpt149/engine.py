@@ -363,7 +363,7 @@ class Generation:
             return token
         self._take(sample, token)
         if self.options.logprobs is not None:
-            sample.logprobs.append(_top_logprobs(logits, token, self.options.logprobs))
+            sample.logprobs.append(_top_logprobs(logits, self._known, token, self.options.logprobs))
         return token
 
     def _pieces(self, tokens: list[int]) -> Iterator[Piece]:
@@ -394,7 +394,8 @@ class Generation:
                 yield Piece(i, None, text)
 
 
-def _top_logprobs(logits: NDArray[np.float32], token: int, k: int) -> TokenLogprobs:
+def _top_logprobs(logits: NDArray[np.float32], known: int, token: int, k: int) -> TokenLogprobs:
+    """Of the model's whole vocabulary; those of its padding are not told."""
     logp = log_probabilities(logits)
-    top = np.argsort(-logp, kind="stable")[:k]
+    top = np.argsort(-logp[:known], kind="stable")[:k]
     return TokenLogprobs(token, float(logp[token]), [(int(i), float(logp[i])) for i in top])

@@ -29,6 +29,10 @@ class BuildError(Gpt149Error):
         self.output = output
 
 
+class CannotSanitize(InputError):
+    """A kernel's source cannot be compiled with sanitizers, though it can be without."""
+
+
 class MissingDependency(Gpt149Error):
     """A package or program that this command needs is not installed."""
 

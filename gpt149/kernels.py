@@ -39,6 +39,8 @@ class Source:
 
 def is_file_spec(spec: str) -> bool:
     """Whether the spec means a user's own file (`./mine.cpp`, `mine.cpp:name`), not a name."""
+    if spec in BUILTINS:  # whatever files lie in the current folder
+        return False
     return "/" in spec or Path(spec).is_file() or Path(spec.partition(":")[0]).suffix != ""
 
 

@@ -36,9 +36,18 @@ def cache_dir() -> Path:
 def write_whole(path: Path, data: bytes) -> None:
     """Write a file whole or not at all: under another name beside it, then renamed.
 
+    A symbolic link stays one, and what is no file (/dev/stdout, a pipe) is written to.
+
     Raises:
         InputError: it cannot be written.
     """
+    path = path.resolve()
+    if path.exists() and not path.is_file():
+        try:
+            path.write_bytes(data)
+        except OSError as e:
+            raise InputError(f"cannot write {path}: {e.strerror}.") from e
+        return
     temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
     try:
         temporary.write_bytes(data)

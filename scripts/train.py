@@ -20,6 +20,7 @@ to what the held-out slice bears out.
 from __future__ import annotations
 
 import csv
+import hashlib
 import itertools
 import json
 import math
@@ -282,6 +283,7 @@ def main(
     out.mkdir(parents=True, exist_ok=True)
 
     text = data.read_text(encoding="utf-8")
+    digest = hashlib.sha256(text.encode()).hexdigest()
     train_text, test_text = text[: int(0.9 * len(text))], text[int(0.9 * len(text)) :]
     cut = int((1 - recipe.dev_share) * len(train_text))
     bpe = learn_bpe(train_text, recipe.vocab_size)
@@ -313,8 +315,10 @@ def main(
     state_file, best_file, log_file = run / "state.pt", run / "best.pt", run / "log.csv"
     if state_file.exists():
         state = torch.load(state_file, weights_only=True, map_location=device)
-        if state["recipe"] != asdict(recipe):
-            raise click.UsageError(f"{run} holds a run of another recipe; give another --run.")
+        if (state["recipe"], state["text"]) != (asdict(recipe), digest):
+            raise click.UsageError(
+                f"{run} holds a run of another recipe or text; give another --run."
+            )
         model.load_state_dict(state["model"])
         average.load_state_dict(state["average"])
         optim.load_state_dict(state["optim"])
@@ -372,6 +376,7 @@ def main(
                 save_atomically(average.module.state_dict(), best_file)
             state = {
                 "recipe": asdict(recipe),
+                "text": digest,
                 "model": model.state_dict(),
                 "average": average.state_dict(),
                 "optim": optim.state_dict(),

@@ -17,7 +17,7 @@ from ..errors import Gpt149Error, InputError
 from .ceilings import Ceilings, ceilings
 from .stats import Summary, summarise
 
-FORMAT = 1
+FORMAT = 2
 PACKAGES = ("gpt149", "torch", "numpy")
 
 
@@ -71,9 +71,10 @@ class Results:
         return self.ceilings
 
 
-def describe_machine(n_threads: int) -> dict[str, Any]:
-    """CPU, threads, load, compiler and versions."""
+def describe_machine(n_threads: int, model: str) -> dict[str, Any]:
+    """CPU, threads, load, compiler and versions; and the model that is measured on it."""
     return {
+        "model": model,
         "cpu": _cpu_name(),
         "processors": os.cpu_count(),
         "threads": n_threads,

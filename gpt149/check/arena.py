@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from ..errors import InputError
 from .cases import Case
 
 POISON = np.uint32(0x7FC0DEAD)  # a quiet NaN that arithmetic does not produce
@@ -71,6 +72,30 @@ def _strides(layout: str, name: str, shape: tuple[int, int, int, int]) -> tuple[
     return (n_head * n * d, n * d, d)
 
 
+def _reserve(size: int) -> tuple[int, Path]:
+    """A file of so many bytes, in memory if that has room for it; its descriptor and path.
+
+    Raises:
+        InputError: there is no room.
+    """
+    shared = "/dev/shm"
+    for folder in (shared, None) if os.access(shared, os.W_OK) else (None,):
+        handle, name = tempfile.mkstemp(prefix="gpt149-", dir=folder)
+        try:
+            if hasattr(os, "posix_fallocate"):
+                os.posix_fallocate(handle, 0, size)  # else a full /dev/shm is a SIGBUS later
+            else:
+                os.ftruncate(handle, size)
+            return handle, Path(name)
+        except OSError:
+            os.close(handle)
+            os.unlink(name)
+    raise InputError(
+        f"there are no {size:,} bytes of room for the inputs in {tempfile.gettempdir()}. "
+        "Point TMPDIR to where there are, or ask for smaller shapes."
+    )
+
+
 class Arena:
     """A file that parent and child map. Holds one case at a time."""
 
@@ -78,10 +103,7 @@ class Arena:
         """Large enough for each of the cases. Deleted by `close`."""
         ends = [p["out"].start + p["out"].span + GUARD for p in map(place, cases)]
         self.size = 4 * max(ends)
-        folder = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
-        handle, name = tempfile.mkstemp(prefix="gpt149-", dir=folder)
-        self.path = Path(name)
-        os.ftruncate(handle, self.size)
+        handle, self.path = _reserve(self.size)
         self._map = mmap.mmap(handle, self.size)
         os.close(handle)
         self.floats = np.frombuffer(self._map, np.float32)

@@ -105,7 +105,7 @@ class Talker:
             process.stdin.write((json.dumps(question) + "\n").encode())
             process.stdin.flush()
         except BrokenPipeError:
-            return self._post_mortem(process.wait())
+            return self._post_mortem(timeout)
         return self._receive(timeout)
 
     def greeted(self, hello: dict[str, Any]) -> None:
@@ -153,7 +153,7 @@ class Talker:
             if select.select([self._answers], [], [], POLL_SECONDS)[0]:
                 data = os.read(self._answers, 65536)
                 if not data:
-                    return self._post_mortem(process.wait())
+                    return self._post_mortem(deadline - time.monotonic())
                 said += data
                 if said.endswith(b"\n"):
                     reply: dict[str, Any] = json.loads(said)
@@ -167,7 +167,15 @@ class Talker:
         self.restart()
         return Answer("hang", f"it did not return within {timeout:g} s", stack)
 
-    def _post_mortem(self, status: int) -> Answer:
+    def _post_mortem(self, seconds: float) -> Answer:
+        """What became of a child that no longer listens or answers; it may still be there."""
+        process = self._process
+        assert process is not None
+        try:
+            status = process.wait(max(0.0, seconds))
+        except subprocess.TimeoutExpired:
+            self.restart()
+            return Answer("hang", "it closed files that are not its own, and did not return")
         self.restart()
         if status >= 0:
             return Answer("exit", f"it ended the process with exit status {status}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from typing import Any
 
@@ -86,10 +85,6 @@ def as_json(spec: str, report: Report) -> dict[str, Any]:
         "noise": report.noise[:1000],
         "cases": [_case_as_json(o) for o in report.observations],
     }
-
-
-def dumps(spec: str, report: Report) -> str:
-    return json.dumps(as_json(spec, report))
 
 
 def _case_as_json(o: Observation) -> dict[str, Any]:

@@ -75,7 +75,7 @@ def check(
     are not worked out again; more are added.
 
     Raises:
-        InputError: no such kernel.
+        InputError: no such kernel, or it can be asked none of the cases.
         BuildError, MissingDependency: it cannot be compiled.
     """
     start = time.perf_counter()
@@ -84,6 +84,11 @@ def check(
         raise InputError(f"'{spec}' has no C++ source, so --sanitize cannot build it.")
     asked = [case for case in cases if source.loader != "cs149" or affordable(case)]
     too_long = tuple(case.name for case in cases if case not in asked)
+    if not asked:
+        raise InputError(
+            f"'{spec}' takes minutes for {', '.join(too_long)}: it knows square calls alone. "
+            "Choose other cases."
+        )
     library = compiled(source)
     observations: list[Observation] = []
     arena = Arena([*asked, timed] if timed else asked)

@@ -18,7 +18,7 @@ import numpy as np
 
 from .. import abi
 from ..build import build_runner
-from ..errors import InputError
+from ..errors import BuildError, CannotSanitize, InputError
 from ..kernels import Source
 from ..loaders import cs149
 from .arena import place
@@ -48,7 +48,7 @@ def sanitize(
 
     Raises:
         InputError: sanitizers that are not known.
-        BuildError: the compiler cannot build with them.
+        CannotSanitize: the compiler cannot build with them.
     """
     unknown = [name for name in sanitizers.split(",") if name not in KNOWN]
     if unknown:
@@ -56,7 +56,12 @@ def sanitize(
     path = source.path
     assert path is not None
     build = cs149.compile_runner if source.loader == "cs149" else build_runner
-    runner = build(path, sanitizers)
+    try:
+        runner = build(path, sanitizers)
+    except BuildError as e:
+        raise CannotSanitize(
+            f"{source} cannot be compiled with -fsanitize={sanitizers}. {e}"
+        ) from e
     for case in cases:
         if case.work > MOST_WORK or case.calls != "once":
             continue

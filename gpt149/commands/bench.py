@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -68,7 +69,10 @@ def run(request: Request) -> int:
         need_matplotlib("--report")
     before = load(r.against) if r.against else None
     n_threads = checked_threads(r.threads)
-    results = Results(describe_machine(n_threads), ceilings(n_threads, again=r.remeasure))
+    machine = describe_machine(n_threads, r.model)
+    if before:
+        _same_terms(machine, before.machine, r.against)
+    results = Results(machine, ceilings(n_threads, again=r.remeasure))
     asked = generation.tests(prompts, r.n, depths)
     with_attention, with_generation = not r.generation_only, not r.attention_only
     names = (r.shapes or attention.SHAPES) + (attention.SWEEP if r.report else ())
@@ -92,6 +96,16 @@ def run(request: Request) -> int:
     except KeyboardInterrupt:
         results.interrupted = True
     return _tell(request, results, before)
+
+
+def _same_terms(now: dict[str, Any], before: dict[str, Any], against: Path | None) -> None:
+    """Raise InputError where a comparison would say nothing of the kernels."""
+    for what, option in (("model", "-m"), ("threads", "--threads")):
+        if before.get(what) != now[what]:
+            raise InputError(
+                f"{against} was measured with {option} {before.get(what)}, and this would be with "
+                f"{option} {now[what]}: give the same, or save another run to compare with."
+            )
 
 
 def _tell(request: Request, results: Results, before: Results | None) -> int:

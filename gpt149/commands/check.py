@@ -36,7 +36,7 @@ def run(
     Raises:
         Gpt149Error: a kernel or case that cannot be asked about (a compile error counts as wrong).
     """
-    if timeout <= 0 or jobs < 1:
+    if not timeout > 0 or jobs < 1:  # NaN is not
         raise InputError(f"--timeout is {timeout:g} and --jobs {jobs}; both must be above 0.")
     cases = _chosen(case) if case else full() if every else quick()
     if watch:

@@ -6,6 +6,7 @@ import json
 from typing import Any
 
 import click
+import numpy as np
 
 from ..errors import InputError
 
@@ -97,7 +98,7 @@ def _print(
     click.echo("Largest error relative to the reference's largest value, on the same inputs:")
     click.echo(f"{'layer':>5}  {names[0]:>14}  {names[1]:>14}  worst head of each")
     for i, errors in enumerate(layers):
-        worst = [max(range(len(e)), key=lambda h, e=e: e[h]) for e in errors]  # type: ignore[misc]
+        worst = [int(np.argmax(e)) for e in errors]  # a NaN before all others
         cells = "  ".join(f"{e[h]:>14.1e}" for e, h in zip(errors, worst, strict=True))
         click.echo(f"{i:>5}  {cells}  {worst[0]}, {worst[1]}")
     click.echo(f"KL divergence of the next token's distribution: {kl:.2e} nats")

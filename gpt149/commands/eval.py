@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ..errors import InputError
+from ..errors import InputError, NotFinite
 
 if TYPE_CHECKING:
     from ..engine import Engine
@@ -58,6 +58,11 @@ def run(
     with click.progressbar(length=len(ids) - 1, label="scoring", file=sys.stderr) as bar:
         nats = _nats(running, ids, context, bar.update)
     seconds = time.perf_counter() - begin
+    if not math.isfinite(nats):
+        raise NotFinite(
+            f"the text's {len(ids)} tokens score {nats} nats through the kernel "
+            f"'{running.kernel.name}'. Find out why: gpt149 check {attention}"
+        )
     result = {
         "model": model,
         "kernel": running.kernel.name,

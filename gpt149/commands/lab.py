@@ -105,6 +105,7 @@ def _judge_apart(file: Path, part: str, settings: Settings) -> Submission:
     options = ["-N", str(settings.n), "-br", str(settings.br), "-bc", str(settings.bc)]
     options += ["--threads", str(settings.threads), "--timeout", str(settings.timeout)]
     options += ["--sanitize"] if settings.sanitize else []
+    options += ["--case", settings.case] if settings.case else []
     command = module_command(
         COMMAND_LINE, "lab", str(file.resolve()), part, "--format=json", *options
     )

@@ -31,9 +31,10 @@ def run(path: Path, start: str | None) -> None:
         )
     name = path.stem if NAME.fullmatch(path.stem) else "mine"
     text = _copy(start, name) if start else _template(path, name)
+    data = text.encode("utf-8", errors="backslashreplace")  # a path may hold other bytes
     try:
-        with path.open("x", encoding="utf-8") as f:
-            f.write(text)
+        with path.open("xb") as f:
+            f.write(data)
     except FileExistsError as e:
         raise InputError(f"{path} is there already, and is left as it is.") from e
     except OSError as e:

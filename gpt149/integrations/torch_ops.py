@@ -29,8 +29,12 @@ def attention(
     scale: float | None = None,
     kernel: str = "simd",
 ) -> Tensor:
-    """See `gpt149.attention`; without gradients. A kernel is compiled once in a process."""
-    return _attention(kernel)(q, k, v, causal=causal, scale=scale)
+    """See `gpt149.attention`; without gradients. A kernel is compiled once in a process.
+
+    The memory of the output is token-major, (batch, n_q, n_head, head_dim), whatever the kernel.
+    """
+    out = _attention(kernel)(q, k, v, causal=causal, scale=scale)
+    return out.transpose(1, 2).contiguous().transpose(1, 2)
 
 
 @attention.register_fake

@@ -120,9 +120,10 @@ def _as_causal(mask: Tensor, n_q: int, n_kv: int) -> tuple[bool, int]:
         InputError: it is another mask.
     """
     sees = mask if mask.dtype == torch.bool else mask == 0
+    biased = mask.dtype != torch.bool and bool((~sees & (mask > torch.finfo(mask.dtype).min)).any())
     counts = sees.sum(-1)
     first = int(counts.flatten()[0])
-    from_the_start = torch.equal(sees, torch.arange(n_kv) < counts[..., None])
+    from_the_start = not biased and torch.equal(sees, torch.arange(n_kv) < counts[..., None])
     if from_the_start and first > 0:
         if bool((counts == first).all()):
             return False, first
@@ -130,6 +131,6 @@ def _as_causal(mask: Tensor, n_q: int, n_kv: int) -> tuple[bool, int]:
             return True, first + n_q - 1
     raise InputError(
         f"the mask {tuple(mask.shape)} is not causal over the same keys for the whole batch: "
-        "padding and sliding windows are not in the kernel contract. Run sequences of one length "
-        "together, or use attn_implementation='sdpa'."
+        "padding and sliding windows are not in the kernel contract, nor are biases. Run sequences "
+        "of one length together, or use attn_implementation='sdpa'."
     )

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
@@ -50,14 +51,14 @@ def _ask(library: Path, name: str, timeout: float) -> Any:
         command, pass_fds=(write,), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     ) as child:
         os.close(write)
-        try:
-            status = child.wait(timeout)
-        except subprocess.TimeoutExpired:
-            child.kill()
-            os.close(read)
-            return f"it does not return within {timeout:g} s"
-        with os.fdopen(read) as answers:
-            answer = answers.read()
+        with ThreadPoolExecutor(1) as reader, os.fdopen(read) as answers:
+            told = reader.submit(answers.read)  # more than a pipe holds
+            try:
+                status = child.wait(timeout)
+            except subprocess.TimeoutExpired:
+                child.kill()
+                return f"it does not return within {timeout:g} s"
+            answer = told.result()
     if answer:
         return json.loads(answer)
     died = signal.Signals(-status).name if status < 0 else f"exit status {status}"

@@ -18,7 +18,7 @@ from ..check.observe import Observation
 from ..check.report import as_text
 from ..check.run import Report, check
 from ..check.sanitize import sanitize
-from ..errors import BuildError, Gpt149Error, InputError
+from ..errors import BuildError, CannotSanitize, Gpt149Error, InputError
 from ..kernels import compiled, locate
 from .access import NAMES as ACCESSORS
 from .access import judge_access
@@ -52,7 +52,7 @@ class Settings:
     def __post_init__(self) -> None:
         """Raise InputError for a value that means nothing."""
         for name in ("n", "br", "bc", "threads", "timeout"):
-            if getattr(self, name) <= 0:
+            if not getattr(self, name) > 0:  # NaN is not
                 raise InputError(f"{name} is {getattr(self, name)}, and must be above 0.")
 
 
@@ -138,7 +138,11 @@ def judge_submission(path: Path, wanted: Sequence[str], settings: Settings) -> S
             results.append(
                 Result(access.name, points, ACCESS_POINTS, access.status, cause, access.sentence)
             )
-    results += [judge_part(path, part, settings) for part in parts]
+    for part in parts:
+        try:
+            results.append(judge_part(path, part, settings))
+        except BuildError as e:
+            results.append(Result(part.name, 0, part.points, "does not load", "", str(e)))
     return Submission(str(path), results, "", time.perf_counter() - start)
 
 
@@ -147,6 +151,7 @@ def judge_part(path: Path, part: Part, settings: Settings) -> Result:
 
     Raises:
         InputError: there is no case of the name in the settings.
+        BuildError: the module does not load.
     """
     asked = cases(part, settings.n, settings.br, settings.bc, settings.threads)
     if settings.case is not None:
@@ -154,14 +159,18 @@ def judge_part(path: Path, part: Part, settings: Settings) -> Result:
         if not asked:
             raise InputError(f"there is no case '{settings.case}' in {part.name}.")
     spec = f"{path}:{part.name}"
-    sanitizers = SANITIZERS if settings.sanitize else None
-    report = check(spec, asked, timeout=settings.timeout, sanitizers=sanitizers)
     notes: tuple[str, ...] = ()
+    try:
+        sanitizers = SANITIZERS if settings.sanitize else None
+        report = check(spec, asked, timeout=settings.timeout, sanitizers=sanitizers)
+    except CannotSanitize as e:
+        notes = (f"not run under the sanitizers: {e}",)
+        report = check(spec, asked, timeout=settings.timeout)
     if report.right and settings.case is None:
         overflow = overflow_case(settings.threads)
         large = check(spec, [overflow], timeout=settings.timeout)
         if not large.right and _overflows(large.observations[0]):
-            notes = (OVERFLOW_NOTE,)
+            notes += (OVERFLOW_NOTE,)
         elif not large.right:
             report = large
     if not report.right:
@@ -210,7 +219,7 @@ def _with_memory_faults(spec: str, report: Report, settings: Settings) -> Report
             case.name: sanitize(source, source.name, [case], SANITIZERS, settings.timeout)
             for case in small
         }
-    except BuildError:
+    except CannotSanitize:
         return report
     faulty = [fault for fault in faults.values() if fault]
     if not faulty:

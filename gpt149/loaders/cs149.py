@@ -16,7 +16,7 @@ import subprocess
 import sysconfig
 from pathlib import Path
 
-from ..build import build, build_runner, cached, file_digest
+from ..build import build, build_runner, cached, digest, locked
 from ..errors import BuildError, MissingDependency
 from ..paths import cache_dir, shipped
 
@@ -141,16 +141,20 @@ def _ispc(path: Path) -> tuple[str, ...]:
             f"{path} includes module_ispc.h, which ispc makes of module.ispc, and {missing}. "
             "Install it from ispc.github.io, or comment the include out."
         )
-    out = cache_dir() / "kernels" / f"ispc-{file_digest(source)[:20]}"
+    version = subprocess.run([ispc, "--version"], capture_output=True, check=False).stdout
+    key = digest(source.read_bytes(), *ISPC_FLAGS, ispc, version)
+    out = cache_dir() / "kernels" / f"ispc-{key[:20]}"
     header, binary = out / "module_ispc.h", out / "module_ispc.o"
-    if not binary.exists():
-        out.mkdir(parents=True, exist_ok=True)
-        partial = binary.with_suffix(".tmp")
-        command = [ispc, *ISPC_FLAGS, str(source), "-h", str(header), "-o", str(partial)]
-        done = subprocess.run(
-            command, capture_output=True, text=True, errors="replace", check=False
-        )
-        if done.returncode:
-            raise BuildError(f"{source} does not compile.\n$ {' '.join(command)}\n{done.stderr}")
-        partial.replace(binary)
+    with locked(out):
+        if not binary.exists():
+            _run_ispc([ispc, *ISPC_FLAGS, str(source), "-h", str(header)], source, binary)
     return (f"-I{out}", str(binary))
+
+
+def _run_ispc(command: list[str], source: Path, binary: Path) -> None:
+    partial = binary.with_suffix(".tmp")
+    command = [*command, "-o", str(partial)]
+    done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
+    if done.returncode:
+        raise BuildError(f"{source} does not compile.\n$ {' '.join(command)}\n{done.stderr}")
+    partial.replace(binary)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -10,12 +12,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from cs149.mistakes import MODULE
 
 from gpt149.check.arena import Arena, place
 from gpt149.check.cases import full, quick
 from gpt149.check.judge import expect, judge
 from gpt149.check.run import check
 from gpt149.cli import main
+from gpt149.errors import InputError
 from gpt149.kernels import BUILTINS, CONTRACT_BUILTINS
 from gpt149.paths import shipped
 
@@ -174,6 +178,8 @@ def test_what_cannot_be_asked(tmp_path: Path) -> None:
         (["check", "torch", "--sanitize", "address"], "has no C++ source"),
         (["check", "flash", "--case", "n0"], "no case 'n0'"),
         (["check", "flash", "--timeout", "0"], "--timeout is 0"),
+        (["check", "flash", "--timeout", "nan"], "--timeout is nan"),
+        (["check", f"{MODULE}:part1", "--case", "long-rows"], "takes minutes for long-rows"),
     ):
         done = CliRunner().invoke(main, arguments)
         assert (done.exit_code, done.stdout) == (2, "")
@@ -245,3 +251,38 @@ def test_a_mistake_of_no_known_kind_is_unknown_with_what_can_be_read_off(
     assert done.exit_code == 1
     assert "Cause: unknown: no known mistake explains this output" in done.stdout
     assert re.search(fact, done.stdout)
+
+
+def test_who_closes_the_answers_and_goes_on_is_told_so(tmp_path: Path) -> None:
+    file = tmp_path / "closes.cpp"
+    endless = "for (int i = 3; i < 64; i++) close(i);\n    for (volatile int go = 1; go;) {}\n"
+    text = (shipped("csrc") / "naive.cpp").read_text()
+    start = "static const char *run(const gpt149_args *a) {"
+    assert start in text
+    file.write_text("#include <unistd.h>\n" + text.replace(start, f"{start}\n    {endless}"))
+    report = check(str(file), [QUICK["n33"]], timeout=1.0)
+    [observation] = report.observations
+    assert observation.answer.outcome == "hang"
+    assert "did not return" in observation.answer.detail
+
+
+def test_where_there_is_no_room_for_the_arena(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    room = {"/dev/shm": False, str(tmp_path): True}
+
+    def reserve(handle: int, _offset: int, size: int) -> None:
+        folder = str(Path(os.readlink(f"/proc/self/fd/{handle}")).parent)
+        if not room[folder]:
+            raise OSError(errno.ENOSPC, "no room")
+        os.ftruncate(handle, size)
+
+    monkeypatch.setattr(os, "posix_fallocate", reserve)
+    arena = Arena([QUICK["n33"]])
+    assert arena.path.parent == tmp_path
+    arena.close()
+    room[str(tmp_path)] = False
+    with pytest.raises(InputError, match=r"there are no [\d,]+ bytes of room for the inputs"):
+        Arena([QUICK["n33"]])
+    assert os.listdir(tmp_path) == []

@@ -229,6 +229,8 @@ def test_a_crash_comes_with_the_line_that_did_it(tmp_path: Path) -> None:
          "no_such_name"),
         (None, 0, "no kernel file"),
         (STUBS.replace("return at::zeros", "__builtin_trap(); return at::zeros"), 0, "crash"),
+        (STUBS.replace("return at::zeros", "void nowhere(); nowhere(); return at::zeros"), 0,
+         "does not load"),
     ],
 )  # fmt: skip
 def test_gradescope_results_are_written_whatever_happens(
@@ -275,3 +277,31 @@ def test_a_folder_is_one_table(tmp_path: Path) -> None:
     assert [row["points"] for row in rows.values()] == ["10", "0", "0"]
     done = lab(tmp_path, *options)
     assert [line.split()[-2] for line in done.stdout.splitlines()] == ["points", "10", "0", "0"]
+
+
+def test_what_a_module_writes_at_once_may_be_much(tmp_path: Path) -> None:
+    file = tmp_path / "module.cpp"
+    stub = "const int &sizeX, const int &sizeY, const int &sizeZ, float &val) {\n    return;"
+    assert stub in STUBS
+    many = stub.replace("return;", "for (int i = 0; i < 400; i++) tensor[i] = val;")
+    file.write_text(STUBS.replace(stub, many))
+    done = lab(file, "4Daccess", "--timeout", "20")
+    assert "it writes element 0, 1, 2, 3" in done.stdout
+
+
+def test_a_case_is_asked_of_each_submission_of_a_folder(tmp_path: Path) -> None:
+    (tmp_path / "ada").mkdir()
+    (tmp_path / "ada" / "module.cpp").write_text(MODULE.read_text())
+    asked = ("part1", "--format", "json", "-N", "64", "--threads", "1")
+    done = lab(tmp_path, *asked, "--case", "n17")
+    [ada] = json.loads(done.stdout)
+    assert ada["results"][0]["report"] == "1 cases, N = 17 to 17"
+
+
+def test_a_module_beyond_the_standin_is_judged_without_sanitizers(tmp_path: Path) -> None:
+    file = tmp_path / "module.cpp"
+    beyond = "#ifdef __SANITIZE_ADDRESS__\n#error torch::beyond\n#endif\n"
+    file.write_text(beyond + MODULE.read_text())
+    done = lab(file, "part1", "--sanitize", "-N", "17", "--threads", "1")
+    assert done.exit_code == 0, done.output
+    assert "Note: not run under the sanitizers" in done.stdout

@@ -167,3 +167,15 @@ def test_an_interrupted_run_keeps_what_it_has(tmp_path: Path) -> None:
     found = json.loads(saved.read_text())
     assert 0 < len(found["rows"]) < 32
     assert found["interrupted"] is True
+
+
+def test_runs_of_other_terms_are_not_compared(tmp_path: Path) -> None:
+    saved = tmp_path / "run.json"
+    assert bench("naive", *SMALL, "--threads", "1", "--save", saved).exit_code == 0
+    for option, value, said in (
+        ("--threads", "2", "--threads 1, and this would be with --threads 2"),
+        ("-m", "random:tiny", "-m shakespeare, and this would be with -m random:tiny"),
+    ):
+        done = bench("naive", *SMALL, "--threads", "1", "--against", saved, option, value)
+        assert done.exit_code == 2
+        assert said in done.stderr

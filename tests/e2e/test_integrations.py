@@ -13,7 +13,7 @@ from torch import nn
 
 import gpt149.integrations.torch_ops as torch_ops
 from gpt149.errors import InputError
-from gpt149.integrations.transformers import register
+from gpt149.integrations.transformers import _as_causal, register
 from gpt149.paths import shipped
 
 SMALL = {"vocab_size": 97, "hidden_size": 48, "num_hidden_layers": 2, "intermediate_size": 96}
@@ -109,13 +109,14 @@ def test_a_wrong_kernel_shows() -> None:
     assert not torch.allclose(mine(IDS).logits, eager(IDS).logits, atol=1e-2)
 
 
-def test_the_operator_passes_torchs_own_checks() -> None:
+@pytest.mark.parametrize("kernel", ["simd", "torch", "reference"])
+def test_the_operator_passes_torchs_own_checks(kernel: str) -> None:
     q, k = torch.randn(2, 4, 9, 16), torch.randn(2, 2, 9, 16)
-    torch.library.opcheck(torch_ops.attention, (q, k, k, True, None, "simd"))
+    torch.library.opcheck(torch_ops.attention, (q, k, k, True, None, kernel))
     want = torch.nn.functional.scaled_dot_product_attention(
         q, k, k, is_causal=True, enable_gqa=True
     )
-    got = torch.ops.gpt149.attention(q, k, k, True)
+    got = torch.ops.gpt149.attention(q, k, k, True, None, kernel)
     torch.testing.assert_close(got, want, rtol=0, atol=1e-5)
 
 
@@ -126,3 +127,13 @@ def test_torch_compile_keeps_one_graph() -> None:
     q = torch.randn(1, 2, 9, 16)
     compiled = torch.compile(layer, fullgraph=True, backend="aot_eager")
     torch.testing.assert_close(compiled(q), layer(q))
+
+
+@pytest.mark.parametrize("hidden", [float("-inf"), torch.finfo(torch.float32).min])
+def test_masks_of_floats_are_read_where_they_only_hide(hidden: float) -> None:
+    mask = torch.full((1, 1, 3, 5), 0.0).masked_fill(~torch.ones(3, 5).tril(1).bool(), hidden)
+    assert _as_causal(mask, 3, 5) == (True, 4)
+    biased = mask.clone()
+    biased[..., 4] = -1.0
+    with pytest.raises(InputError, match="nor are biases"):
+        _as_causal(biased, 3, 5)

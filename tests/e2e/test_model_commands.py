@@ -162,3 +162,28 @@ def test_attn_draws_a_png(model: str, tmp_path: Path) -> None:
     nowhere = gpt149("attn", "-m", model, "-p", "Hello", "--png", str(tmp_path / "no" / "x.png"))
     assert nowhere.exit_code == 2
     assert "cannot write" in nowhere.stderr
+
+
+@pytest.fixture
+def nan_in_head_1(tmp_path: Path) -> str:
+    file = tmp_path / "nan.cpp"
+    text = Path(ZEROS).read_text()
+    assert ", 0.0f);" in text
+    file.write_text(text.replace(", 0.0f);", ', h == 1 ? __builtin_nanf("") : 0.0f);'))
+    return str(file)
+
+
+def test_eval_of_nan_is_an_error(model: str, tmp_path: Path, nan_in_head_1: str) -> None:
+    text = tmp_path / "text.txt"
+    text.write_text(TEXT)
+    done = gpt149("eval", "-m", model, "-t", str(text), "-a", nan_in_head_1, "--json")
+    assert (done.exit_code, done.stdout) == (1, "")
+    assert "nan nats" in done.stderr
+    assert f"gpt149 check {nan_in_head_1}" in done.stderr
+
+
+def test_diff_shows_nan_as_the_worst(model: str, nan_in_head_1: str) -> None:
+    done = gpt149("diff", "simd", nan_in_head_1, "-p", "Hello", "-m", model, "-n", "2")
+    layers = [line for line in done.stdout.splitlines() if line.strip()[:1].isdigit()]
+    assert len(layers) == 2
+    assert all(line.split()[2] == "nan" and line.endswith(", 1") for line in layers)

@@ -174,3 +174,37 @@ def test_watch_is_for_one_kernel() -> None:
         done = gpt149("check", *arguments, "--watch")
         assert done.exit_code == 2
         assert "--watch is for one kernel" in done.stderr
+
+
+def test_a_crash_names_every_kernel_that_may_have_been_it(
+    tmp_path: Path, tiny_model_dir: Path
+) -> None:
+    right, wrong = tmp_path / "right.cpp", tmp_path / "wrong.cpp"
+    assert gpt149("new", right).exit_code == 0
+    start = "static const char *run(const gpt149_args *a) {"
+    assert start in right.read_text()
+    wrong.write_text(right.read_text().replace(start, f"{start}\n    __builtin_trap();"))
+    files = [str(right), str(wrong)]
+    command = [sys.executable, "-m", "gpt149", "diff", *files, "-p", "a", "-m", str(tiny_model_dir)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert f"{files[0]} or {files[1]} crashed with SIGILL" in done.stderr
+    assert f"gpt149 check {files[0]} {files[1]}" in done.stderr
+
+
+def test_a_crash_behind_the_last_word_is_told(tmp_path: Path, tiny_model_dir: Path) -> None:
+    file = tmp_path / "last.cpp"
+    assert gpt149("new", file).exit_code == 0
+    file.write_text(
+        file.read_text() + "struct Last { ~Last() { __builtin_trap(); } };\nstatic Last last;\n"
+    )
+    command = [sys.executable, "-m", "gpt149", "generate", "a", "-a", str(file), "-n", "2"]
+    done = subprocess.run([*command, "-m", str(tiny_model_dir)], capture_output=True, text=True)
+    assert done.returncode == 1
+    assert "crashed with SIGILL" in done.stderr
+
+
+def test_new_writes_a_path_that_is_no_utf8(tmp_path: Path) -> None:
+    file = tmp_path / os.fsdecode(b"a\xff.cpp")
+    assert gpt149("new", file).exit_code == 0
+    assert resolve(file).name == "mine"

@@ -110,3 +110,14 @@ def test_windows_are_spliced_of_few_pieces(part: int, most_breaks: int) -> None:
     breaks = (inputs[:, 1:] != inputs[:, :-1] + 1).sum(1)
     assert breaks.max() == most_breaks
     assert breaks.min() == 0
+
+
+def test_another_text_needs_another_run(text: Path, tmp_path: Path) -> None:
+    run = command(text, tmp_path, "--steps", "1", "--eval-every", "1")
+    assert subprocess.run(run, capture_output=True).returncode == 0
+    other = tmp_path / "other.txt"
+    other.write_text(text.read_text() + " to be")
+    run = command(other, tmp_path, "--steps", "1", "--eval-every", "1")
+    done = subprocess.run(run, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert "another recipe or text" in done.stderr

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -205,3 +206,27 @@ def test_what_was_prepared_for_one_shape_is_not_used_for_another() -> None:
         want = Attention("reference")(q, k, k, causal=True, scale=scale)
         got = attend(q, k, k, causal=True, scale=scale)
         torch.testing.assert_close(got, want, rtol=0, atol=1e-5)
+
+
+def test_threads_may_share_a_kernel() -> None:
+    """Calls of two shapes at once, each in need of its own struct and workspace."""
+    attend = Attention("naive", n_threads=1)
+    inputs = [torch.randn(1, 2, n, 16) for n in (23, 40)]
+    want = [attend(q, q, q, causal=True) for q in inputs]
+
+    def wrong(which: int) -> int:
+        q = inputs[which]
+        outs = (attend(q, q, q, causal=True) for _ in range(800))
+        return sum(not torch.equal(out, want[which]) for out in outs)
+
+    with ThreadPoolExecutor(2) as pool:
+        assert list(pool.map(wrong, (0, 1))) == [0, 0]
+
+
+def test_a_file_does_not_hide_a_shipped_kernel(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("simd").write_text("")
+    assert not is_file_spec("simd")
+    assert resolve("simd").name == "simd"
