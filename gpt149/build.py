@@ -52,10 +52,9 @@ def build(source: Path, extra: Sequence[str] = (), *, subject: Path | None = Non
         subject: the user's file, for messages, where source is an adapter around it.
 
     Raises:
-        InputError: the source cannot be read.
+        InputError: the source cannot be read, or the cache directory cannot be written.
         MissingDependency: there is no C++ compiler.
-        BuildError: the compiler fails (its whole output is in the message), or the cache
-            directory cannot be written.
+        BuildError: the compiler fails; its whole output is in the message.
     """
     return _build(source, (*LIBRARY_FLAGS, *extra), subject or source)
 
@@ -99,7 +98,7 @@ def _build(source: Path, flags: tuple[str, ...], subject: Path) -> Path:
         with locked(entry):
             return _current(entry) or _compile(command, source, subject, entry, started)
     except OSError as e:
-        raise BuildError(
+        raise InputError(
             f"cannot write the kernel cache {entry.parent}: {e.strerror or e}. "
             "Point GPT149_CACHE to a directory that can be written."
         ) from e
@@ -181,7 +180,8 @@ def _compile(command: list[str], source: Path, subject: Path, entry: Path, start
     if any(path.stat().st_mtime_ns >= started for path in (source, *dependencies)):
         return current
     manifest = entry / "manifest.json.tmp"
-    manifest.write_text(json.dumps({"library": current.name, "headers": headers}))
+    kept = {"library": current.name, "digest": file_digest(current), "headers": headers}
+    manifest.write_text(json.dumps(kept))
     os.replace(manifest, entry / "manifest.json")
     for old in entry.glob("*.so"):
         if old != current:
@@ -190,14 +190,15 @@ def _compile(command: list[str], source: Path, subject: Path, entry: Path, start
 
 
 def _current(entry: Path) -> Path | None:
-    """The entry's library, if it is there and none of its headers has changed."""
+    """The entry's library, if it is there, whole, and none of its headers has changed."""
     try:
         manifest = json.loads((entry / "manifest.json").read_text())
-        unchanged = all(file_digest(Path(p)) == d for p, d in manifest["headers"].items())
-    except (FileNotFoundError, ValueError):
+        library: Path = entry / manifest["library"]
+        files = {library: manifest["digest"], **manifest["headers"]}
+        unchanged = all(file_digest(Path(p)) == d for p, d in files.items())
+    except (FileNotFoundError, KeyError, ValueError):
         return None
-    library: Path = entry / manifest["library"]
-    return library if unchanged and library.exists() else None
+    return library if unchanged else None
 
 
 @contextmanager

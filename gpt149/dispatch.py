@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import threading
 import time
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -40,10 +41,10 @@ class Attention:
     """
 
     def __init__(
-        self, kernel: Kernel | str, *, n_threads: int | None = None, br: int = 0, bc: int = 0
+        self, kernel: Kernel | str | Path, *, n_threads: int | None = None, br: int = 0, bc: int = 0
     ) -> None:
         """A kernel or its name (see `kernels.resolve`); br, bc: tile sizes, 0 for its choice."""
-        self.kernel = kernels.resolve(kernel) if isinstance(kernel, str) else kernel
+        self.kernel = kernels.resolve(kernel) if isinstance(kernel, str | Path) else kernel
         self.n_threads = checked_threads(n_threads)
         check_tiles(br, bc)
         self.br, self.bc = br, bc
@@ -141,7 +142,7 @@ def attention(
     *,
     causal: bool = False,
     scale: float | None = None,
-    kernel: Kernel | str = kernels.DEFAULT,
+    kernel: Kernel | str | Path = kernels.DEFAULT,
     n_threads: int | None = None,
     br: int = 0,
     bc: int = 0,
@@ -169,6 +170,9 @@ def attention(
         InputError: shapes or dtypes that do not fit together, or an unknown kernel.
         KernelDeclined: the kernel cannot do this.
     """
+    given = [type(t).__name__ for t in (q, k, v) if not isinstance(t, Tensor)]
+    if given:
+        raise InputError(f"q, k and v must be torch tensors, not {given[0]}.")
     call = Attention(kernel, n_threads=n_threads, br=br, bc=bc)
     return call(q, k, v, causal=causal, scale=scale)
 

@@ -21,6 +21,8 @@ from .kernels import Kernel
 from .sampling import Sampler, Sampling, log_probabilities
 from .tokenizer import TextStream, Tokenizer
 
+MOST_SAMPLES = 4096
+
 
 class Engine(Protocol):
     """A model that is fed tokens: one sequence, or several after `fork`.
@@ -122,6 +124,11 @@ class Options:
         ):
             if value < least:
                 raise InputError(f"{name} is {value}, and must be >= {least}.")
+        if self.num_samples > MOST_SAMPLES:
+            raise InputError(
+                f"num_samples is {self.num_samples}, and must be at most {MOST_SAMPLES}: each has "
+                "a KV cache of its own."
+            )
         if "" in self.stop:
             raise InputError("a stop text is empty; it would stop at once.")
 

@@ -294,7 +294,7 @@ def _untouched(size: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
 def _no_memory() -> InputError:
     return InputError(
         "there is not enough memory for the weights and the KV cache. Ask for a shorter context "
-        "(-c), or --dtype bf16 or int8."
+        "(-c), fewer samples (--num-samples), or --dtype bf16 or int8."
     )
 
 

@@ -176,6 +176,10 @@ struct Step {
         std::copy_n(out_stride, 3, a.out_stride);
 
         const int64_t wanted = kernel.workspace_bytes(&a);
+        if (wanted < 0) {
+            e.declined = "its workspace_bytes is negative";
+            return;
+        }
         if (wanted > e.workspace_sizes[thread]) {
             e.workspaces[thread] = allocate<uint8_t>(wanted);
             e.workspace_sizes[thread] = e.workspaces[thread] ? wanted : 0;

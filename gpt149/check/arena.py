@@ -1,7 +1,8 @@
 """The memory of a call: tensors in the case's layout, between guards, shared with the child.
 
-Everything that is not input is filled with one NaN pattern. So what was never written, what was
-written outside, and what was changed though it is input can all be told after the call.
+Everything that is not input is filled with NaN, of one pattern in and around out and another around
+the inputs. So what was never written, what was written outside, what was changed though it is
+input, and what was computed from memory that is no input can all be told after the call.
 """
 
 from __future__ import annotations
@@ -19,7 +20,8 @@ from numpy.typing import NDArray
 from ..errors import InputError
 from .cases import Case
 
-POISON = np.uint32(0x7FC0DEAD)  # a quiet NaN that arithmetic does not produce
+POISON = np.uint32(0x7FC0DEAD)  # quiet NaNs: arithmetic produces others, and passes these on
+AROUND_INPUTS = np.uint32(0x7FC0BEEF)
 GUARD = 1024  # elements before and behind each tensor
 NAMES = ("q", "k", "v", "out")
 
@@ -118,7 +120,8 @@ class Arena:
         """Poison what the case lies in, then put q, k and v in their places."""
         self.placed = place(case)
         out = self.placed["out"]
-        self.bits[: out.start + out.span + GUARD] = POISON
+        self.bits[: self._out_start] = AROUND_INPUTS
+        self.bits[self._out_start : out.start + out.span + GUARD] = POISON
         for name, tensor in tensors.items():
             self.placed[name].view(self.floats)[...] = tensor
         self._inputs = self.bits[: self._out_start].copy()
@@ -137,6 +140,11 @@ class Arena:
         """Which values of out still hold the poison."""
         unwritten: NDArray[np.bool_] = self.out().view(np.uint32) == POISON
         return unwritten
+
+    def from_outside(self) -> NDArray[np.bool_]:
+        """Which values of out are the NaN that lies around the inputs: the kernel read it."""
+        read: NDArray[np.bool_] = self.out().view(np.uint32) == AROUND_INPUTS
+        return read
 
     def changed_inputs(self) -> list[str]:
         """Names of the inputs in which, or around which, something was changed."""

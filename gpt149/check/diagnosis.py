@@ -27,6 +27,7 @@ MOST_CASES = 10  # failing, and as many passing ones
 PAIR_CASES = 3
 ALONE = 4  # failing cases that are run alone, each in a fresh process
 ENOUGH = 0.7  # of the cases that one mistake must explain, before two are tried
+LEAST = 0.25  # of the cases: a mistake that explains less is a coincidence
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,7 @@ def diagnose(observations: Sequence[Observation], bench: Bench) -> list[Finding]
     failed = [o for o in observations if not o.passed]
     if not failed:
         return []
-    findings = list(_without_values(failed))
+    findings = sorted(_without_values(failed), key=lambda finding: -finding.share)
     crashed = [o for o in failed if o.answer.outcome == "crash"]
     if crashed and len(crashed) < len(observations) and _right_when_alone(crashed[:ALONE], bench):
         findings.insert(0, _state(crashed))
@@ -132,6 +133,17 @@ def _by_experiment(wrong: Sequence[Observation], bench: Bench) -> list[Finding]:
                 "race",
                 "threads disturb each other: they share a temporary, or their rows overlap",
                 f"'{case.name}' is right with 1 thread, wrong with {case.n_threads}",
+                1.0,
+            )
+        ]
+    at_once = all(o.case.calls == "heads" for o in wrong)
+    if at_once and bench.observe(replace(case, calls="once")).passed:
+        return [
+            Finding(
+                "not_reentrant",
+                "calls at the same time disturb each other: they share a static or global buffer. "
+                "The workspace is a call's own",
+                f"'{case.name}' is right in one call, wrong in {case.n_kv_head} at once",
                 1.0,
             )
         ]
@@ -255,7 +267,7 @@ def _by_mistake(wrong: Sequence[Observation], all_of_them: Sequence[Observation]
     # A pair shows where its first mistake alone does not explain everything.
     best = {h for h in explains if found and h[0] == found[0].cause}
     rest = [o for o, h in zip(failing, explained, strict=True) if not best & h]
-    return _by_pair(rest) or found
+    return _by_pair(rest) or [finding for finding in found if finding.share >= LEAST]
 
 
 def _worth(o: Observation) -> bool:
@@ -349,6 +361,18 @@ def _by_pattern(wrong: Sequence[Observation]) -> Iterator[Finding]:
             "exp overflows: the row's maximum is not subtracted from the scores",
             "NaN or infinity where logits are of some hundreds, and only there",
             1.0,
+        )
+        return
+    outside = [o for o in wrong if o.from_outside.any()]
+    if outside:
+        yield Finding(
+            "reads_outside",
+            "it computes with memory that is not q, k or v: strides, head_dim or a length are "
+            "taken for others",
+            f"the NaN that lies around the inputs comes out in {len(outside)} of {len(wrong)} "
+            f"failing cases; in '{outside[0].case.name}' ({outside[0].case.describe()}): "
+            f"{describe_rows(outside[0].from_outside)}",
+            0.5,
         )
         return
     if any(not np.isfinite(o.out).all() for o in wrong):

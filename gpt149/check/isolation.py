@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import select
 import shutil
 import signal
@@ -34,6 +35,9 @@ LOAD_TIMEOUT = 60.0  # seconds; a kernel in Python imports torch
 MEMORY_LIMIT = 2 << 30  # bytes that a kernel may add to what the child and the arena take
 POLL_SECONDS = 0.02
 WORKER = "gpt149.check.worker"
+THROWN = re.compile(
+    r"terminate called after throwing an instance of '(.+)'(?:\n  what\(\):  (.*))?"
+)
 
 
 @dataclass(frozen=True)
@@ -156,8 +160,7 @@ class Talker:
                     return self._post_mortem(deadline - time.monotonic())
                 said += data
                 if said.endswith(b"\n"):
-                    reply: dict[str, Any] = json.loads(said)
-                    return reply
+                    return self._understood(said)
             if _rss(process.pid) > allowed:
                 self.restart()
                 return Answer(
@@ -166,6 +169,14 @@ class Talker:
         stack = _stack(process.pid)
         self.restart()
         return Answer("hang", f"it did not return within {timeout:g} s", stack)
+
+    def _understood(self, said: bytes) -> dict[str, Any] | Answer:
+        try:
+            reply: dict[str, Any] = json.loads(said)
+        except ValueError:
+            self.restart()
+            return Answer("crash", "its process was forked, or wrote to files that are not its own")
+        return reply
 
     def _post_mortem(self, seconds: float) -> Answer:
         """What became of a child that no longer listens or answers; it may still be there."""
@@ -179,6 +190,10 @@ class Talker:
         self.restart()
         if status >= 0:
             return Answer("exit", f"it ended the process with exit status {status}")
+        thrown = THROWN.findall(self.noise()) if status == -signal.SIGABRT else []
+        if thrown:
+            kind, what = thrown[-1]
+            return Answer("crash", f"it throws {kind}{what and ': '}{what}")
         name = signal.Signals(-status).name
         return Answer("crash", f"{name}: {signal.strsignal(-status)}")
 

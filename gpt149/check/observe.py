@@ -32,6 +32,7 @@ class Observation:
     verdict: Verdict | None
     out: F32
     unwritten: NDArray[np.bool_]
+    from_outside: NDArray[np.bool_]  # see Arena
     changed_inputs: tuple[str, ...] = ()
     written_outside: tuple[int, int] | None = None
 
@@ -86,7 +87,7 @@ class Bench:
             out = self._arena.out()
             if answer.outcome != "ok":
                 nothing = np.zeros(out.shape, dtype=bool)
-                return Observation(case, q, k, tensors["v"], answer, None, out, nothing)
+                return Observation(case, q, k, tensors["v"], answer, None, out, nothing, nothing)
             verdict = judge(out, self._expect(case, q, k, tensors["v"], given=v is not None))
             if not verdict.passed:
                 break
@@ -99,6 +100,7 @@ class Bench:
             verdict,
             out,
             self._arena.unwritten(),
+            self._arena.from_outside(),
             tuple(self._arena.changed_inputs()),
             self._arena.written_outside(),
         )

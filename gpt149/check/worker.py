@@ -13,9 +13,10 @@ import mmap
 import sys
 import time
 import tracemalloc
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Barrier
 from typing import Any
 
 from .. import abi
@@ -28,6 +29,7 @@ from ..memory import peak_rss
 
 WORKSPACE_GUARD = 4096
 NAN_BYTE = 0xFF  # four of them are a NaN
+AT_ONCE = 3  # calls a thread, so that some overlap
 
 
 class Workspace:
@@ -35,7 +37,12 @@ class Workspace:
 
     def __init__(self, n_bytes: int, fill: int) -> None:
         size = n_bytes + 2 * WORKSPACE_GUARD
-        self._memory = mmap.mmap(-1, size)
+        try:
+            self._memory = mmap.mmap(-1, size)
+        except (OSError, OverflowError) as e:
+            raise KernelDeclined(
+                f"it wants {n_bytes:,} bytes of workspace, and there is not that much memory"
+            ) from e
         self._base = ctypes.addressof(ctypes.c_char.from_buffer(self._memory))
         ctypes.memset(self._base, NAN_BYTE, size)
         ctypes.memset(self._base + WORKSPACE_GUARD, fill, n_bytes)
@@ -168,15 +175,14 @@ def call(kernel: ContractKernel, base: int, command: dict[str, Any]) -> dict[str
     args = _filled(base, command)
     calls = _split_heads(args) if command["calls"] == "heads" else [args]
     workspaces = []
-    for one in calls:
-        n_bytes = kernel.workspace_bytes(_without_pointers(one))
-        workspaces.append(Workspace(n_bytes, command["workspace_fill"]))
-        one.workspace = workspaces[-1].address
-    before = peak_rss()
-    clock = Clock()
     try:
-        with ThreadPoolExecutor(len(calls)) as pool:
-            list(pool.map(kernel.run, calls)) if len(calls) > 1 else kernel.run(args)
+        for one in calls:
+            n_bytes = kernel.workspace_bytes(_without_pointers(one))
+            workspaces.append(Workspace(n_bytes, command["workspace_fill"]))
+            one.workspace = workspaces[-1].address
+        before = peak_rss()
+        clock = Clock()
+        _at_once(kernel, calls) if len(calls) > 1 else kernel.run(args)
     except KernelDeclined as e:
         return {"declined": str(e)}
     return {
@@ -185,6 +191,19 @@ def call(kernel: ContractKernel, base: int, command: dict[str, Any]) -> dict[str
         "workspace_overrun": any(w.written_outside() for w in workspaces),
         "peak_growth": peak_rss() - before,
     }
+
+
+def _at_once(kernel: ContractKernel, calls: Sequence[abi.Args]) -> None:
+    """All calls at the same time, each a few times in a thread of its own."""
+    start = Barrier(len(calls))
+
+    def run(one: abi.Args) -> None:
+        start.wait()
+        for _ in range(AT_ONCE):
+            kernel.run(one)
+
+    with ThreadPoolExecutor(len(calls)) as pool:
+        list(pool.map(run, calls))
 
 
 def _filled(base: int, command: dict[str, Any]) -> abi.Args:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -59,8 +60,8 @@ def run(request: Request) -> int:
     r = request
     specs = list(dict.fromkeys(r.kernels or BUILTINS))
     prompts, depths = _numbers("-p", r.prompts, 1), _numbers("-d", r.depths, 0)
-    if r.n < 0 or r.seconds <= 0:
-        raise InputError(f"-n is {r.n} and --seconds {r.seconds:g}; neither can be that small.")
+    if r.n < 0 or not 0 < r.seconds < math.inf:
+        raise InputError(f"-n is {r.n} and --seconds {r.seconds:g}; neither can be that.")
     if r.attention_only and r.generation_only:
         raise InputError("--attention-only and --generation-only leave nothing to measure.")
     if r.report:
@@ -122,6 +123,11 @@ def _tell(request: Request, results: Results, before: Results | None) -> int:
     if before is not None:
         found = tables.changes(results, before, r.threshold)
         click.echo(f"\nAgainst {r.against}, {before.machine['time']}:", err=True)
+        if not found:
+            raise InputError(
+                f"no row is in both runs, so nothing is compared: {r.against} has "
+                f"{', '.join(f'{row.kernel} {row.test}' for row in before.rows[:4])}, ..."
+            )
         click.echo(tables.changes_as_text(found), err=True)
         slower = any(change.slower for change in found)
     if results.interrupted:

@@ -7,6 +7,7 @@ import re
 import sys
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import click
@@ -43,13 +44,18 @@ def run(
         if len(specs) != 1 or as_json_output:
             raise InputError("--watch is for one kernel, and not with --json.")
         watch_command.run(specs[0], cases, timeout, sanitizers)
-    with ThreadPoolExecutor(jobs) as pool:
-        judged = pool.map(lambda spec: _judge(spec, cases, timeout, sanitizers), specs)
+    judge = partial(_judge, cases=cases, timeout=timeout, sanitizers=sanitizers)
+    alone = min(jobs, len(specs)) == 1  # then Ctrl-C reaches the thread that judges
+    pool = ThreadPoolExecutor(jobs)
+    try:
+        judged = map(judge, specs) if alone else pool.map(judge, specs)
         hidden = len(specs) == 1
         with click.progressbar(
             judged, len(specs), "checking", hidden=hidden, file=sys.stderr
         ) as bar:
             reports = list(bar)
+    finally:
+        pool.shutdown(cancel_futures=True)
     if as_json_output:
         entries = [
             {"kernel": s, "right": False, "compile_error": str(r)}

@@ -27,7 +27,7 @@ from .parts import ACCESS, ACCESS_POINTS, PARTS, Part, cases, overflow_case, tim
 ALLOWANCE = 0.015  # seconds behind the reference, for full credit
 REPEATS = 5
 MOST_EXPONENT = 80.0  # of a float32 exp that is to be summed
-UNSURE = ("crash", "exit", "unknown", "not_finite", "static_state")
+UNSURE = ("crash", "exit", "unknown", "not_finite", "reads_outside", "static_state")
 SANITIZERS = "address,undefined"
 OVERFLOW_NOTE = (
     "will overflow at long contexts (exp of more than about 88 is infinite); subtract the row "

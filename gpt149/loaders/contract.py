@@ -28,8 +28,17 @@ class ContractKernel:
         self.name, self.idea, self.memory, self.isa = name, idea, f"O({memory})", isa
 
     def workspace_bytes(self, args: abi.Args) -> int:
-        """Bytes of workspace for a call of this shape; the pointers in `args` are not read."""
+        """Bytes of workspace for a call of this shape; the pointers in `args` are not read.
+
+        Raises:
+            KernelDeclined: it says a negative number.
+        """
         n_bytes: int = self.entry.workspace_bytes(byref(args))
+        if n_bytes < 0:
+            raise KernelDeclined(
+                f"workspace_bytes of the kernel '{self.name}' returns {n_bytes}, and must return 0 "
+                "or more: does it compute in 64 bits?"
+            )
         return n_bytes
 
     def run(self, args: abi.Args) -> None:

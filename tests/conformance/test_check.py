@@ -6,6 +6,10 @@ import errno
 import json
 import os
 import re
+import signal
+import subprocess
+import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,6 +20,7 @@ from cs149.mistakes import MODULE
 
 from gpt149.check.arena import Arena, place
 from gpt149.check.cases import full, quick
+from gpt149.check.isolation import Answer, Talker
 from gpt149.check.judge import expect, judge
 from gpt149.check.run import check
 from gpt149.cli import main
@@ -253,19 +258,6 @@ def test_a_mistake_of_no_known_kind_is_unknown_with_what_can_be_read_off(
     assert re.search(fact, done.stdout)
 
 
-def test_who_closes_the_answers_and_goes_on_is_told_so(tmp_path: Path) -> None:
-    file = tmp_path / "closes.cpp"
-    endless = "for (int i = 3; i < 64; i++) close(i);\n    for (volatile int go = 1; go;) {}\n"
-    text = (shipped("csrc") / "naive.cpp").read_text()
-    start = "static const char *run(const gpt149_args *a) {"
-    assert start in text
-    file.write_text("#include <unistd.h>\n" + text.replace(start, f"{start}\n    {endless}"))
-    report = check(str(file), [QUICK["n33"]], timeout=1.0)
-    [observation] = report.observations
-    assert observation.answer.outcome == "hang"
-    assert "did not return" in observation.answer.detail
-
-
 def test_where_there_is_no_room_for_the_arena(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -286,3 +278,66 @@ def test_where_there_is_no_room_for_the_arena(
     with pytest.raises(InputError, match=r"there are no [\d,]+ bytes of room for the inputs"):
         Arena([QUICK["n33"]])
     assert os.listdir(tmp_path) == []
+
+
+def edited(tmp_path: Path, at: str, more: str, headers: str = "") -> Path:
+    """The kernel naive with more lines at the start of a function."""
+    file = tmp_path / "edited.cpp"
+    text = (shipped("csrc") / "naive.cpp").read_text()
+    start = f"static {at}(const gpt149_args *a) {{"
+    assert start in text
+    file.write_text(headers + text.replace(start, f"{start}\n    {more}"))
+    return file
+
+
+def test_who_closes_the_answers_and_goes_on_is_told_so(tmp_path: Path) -> None:
+    endless = "for (int i = 3; i < 64; i++) close(i);\n    for (volatile int go = 1; go;) {}"
+    file = edited(tmp_path, "const char *run", endless, "#include <unistd.h>\n")
+    report = check(str(file), [QUICK["n33"]], timeout=1.0)
+    [observation] = report.observations
+    assert observation.answer.outcome == "hang"
+    assert "did not return" in observation.answer.detail
+
+
+def test_two_answers_at_once_are_told() -> None:
+    """As a kernel gives that forks its process."""
+    program = (
+        "import os, sys; out = int(sys.argv[1]); os.write(out, b'{}\\n'); "
+        "sys.stdin.readline(); os.write(out, b'{}\\n{}\\n'); sys.stdin.readline()"
+    )
+    with Talker([sys.executable, "-c", program], 1 << 30) as talker:
+        answer = talker.ask({}, 20.0)
+    assert isinstance(answer, Answer)
+    assert "forked" in answer.detail
+
+
+@pytest.mark.parametrize(
+    ("n_bytes", "said"),
+    [("-1", "returns -1, and must return 0 or more"), ("1ll << 50", "1,125,899,906,842,624 bytes")],
+)
+def test_a_workspace_that_cannot_be_had(n_bytes: str, said: str, tmp_path: Path) -> None:
+    file = edited(tmp_path, "int64_t workspace_bytes", f"if (a) return {n_bytes};")
+    report = check(str(file), [QUICK["n33"]], timeout=5.0)
+    assert [f.cause for f in report.findings] == ["declines"]
+    assert said in report.findings[0].evidence
+
+
+def test_what_was_thrown_is_told() -> None:
+    report = check(str(WRONG[0].with_name("throws.cpp")), [QUICK["n33"]], timeout=5.0)
+    assert "it throws std::runtime_error: n_q is 33" in report.findings[0].evidence
+
+
+def test_ctrl_c_ends_a_check_at_once(tmp_path: Path) -> None:
+    started = tmp_path / "started"
+    endless = f'std::fclose(std::fopen("{started}", "w"));\n    for (volatile int go = 1; go;) {{}}'
+    file = edited(tmp_path, "const char *run", endless, "#include <cstdio>\n")
+    command = [sys.executable, "-m", "gpt149", "check", str(file), "--timeout", "100"]
+    running = subprocess.Popen(
+        command, stderr=subprocess.DEVNULL,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler) and None,
+    )  # fmt: skip
+    while not started.exists():
+        assert running.poll() is None
+        time.sleep(0.05)
+    running.send_signal(signal.SIGINT)
+    assert running.wait(timeout=30) == 130

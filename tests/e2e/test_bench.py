@@ -137,6 +137,7 @@ def test_what_bench_refuses(tmp_path: Path) -> None:
         (("-p", "many"), "-p is 'many'"),
         (("-d", "-5"), "-d is '-5'"),
         (("-n", "-1"), "-n is -1"),
+        (("--seconds", "nan"), "--seconds nan"),
         (("--attention-only", "--generation-only"), "nothing to measure"),
         (("-s", "12,64"), "must be HEADS,TOKENS,DIM"),
         (("--threshold", "lots"), "is not a share"),
@@ -179,3 +180,13 @@ def test_runs_of_other_terms_are_not_compared(tmp_path: Path) -> None:
         done = bench("naive", *SMALL, "--threads", "1", "--against", saved, option, value)
         assert done.exit_code == 2
         assert said in done.stderr
+
+
+def test_runs_without_a_common_row_are_not_compared(tmp_path: Path) -> None:
+    saved = tmp_path / "run.json"
+    assert bench("naive", *SMALL, "--save", saved).exit_code == 0
+    other = ("--attention-only", "-s", "1,16,8", "--seconds", "0.2", "--against", saved)
+    done = bench("naive", *other)
+    assert done.exit_code == 2
+    assert "no row is in both runs" in done.stderr
+    assert "naive 2,48,16" in done.stderr

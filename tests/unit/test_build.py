@@ -181,7 +181,7 @@ def test_unwritable_cache_says_how_to_move_it(
 ) -> None:
     (tmp_path / "a file").write_text("")
     monkeypatch.setenv("GPT149_CACHE", str(tmp_path / "a file"))
-    with pytest.raises(BuildError, match=r"cannot write .*GPT149_CACHE"):
+    with pytest.raises(InputError, match=r"cannot write .*GPT149_CACHE"):
         build(source)
 
 
@@ -190,7 +190,7 @@ def test_full_disk_is_one_sentence(source: Path, monkeypatch: pytest.MonkeyPatch
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(os, "replace", full)
-    with pytest.raises(BuildError, match=r"No space left on device.*GPT149_CACHE"):
+    with pytest.raises(InputError, match=r"No space left on device.*GPT149_CACHE"):
         build(source)
 
 
@@ -199,7 +199,7 @@ def test_a_disk_that_fills_up_is_not_the_sources_fault(source: Path, compilation
     lines = wrapper.read_text().splitlines()
     lines[-1] = "echo 'as: No space left on device' >&2; exit 1"
     wrapper.write_text("\n".join(lines) + "\n")
-    with pytest.raises(BuildError, match=r"cannot write the kernel cache.*No space left"):
+    with pytest.raises(InputError, match=r"cannot write the kernel cache.*No space left"):
         build(source)
 
 
@@ -222,3 +222,16 @@ def test_compiler_with_flags_and_one_that_is_none(
 def test_unreadable_source(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="cannot read the kernel source"):
         build(tmp_path / "none.cpp")
+
+
+def test_a_damaged_library_is_compiled_again(tmp_path: Path) -> None:
+    source = tmp_path / "f.cpp"
+    source.write_text('extern "C" int f() { return 149; }\n')
+    library = build(source)
+    whole = library.read_bytes()
+    for damaged in (b"", whole[:100], whole[:-1] + b"?"):
+        library.write_bytes(damaged)
+        assert build(source).read_bytes() == whole
+    manifest = library.parent / "manifest.json"
+    manifest.write_text("{}")
+    assert build(source).read_bytes() == whole

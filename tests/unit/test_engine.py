@@ -218,6 +218,7 @@ def test_a_second_prompt_continues_the_context(tiny: Checkpoint) -> None:
         ([1], {"n_ctx": 0}, "n_ctx is 0"),
         ([1], {"n": -1}, "n is -1"),
         ([1], {"num_samples": 0}, "num_samples is 0"),
+        ([1], {"num_samples": 4097}, "num_samples is 4097, and must be at most 4096"),
         ([1], {"logprobs": -2}, "logprobs is -2"),
         ([1], {"stop": [""]}, "stop text is empty"),
         ([1], {"n_threads": 0}, "threads is 0"),

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
+import gpt149
 from gpt149.cli import main
 from gpt149.dispatch import Attention, attention
 from gpt149.errors import BuildError, InputError, KernelDeclined
@@ -230,3 +231,16 @@ def test_a_file_does_not_hide_a_shipped_kernel(
     Path("simd").write_text("")
     assert not is_file_spec("simd")
     assert resolve("simd").name == "simd"
+
+
+def test_attention_takes_paths_and_torch_tensors(tmp_path: Path) -> None:
+    file = tmp_path / "two.cpp"
+    file.write_text(FLASH)
+    q = torch.randn(1, 1, 5, 8)
+    assert torch.equal(attention(q, q, q, kernel=file), attention(q, q, q, kernel="flash"))
+    with pytest.raises(InputError, match="must be torch tensors, not ndarray"):
+        attention(q.numpy(), q, q)  # type: ignore[arg-type]
+
+
+def test_the_packages_names_are_listed() -> None:
+    assert set(gpt149.__all__) <= set(dir(gpt149))

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from ..cases import Case
-from .masks import masks, scales
+from .masks import dims, masks, scales
 from .memory import indexes, layouts
 from .setup import Mistake, Setup, right, tile_sizes
 from .softmax import outputs, softmaxes
@@ -20,6 +20,7 @@ __all__ = ["Mistake", "Setup", "mistakes", "right"]
 def mistakes(case: Case) -> Iterator[Mistake]:
     """Every mistake that could show in this case; some depend on its shape and its tiles."""
     yield from scales(case)
+    yield from dims(case)
     yield from masks(case)
     yield from layouts(case)
     yield from indexes(case)

@@ -1,4 +1,4 @@
-"""Scale and mask: which scores count, and how much."""
+"""Scale, dimensions and mask: which scores count, and how much."""
 
 from __future__ import annotations
 
@@ -31,6 +31,20 @@ def scales(case: Case) -> Iterator[Mistake]:
             scaled(value),
             "scale",
         )
+
+
+def dims(case: Case) -> Iterator[Mistake]:
+    """Parts of head_dim that are left out of q . k."""
+    d = case.head_dim
+
+    def first(n: int) -> Change:
+        return lambda setup: replace(setup, q=np.where(np.arange(d) < n, setup.q, 0))
+
+    tails = [(d // w * w, "those behind whole fours, eights or sixteens are") for w in (4, 8, 16)]
+    for n, which in [(d - 1, "the last is"), *tails]:
+        if n < d:
+            sentence = f"not all dimensions count in the scores: {which} left out"
+            yield Mistake("head_dim_cut", sentence, first(n), "dims")
 
 
 def masks(case: Case) -> Iterator[Mistake]:

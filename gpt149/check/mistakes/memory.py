@@ -173,4 +173,8 @@ def indexes(case: Case) -> Iterator[Mistake]:
             kv_head=heads,
         )
 
+    def kv_swapped(setup: Setup) -> Setup:
+        return replace(setup, k=setup.v, v=setup.k)
+
+    yield Mistake("kv_swapped", "K and V are swapped", kv_swapped, "kv")
     yield Mistake("qk_swapped", "Q and K are swapped: scores are those of K Q^T", swapped, "qk")

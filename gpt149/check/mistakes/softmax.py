@@ -30,6 +30,14 @@ def _no_max(scores: Array, mask: Mask, v: Array) -> Array:
     return out
 
 
+def _max_from_0(scores: Array, mask: Mask, v: Array) -> Array:
+    m, _, _ = exp_rows(scores, mask)
+    hidden = np.where(mask, scores, -np.inf) - np.maximum(m, 0)
+    p = np.exp(hidden.astype(np.float32)).astype(np.float64)
+    out: Array = (p @ v) / p.sum(-1, keepdims=True)
+    return out
+
+
 def _unnormalised(scores: Array, mask: Mask, v: Array) -> Array:
     _, p, _ = exp_rows(scores, mask)
     out: Array = p @ v
@@ -140,6 +148,9 @@ def softmaxes() -> Iterator[Mistake]:
 
     for cause, sentence, by in (
         ("no_max", "exp overflows: the row's maximum is not subtracted from the scores", _no_max),
+        ("max_starts_high",
+         "the row's maximum starts at 0 (or FLT_MIN, which is above 0) instead of -INFINITY: where "
+         "all scores are far below, every exp is 0", _max_from_0),
         ("unnormalised", "the rows are not divided by their sum l", _unnormalised),
         ("normalised_twice", "the rows are divided by their sum l twice", _normalised_twice),
         ("wrong_axis", "the softmax runs over the queries instead of the keys", _wrong_axis),
