@@ -28,20 +28,36 @@ NAMES = ("q", "k", "v", "out")
 
 @dataclass(frozen=True)
 class Placed:
-    """A tensor in the arena, in elements: its first one, its strides, and its shape."""
+    """A tensor in the arena: where it starts, in floats, its shape, and its strides in elements.
+
+    half: its elements are bfloat16.
+    """
 
     start: int
     shape: tuple[int, int, int, int]
     strides: tuple[int, int, int]
+    half: bool = False
 
     @property
     def span(self) -> int:
-        return 1 + sum((n - 1) * s for n, s in zip(self.shape, (*self.strides, 1), strict=True))
+        """Floats from its first to its last element."""
+        last = sum((n - 1) * s for n, s in zip(self.shape, (*self.strides, 1), strict=True))
+        return 1 + last // 2 if self.half else 1 + last
 
     def view(self, memory: NDArray[np.float32]) -> NDArray[np.float32]:
-        """The tensor in the arena's memory: (batch, heads, n, head_dim)."""
+        """A float32 tensor in the arena's memory: (batch, heads, n, head_dim)."""
         strides = tuple(4 * s for s in (*self.strides, 1))
         return np.lib.stride_tricks.as_strided(memory[self.start :], self.shape, strides)
+
+    def put(self, tensor: NDArray[np.float32], memory: NDArray[np.float32]) -> None:
+        """Write the tensor into the arena's memory."""
+        if not self.half:
+            self.view(memory)[...] = tensor
+            return
+        halves = memory[self.start :].view(np.uint16)
+        strides = tuple(2 * s for s in (*self.strides, 1))
+        view = np.lib.stride_tricks.as_strided(halves, self.shape, strides)
+        view[...] = tensor.view(np.uint32) >> 16
 
 
 def place(case: Case) -> dict[str, Placed]:
@@ -52,7 +68,8 @@ def place(case: Case) -> dict[str, Placed]:
         n_head = case.n_head if name in ("q", "out") else case.n_kv_head
         n = case.n_q if name in ("q", "out") else case.n_kv
         shape = (case.batch, n_head, n, case.head_dim)
-        one = Placed(start, shape, _strides(case.layout, name, shape))
+        half = case.half_kv and name in ("k", "v")
+        one = Placed(start, shape, _strides(case.layout, name, shape), half)
         placed[name] = one
         start += -(-(one.span + GUARD) // 16) * 16  # 64-byte aligned, as an allocator's
     return placed
@@ -123,7 +140,7 @@ class Arena:
         self.bits[: self._out_start] = AROUND_INPUTS
         self.bits[self._out_start : out.start + out.span + GUARD] = POISON
         for name, tensor in tensors.items():
-            self.placed[name].view(self.floats)[...] = tensor
+            self.placed[name].put(tensor, self.floats)
         self._inputs = self.bits[: self._out_start].copy()
 
     @property

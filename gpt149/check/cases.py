@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from .. import abi
+
 F32 = np.float32
 
 
@@ -27,6 +29,7 @@ class Case:
         with other numbers in them, judged);
         `heads` (the host calls from several threads at once, each on heads of its own);
         `batches` (each batch in a call of its own, over and over: how a kernel is timed).
+    half_kv: k and v in bfloat16, which a kernel may decline.
     """
 
     name: str
@@ -44,6 +47,7 @@ class Case:
     layout: str = "contiguous"
     inputs: str = "normal"
     calls: str = "once"
+    half_kv: bool = False
     seed: int = 149
 
     @property
@@ -56,7 +60,8 @@ class Case:
         names = ("batch", "n_head", "n_kv_head", "head_dim", "n_q", "n_kv", "causal")
         tuning = ("n_threads", "br", "bc")
         values = {name: getattr(self, name) for name in (*names, *tuning)}
-        return values | {"scale": self.scale_value}
+        kv_dtype = abi.BFLOAT16 if self.half_kv else abi.FLOAT32
+        return values | {"scale": self.scale_value, "kv_dtype": kv_dtype}
 
     @property
     def pairs(self) -> int:
@@ -91,10 +96,15 @@ class Case:
         ):
             if value != usual:
                 parts.append(value)
+        if self.half_kv:
+            parts.append("kv_dtype=bfloat16")
         return " ".join(parts)
 
     def draw(self, repeat: int = 0) -> tuple[NDArray[F32], NDArray[F32], NDArray[F32]]:
-        """q, k and v (batch, heads, n, head_dim); another `repeat` gives other numbers."""
+        """q, k and v (batch, heads, n, head_dim); another `repeat` gives other numbers.
+
+        k and v of half_kv are numbers that bfloat16 has.
+        """
         rng = np.random.default_rng([self.seed, self.work, repeat])
         kv = (self.batch, self.n_kv_head, self.n_kv, self.head_dim)
         q = rng.standard_normal((self.batch, self.n_head, self.n_q, self.head_dim), F32)
@@ -107,6 +117,8 @@ class Case:
             q[..., 0] = 4 / self.scale_value**0.5
             ramp = np.linspace(12, 0, self.n_kv, dtype=F32) / F32(self.scale_value**0.5)
             k[..., 0] = ramp if self.inputs == "falling" else ramp[::-1]
+        if self.half_kv:
+            k, v = ((t.view(np.uint32) & np.uint32(0xFFFF0000)).view(F32) for t in (k, v))
         return q, k, v
 
 
@@ -144,6 +156,7 @@ def quick() -> list[Case]:
         replace(square("padded", 45, n_head=3, layout="padded"), batch=2),
         Case("grouped", 2, 8, 2, 37, 37, 32),
         Case("grouped-decode", 1, 6, 2, 1, 90, 64, layout="model"),
+        replace(square("bfloat16-cache", 45, n_head=3, layout="model", half_kv=True), n_q=9),
         # Numbers.
         square("large-logits", 65, inputs="large"),
         square("falling", 150, inputs="falling"),

@@ -49,7 +49,15 @@ def diagnose(observations: Sequence[Observation], bench: Bench) -> list[Finding]
     crashed = [o for o in failed if o.answer.outcome == "crash"]
     if crashed and len(crashed) < len(observations) and _right_when_alone(crashed[:ALONE], bench):
         findings.insert(0, _state(crashed))
-    wrong = sorted((o for o in failed if o.wrong), key=lambda o: o.case.work)
+    if all(o.case.half_kv for o in failed):
+        sentence = (
+            "keys and values in bfloat16 are read as if they were float32: look at kv_dtype, or "
+            "decline them (gpt149_only_float32)"
+        )
+        evidence = f"only '{failed[0].case.name}' is wrong"
+        return [Finding("kv_dtype_ignored", sentence, evidence, 1.0), *findings]
+    plain = [o for o in failed if o.wrong and not o.case.half_kv]
+    wrong = sorted(plain, key=lambda o: o.case.work)
     if not wrong:
         return findings
     if any(o.changed_inputs for o in failed):
@@ -271,7 +279,8 @@ def _by_mistake(wrong: Sequence[Observation], all_of_them: Sequence[Observation]
 
 
 def _worth(o: Observation) -> bool:
-    return o.case.calls == "once" and o.case.work <= MOST_WORK and o.verdict is not None
+    plain = o.case.calls == "once" and not o.case.half_kv
+    return plain and o.case.work <= MOST_WORK and o.verdict is not None
 
 
 def _hypotheses(

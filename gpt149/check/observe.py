@@ -38,7 +38,9 @@ class Observation:
 
     @property
     def passed(self) -> bool:
-        """Right, and nothing was touched that was not the kernel's."""
+        """Right, and nothing was touched that was not the kernel's; or rightly declined."""
+        if self.case.half_kv and self.answer.outcome == "declined":
+            return True
         clean = not self.changed_inputs and self.written_outside is None
         ok = self.answer.outcome == "ok" and not self.answer.workspace_overrun
         return ok and clean and self.verdict is not None and self.verdict.passed
