@@ -457,7 +457,7 @@ def _torch_load(path: Path) -> Any:
             f"{named[1] if named else 'other things'}. Nothing in it was executed."
         ) from e
     except (OSError, RuntimeError, ValueError, EOFError, KeyError) as e:
-        reason = str(e).strip().split("\n")[0]
+        reason = str(e).strip().split("\n")[0] or "it ends too early."
         raise CheckpointError(f"{path} is not a torch checkpoint, or is damaged: {reason}") from e
 
 

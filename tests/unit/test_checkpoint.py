@@ -490,7 +490,7 @@ def test_a_meta_that_would_execute_code_is_refused_and_not_run(tmp_path: Path) -
     [
         (lambda data: data[: len(data) // 2], "is not a torch checkpoint, or is damaged"),
         (lambda data: data[:-1], "is not a torch checkpoint, or is damaged"),
-        (lambda data: b"", "is not a torch checkpoint, or is damaged"),
+        (lambda data: b"", "is not a torch checkpoint, or is damaged: it ends too early"),
         (lambda data: b"hello", "is not a torch checkpoint, or is damaged"),
     ],
     ids=["half", "one byte short", "empty", "text"],
