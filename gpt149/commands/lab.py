@@ -16,7 +16,7 @@ from ..child import module_command
 from ..errors import InputError
 from ..lab import report
 from ..lab.parts import ACCESS, PARTS
-from ..lab.run import Result, Settings, Submission, Timing, judge_submission, time_torch
+from ..lab.run import Settings, Submission, judge_submission, time_torch
 from ..paths import write_whole
 
 COMMAND_LINE = "gpt149.cli"
@@ -54,7 +54,7 @@ def run(
         click.echo(report.part0(time_torch(settings), settings.n))
         return 0
     if path.is_dir():
-        submissions = _judge_folder(path, part, settings, jobs)
+        submissions = _judge_folder(path, wanted, settings, jobs)
     elif path.is_file() or output_format == "gradescope":
         submissions = [judge_submission(path, wanted, settings)]
     else:
@@ -86,39 +86,21 @@ def _write(text: str, output_format: str, output: Path | None) -> None:
     click.echo(f"{output}", err=True)
 
 
-def _judge_folder(folder: Path, part: str, settings: Settings, jobs: int) -> list[Submission]:
-    """Every submission in processes of its own, `jobs` at a time."""
+def _judge_folder(
+    folder: Path, wanted: Sequence[str], settings: Settings, jobs: int
+) -> list[Submission]:
+    """Every submission in the folder, `jobs` at a time."""
     if jobs < 1:
         raise InputError(f"--jobs is {jobs}, and must be above 0.")
     files = sorted({*folder.glob(f"*/{MODULE}"), *folder.glob("*.cpp")})
     if not files:
         raise InputError(f"there are no submissions in {folder}: no */{MODULE}, and no *.cpp.")
     with ThreadPoolExecutor(jobs) as pool:
-        judged = pool.map(lambda file: _judge_apart(file, part, settings), files)
+        judged = pool.map(lambda file: judge_submission(file, wanted, settings), files)
         with click.progressbar(
             judged, length=len(files), label="submissions", file=sys.stderr
         ) as bar:
             return list(bar)
-
-
-def _judge_apart(file: Path, part: str, settings: Settings) -> Submission:
-    options = ["-N", str(settings.n), "-br", str(settings.br), "-bc", str(settings.bc)]
-    options += ["--threads", str(settings.threads), "--timeout", str(settings.timeout)]
-    options += ["--sanitize"] if settings.sanitize else []
-    options += ["--case", settings.case] if settings.case else []
-    command = module_command(
-        COMMAND_LINE, "lab", str(file.resolve()), part, "--format=json", *options
-    )
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    try:
-        found = json.loads(done.stdout)
-    except ValueError:
-        return Submission(str(file), [], done.stderr.strip() or f"exit status {done.returncode}")
-    for result in found["results"]:
-        for side in ("student", "reference"):
-            result[side] = Timing(**result[side]) if result[side] else None
-    results = [Result(**result) for result in found["results"]]
-    return Submission(str(file), results, found["error"], found["seconds"])
 
 
 def _infer(path: Path, part: str, model: str, settings: Settings) -> int:

@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 import ctypes
-import json
-import os
-import signal
-import subprocess
 import sys
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
 from typing import Any
 
-from ..child import die_with_parent, module_command
+from ..check.isolation import MEMORY_LIMIT, Answer, Talker
+from ..child import module_command, serve
 
 EXTENTS = (2, 3, 4, 5)
 STRIDES = (60, 20, 5, 1)  # elements, of a tensor of these extents whose last index runs fastest
@@ -45,24 +41,9 @@ def judge_access(library: Path, timeout: float) -> list[AccessResult]:
 
 def _ask(library: Path, name: str, timeout: float) -> Any:
     """A list over INDICES of the elements touched (from 0) at each index, or a sentence."""
-    read, write = os.pipe()
-    command = module_command(WORKER, str(library), name, str(write))
-    with subprocess.Popen(
-        command, pass_fds=(write,), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    ) as child:
-        os.close(write)
-        with ThreadPoolExecutor(1) as reader, os.fdopen(read) as answers:
-            told = reader.submit(answers.read)  # more than a pipe holds
-            try:
-                status = child.wait(timeout)
-            except subprocess.TimeoutExpired:
-                child.kill()
-                return f"it does not return within {timeout:g} s"
-            answer = told.result()
-    if answer:
-        return json.loads(answer)
-    died = signal.Signals(-status).name if status < 0 else f"exit status {status}"
-    return f"it ends the process ({died})"
+    with Talker(module_command(WORKER, str(library), name), MEMORY_LIMIT) as child:
+        answer = child.ask({}, timeout)
+    return answer.detail if isinstance(answer, Answer) else answer["touched"]
 
 
 def _judge(name: str, touched: Any) -> AccessResult:
@@ -109,8 +90,12 @@ def _spelled(strides: Sequence[int]) -> str:
 
 def main() -> None:
     """In the child. Arguments: the library, the function, the descriptor for the answer."""
-    die_with_parent()
     path, name, answers = sys.argv[1:]
+    serve(int(answers), lambda: ({}, lambda _: {"touched": _touched(path, name)}))
+
+
+def _touched(path: str, name: str) -> Any:
+    """See `_ask`."""
     library = ctypes.CDLL(path)
     library.cs149_read.restype = ctypes.c_float
     extents = (ctypes.c_int * 4)(*EXTENTS)
@@ -128,9 +113,5 @@ def main() -> None:
             there = library.cs149_write(memory, ctypes.c_int64(MEMORY), at, extents, one)
             touched.append([i for i, value in enumerate(memory) if value])
         if not there:
-            answer: Any = f"there is no {name} with the assignment's parameters"
-            break
-    else:
-        answer = touched
-    with os.fdopen(int(answers), "w") as out:
-        json.dump(answer, out)
+            return f"there is no {name} with the assignment's parameters"
+    return touched
