@@ -123,7 +123,7 @@ def _tell(request: Request, results: Results, before: Results | None) -> int:
     if before is not None:
         found = tables.changes(results, before, r.threshold)
         click.echo(f"\nAgainst {r.against}, {before.machine['time']}:", err=True)
-        if not found:
+        if not found and not results.interrupted:
             raise InputError(
                 f"no row is in both runs, so nothing is compared: {r.against} has "
                 f"{', '.join(f'{row.kernel} {row.test}' for row in before.rows[:4])}, ..."
