@@ -245,7 +245,7 @@ def save_atomically(state: object, path: Path) -> None:
 @click.option("--n-head", default=6, show_default=True)
 @click.option("--n-embd", default=384, show_default=True)
 @click.option("--n-ctx", default=2048, show_default=True)
-@click.option("--steps", default=3500, show_default=True)
+@click.option("--steps", default=4600, show_default=True)
 @click.option("--tokens-per-step", default=8192, show_default=True)
 @click.option("--dropout", default=0.2, show_default=True)
 @click.option("--bpe-dropout", default=0.0, show_default=True)
