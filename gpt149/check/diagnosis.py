@@ -27,7 +27,6 @@ MOST_CASES = 10  # failing, and as many passing ones
 PAIR_CASES = 3
 ALONE = 4  # failing cases that are run alone, each in a fresh process
 ENOUGH = 0.7  # of the cases that one mistake must explain, before two are tried
-LEAST = 0.25  # of the cases: a mistake that explains less is a coincidence
 
 
 @dataclass(frozen=True)
@@ -275,7 +274,7 @@ def _by_mistake(wrong: Sequence[Observation], all_of_them: Sequence[Observation]
     # A pair shows where its first mistake alone does not explain everything.
     best = {h for h in explains if found and h[0] == found[0].cause}
     rest = [o for o, h in zip(failing, explained, strict=True) if not best & h]
-    return _by_pair(rest) or [finding for finding in found if finding.share >= LEAST]
+    return _by_pair(rest) or found
 
 
 def _worth(o: Observation) -> bool:
