@@ -116,7 +116,7 @@ def _entry(source: Path, command: list[str]) -> Path:
         content = source.read_bytes()
     except OSError as e:
         raise InputError(f"cannot read the kernel source {source}: {e.strerror}.") from e
-    key = digest(content, *command, _version(find_compiler()), _cpu())
+    key = digest(content, *command, version_of(find_compiler()), _cpu())
     return cache_dir() / "kernels" / f"{source.stem}-{key[:20]}"
 
 
@@ -220,7 +220,8 @@ def _dependencies(depfile: Path) -> list[Path]:
     return [Path(word) for word in unescaped[1:]]
 
 
-def _version(compiler: list[str]) -> str:
+def version_of(compiler: list[str]) -> str:
+    """What a compiler says of itself."""
     return _run([*compiler, "--version"]).stdout
 
 

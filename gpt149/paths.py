@@ -42,14 +42,11 @@ def write_whole(path: Path, data: bytes) -> None:
         InputError: it cannot be written.
     """
     path = path.resolve()
-    if path.exists() and not path.is_file():
-        try:
-            path.write_bytes(data)
-        except OSError as e:
-            raise InputError(f"cannot write {path}: {e.strerror}.") from e
-        return
     temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
     try:
+        if path.exists() and not path.is_file():
+            path.write_bytes(data)
+            return
         temporary.write_bytes(data)
         temporary.replace(path)
     except OSError as e:

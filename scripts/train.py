@@ -315,7 +315,7 @@ def main(
     state_file, best_file, log_file = run / "state.pt", run / "best.pt", run / "log.csv"
     if state_file.exists():
         state = torch.load(state_file, weights_only=True, map_location=device)
-        if (state["recipe"], state["text"]) != (asdict(recipe), digest):
+        if (state["recipe"], state.get("text")) != (asdict(recipe), digest):
             raise click.UsageError(
                 f"{run} holds a run of another recipe or text; give another --run."
             )

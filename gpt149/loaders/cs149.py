@@ -16,7 +16,7 @@ import subprocess
 import sysconfig
 from pathlib import Path
 
-from ..build import build, build_runner, cached, digest, locked
+from ..build import build, build_runner, cached, digest, locked, version_of
 from ..errors import BuildError, MissingDependency
 from ..paths import cache_dir, shipped
 
@@ -141,8 +141,7 @@ def _ispc(path: Path) -> tuple[str, ...]:
             f"{path} includes module_ispc.h, which ispc makes of module.ispc, and {missing}. "
             "Install it from ispc.github.io, or comment the include out."
         )
-    version = subprocess.run([ispc, "--version"], capture_output=True, check=False).stdout
-    key = digest(source.read_bytes(), *ISPC_FLAGS, ispc, version)
+    key = digest(source.read_bytes(), *ISPC_FLAGS, ispc, version_of([ispc]))
     out = cache_dir() / "kernels" / f"ispc-{key[:20]}"
     header, binary = out / "module_ispc.h", out / "module_ispc.o"
     with locked(out):

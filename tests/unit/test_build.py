@@ -88,7 +88,7 @@ def test_other_instruction_set_or_cpu_is_another_library(
     libraries = {build(source)}
     monkeypatch.setattr(build_module, "_cpu", lambda: "another CPU")
     libraries.add(build(source))
-    monkeypatch.setattr(build_module, "_version", lambda _: "another compiler")
+    monkeypatch.setattr(build_module, "version_of", lambda _: "another compiler")
     libraries.add(build(source))
     assert len(libraries) == count(compilations) == 3
 
