@@ -173,7 +173,7 @@ def quick() -> list[Case]:
         Case("threads-8", 2, 4, 2, 65, 130, 32, n_threads=8),
         square("threads-again", 600, n_head=4, d=16, n_threads=8, calls="again"),
         Case("changed", 1, 4, 4, 33, 33, 32, calls="changed"),
-        Case("heads-at-once", 1, 4, 4, 160, 160, 32, calls="heads"),
+        Case("heads-at-once", 1, 4, 4, 512, 512, 32, calls="heads"),
     ]
 
 

@@ -41,7 +41,8 @@ def cause_of(file: Path) -> str:
 @pytest.mark.parametrize("file", WRONG, ids=lambda file: file.stem)
 def test_the_mistake_is_named(file: Path) -> None:
     want = cause_of(file)
-    report = check(str(file), quick(), timeout=1.0 if want == "hang" else 10.0)
+    timeout = {"hang": 1.0, "out_of_memory": 60.0}.get(want, 10.0)
+    report = check(str(file), quick(), timeout=timeout)
     assert report.right == (want == "none")
     assert (report.findings[0].cause if report.findings else "none") == want
 
