@@ -26,7 +26,7 @@ def generate(
     n_ctx: int | None = None,
     n_threads: int | None = None,
     kv_cache: bool = True,
-    kv_dtype: str = "float32",
+    kv_dtype: str = "auto",
     engine: str = "auto",
     dtype: str = "float32",
     **sampling: Any,
@@ -45,7 +45,8 @@ def generate(
         n_ctx: a context shorter than the model's.
         n_threads: of the engine and the kernel; None: every processor.
         kv_cache: False recomputes every token at every step.
-        kv_dtype: what the cache holds: float32, or bf16, which only some kernels read.
+        kv_dtype: what the cache holds: float32, bf16, which only some kernels read, or auto; see
+            `engines.start`.
         engine: auto, native (C++) or torch; see `engines.start`.
         dtype: of the weights: float32, bf16 or int8 (native only).
         **sampling: the fields of `Sampling`: temperature, top_k, top_p, ..., seed.

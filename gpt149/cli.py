@@ -152,10 +152,10 @@ def main() -> None:
 @click.option("--no-kv-cache", is_flag=True, help="Recompute all tokens at every step.")
 @click.option(
     "--kv-dtype",
-    type=click.Choice(["float32", "bf16"]),
-    default="float32",
+    type=click.Choice(["auto", "float32", "bf16"]),
+    default="auto",
     show_default=True,
-    help="What the KV cache holds; bf16 for kernels that read it.",
+    help="What the KV cache holds; auto: bf16 with --dtype bf16 and int8, if the kernel reads it.",
 )
 @ENGINE
 @DTYPE

@@ -27,10 +27,13 @@ MOST_SAMPLES = 4096
 class Engine(Protocol):
     """A model that is fed tokens: one sequence, or several after `fork`.
 
-    name: torch or native. calls: of the kernel, and attention_seconds spent in them.
+    name: torch or native. dtype, kv_dtype: of the weights, and of the KV cache: float32, bf16 or
+    int8. calls: of the kernel, and attention_seconds spent in them.
     """
 
     name: str
+    dtype: str
+    kv_dtype: str
     config: GPTConfig
     kernel: Kernel
     n_threads: int
@@ -166,6 +169,8 @@ class Stats:
     """What a generation cost. Times in seconds; a step is one forward pass."""
 
     engine: str
+    dtype: str
+    kv_dtype: str
     kernel: str
     isa: str
     n_layer: int
@@ -227,6 +232,8 @@ class Generation:
         ]
         self.stats = Stats(
             engine=engine.name,
+            dtype=engine.dtype,
+            kv_dtype=engine.kv_dtype,
             kernel=engine.kernel.name,
             isa=engine.kernel.isa,
             n_layer=engine.config.n_layer,

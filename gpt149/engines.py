@@ -23,7 +23,7 @@ def start(
     bc: int = 0,
     dtype: str = "float32",
     kv_cache: bool = True,
-    kv_dtype: str = "float32",
+    kv_dtype: str = "auto",
 ) -> Engine:
     """An engine with an empty sequence.
 
@@ -38,7 +38,8 @@ def start(
         bc: keys a tile, likewise.
         dtype: of the weights, one of DTYPES.
         kv_cache: False recomputes every token at every step.
-        kv_dtype: of the KV cache, float32 or bf16.
+        kv_dtype: of the KV cache, float32 or bf16; auto: bf16 beside weights in fewer bits than
+            float32, if the kernel reads it, for then reading the cache is much of a decode step.
 
     Raises:
         InputError: a value that means nothing, or the engine cannot do what is asked.
@@ -59,8 +60,11 @@ def start(
         raise InputError(f"{wanted} cannot be had here: {problem}.")
 
     if not problem and isinstance(kernel, ContractKernel):
-        from .native import NativeEngine
+        from .native import NativeEngine, reads_bfloat16
 
+        if kv_dtype == "auto":
+            short = dtype != "float32" and reads_bfloat16(kernel, checkpoint.config.head_dim)
+            kv_dtype = "bf16" if short else "float32"
         return NativeEngine(
             checkpoint, kernel, n_threads=n_threads, n_ctx=n_ctx, br=br, bc=bc, dtype=dtype,
             kv_dtype=kv_dtype,
@@ -72,6 +76,7 @@ def start(
 
     attention = Attention(kernel, n_threads=n_threads, br=br, bc=bc)
     torch.set_num_threads(attention.n_threads)
+    kv_dtype = "float32" if kv_dtype == "auto" else kv_dtype
     return TorchEngine(
         checkpoint.model, attention, n_ctx=n_ctx, kv_cache=kv_cache, kv_dtype=kv_dtype
     )

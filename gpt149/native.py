@@ -109,7 +109,7 @@ class NativeEngine:
             InputError: a value that means nothing, or there is not enough memory.
             BuildError, MissingDependency: the engine cannot be compiled.
         """
-        self.config, self.dtype = checkpoint.config, dtype
+        self.config, self.dtype, self.kv_dtype = checkpoint.config, dtype, kv_dtype
         self.kernel: Kernel = kernel
         self.n_threads = checked_threads(n_threads)
         check_tiles(br, bc)
@@ -270,6 +270,32 @@ class NativeEngine:
         size = (c.n_layer, batch, c.n_head, self.n_ctx, c.head_dim)
         self._k, self._v = (_untouched(size, self._kv_type) for _ in range(2))
         self._library.gpt149_engine_cache(self._engine, _address(self._k), _address(self._v), batch)
+
+
+def reads_bfloat16(kernel: ContractKernel, head_dim: int) -> bool:
+    """Whether keys and values in bfloat16 are read as such: a single value must come back whole.
+
+    A kernel that overlooks their type is not taken at its word.
+    """
+    value = np.arange(1, head_dim + 1, dtype=np.float32) % 128
+    kv = np.zeros((2, head_dim), np.uint16)  # with room for who reads it as float32
+    kv[0] = value.view(np.uint32) >> 16
+    q, out = np.ones(head_dim, np.float32), np.zeros(head_dim, np.float32)
+    args = abi.shape_args(
+        batch=1, n_head=1, n_kv_head=1, head_dim=head_dim, n_q=1, n_kv=1, causal=True, scale=1.0,
+        n_threads=1, kv_dtype=abi.BFLOAT16,
+    )  # fmt: skip
+    for name in ("q_stride", "k_stride", "v_stride", "out_stride"):
+        setattr(args, name, abi.Strides(head_dim, head_dim, head_dim))
+    try:
+        workspace = _untouched((max(1, kernel.workspace_bytes(args)),), np.dtype(np.uint8))
+        args.q, args.k, args.v, args.out, args.workspace = (
+            _address(a) for a in (q, kv, kv, out, workspace)
+        )
+        kernel.run(args)
+    except KernelDeclined:
+        return False
+    return np.allclose(out, value)
 
 
 def _address(array: NDArray[np.generic] | None) -> int | None:

@@ -26,6 +26,7 @@ class TorchEngine:
     """
 
     name = "torch"
+    dtype = "float32"
 
     def __init__(
         self,
@@ -46,7 +47,7 @@ class TorchEngine:
         self.n_threads = attention.n_threads
         if kv_dtype not in KV_DTYPES:
             raise InputError(f"kv_dtype is {kv_dtype!r}, and must be one of {list(KV_DTYPES)}.")
-        self._kv_dtype = KV_DTYPES[kv_dtype]
+        self.kv_dtype = kv_dtype
         self.n_ctx = checked_n_ctx(n_ctx, self.config)
         self.ids: list[list[int]] = [[]]
         self._cache = self._empty_cache()
@@ -107,4 +108,4 @@ class TorchEngine:
         c = self.model.config
         if not self.kv_cache:
             return None
-        return KVCache(c.n_layer, 1, c.n_head, self.n_ctx, c.head_dim, self._kv_dtype)
+        return KVCache(c.n_layer, 1, c.n_head, self.n_ctx, c.head_dim, KV_DTYPES[self.kv_dtype])

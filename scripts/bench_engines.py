@@ -10,7 +10,7 @@ that everybody computes the same thing. Prints a Markdown table for each length 
 draw decode against depth.
 
 Keys and values are cached in float32, except: float16 in llama.cpp, bfloat16 in OpenVINO's bf16 and
-uint8 in its int8, which are their defaults.
+uint8 in its int8, bfloat16 in gpt149's bf16 and int8. These are everybody's defaults.
 
 Prefill is from the prompt's ids to the first token; decode counts the tokens behind it. Where
 both together take less than a quarter of a second, a turn lasts as long and counts its medians. The

@@ -67,7 +67,8 @@ def run(
         "model": model,
         "kernel": running.kernel.name,
         "engine": running.name,
-        "dtype": dtype,
+        "dtype": running.dtype,
+        "kv_dtype": running.kv_dtype,
         "context": context,
         "tokens": len(ids),
         "characters": len(text),
@@ -83,7 +84,7 @@ def run(
         f"{result['nats_per_character']:.4f} nats a character, {result['nats_per_token']:.4f} nats "
         f"a token, perplexity {result['perplexity']:.2f} ({len(text):,} characters, {len(ids):,} "
         f"tokens, context {result['context']}; {running.name} engine, {running.kernel.name}, "
-        f"{dtype}, {result['tok_s']:.0f} tok/s)"
+        f"{running.dtype}, KV cache {running.kv_dtype}, {result['tok_s']:.0f} tok/s)"
     )
 
 

@@ -261,6 +261,7 @@ def statistics_line(s: Stats) -> str:
     """One line: what ran, how long everything took, how fast it was."""
     parts = [
         f"{s.engine} engine, {s.kernel} ({s.isa})",
+        *([] if s.dtype == s.kv_dtype == "float32" else [f"{s.dtype}, KV cache {s.kv_dtype}"]),
         f"load {s.load_s:.2f} s",
         f"prompt {s.prompt_tokens} tokens, prefill {_rate(s.prefill_tok_s)}",
         f"TTFT {'-' if s.ttft_s is None else f'{s.ttft_s * 1e3:.1f} ms'}",

@@ -215,3 +215,21 @@ def test_what_auto_chooses(tiny: Checkpoint) -> None:
     assert start(tiny, resolve("naive")).name == "native"
     assert start(tiny, "naive", kv_cache=False).name == "torch"
     assert start(tiny, "reference").name == "torch"
+
+
+def test_the_cache_is_short_where_weights_are_and_the_kernel_reads_it(tiny: Checkpoint) -> None:
+    wrong = Path(__file__).parents[1] / "wrong_kernels" / "kv_dtype_ignored.cpp"
+    for kernel, settings, kv_dtype in (
+        ("simd", {}, "float32"),
+        ("simd", {"dtype": "bf16"}, "bf16"),
+        ("simd", {"dtype": "int8"}, "bf16"),
+        ("simd", {"dtype": "int8", "kv_dtype": "float32"}, "float32"),
+        ("flash", {"dtype": "int8"}, "float32"),  # declines bfloat16
+        (str(wrong), {"dtype": "int8"}, "float32"),  # takes it for float32
+        ("torch", {}, "float32"),
+    ):
+        engine = start(tiny, kernel, **settings)  # type: ignore[arg-type]
+        assert (engine.dtype, engine.kv_dtype) == (settings.get("dtype", "float32"), kv_dtype)
+        g = Generation(engine, PROMPT, options=Options(n=3, ignore_eos=True))
+        list(g)
+        assert (g.stats.dtype, g.stats.kv_dtype) == (engine.dtype, kv_dtype)
