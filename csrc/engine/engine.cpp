@@ -58,6 +58,7 @@ class Barrier {
 
 struct Engine {
     Config c;
+    Pool pool; // of the matrices
     std::vector<Layer> layers;
     Matrix head, embedding; // embedding: unused where it is tied to the head
     Memory<float> positions, ln_f_weight, ln_f_bias;
@@ -302,7 +303,8 @@ EXPORT void gpt149_engine_scale(Engine *e, int layer, float scale) {
 EXPORT bool gpt149_engine_matrix(Engine *e, int layer, int which, const float *w, int in, int out,
                                  int64_t in_stride, int64_t out_stride, const float *bias) {
     Matrix &m = e->layers[layer].matrices[which];
-    if (!m.pack((WeightType)e->c.weight_type, w, in, out, in_stride, out_stride, e->c.n_threads))
+    if (!m.pack(e->pool, (WeightType)e->c.weight_type, w, in, out, in_stride, out_stride,
+                e->c.n_threads))
         return false;
     if (bias) std::copy_n(bias, out, m.bias.get());
     return true;
@@ -314,10 +316,11 @@ EXPORT bool gpt149_engine_ends(Engine *e, const float *head, const float *embedd
                                const float *positions, const float *weight, const float *bias) {
     const Config &c = e->c;
     const auto type = (WeightType)c.weight_type;
-    bool ok = e->head.pack(type, head, c.n_embd, c.vocab_size, 1, c.n_embd, c.n_threads);
-    if (embedding)
-        ok = ok &&
-             e->embedding.pack(type, embedding, c.n_embd, c.vocab_size, 1, c.n_embd, c.n_threads);
+    const auto pack = [&](Matrix &m, const float *w) {
+        return m.pack(e->pool, type, w, c.n_embd, c.vocab_size, 1, c.n_embd, c.n_threads);
+    };
+    bool ok = pack(e->head, head);
+    if (embedding) ok = ok && pack(e->embedding, embedding);
     return ok && keep_vector(e->positions, positions, (int64_t)c.n_ctx * c.n_embd) &&
            keep_vector(e->ln_f_weight, weight, c.n_embd) &&
            keep_vector(e->ln_f_bias, bias, c.n_embd);

@@ -11,31 +11,14 @@
 // Products with int8 are another matter, see int8.h.
 #pragma once
 
+#include "engine/memory.h"
 #include "engine/squeeze.h"
 #include "simd.h"
 
 #include <algorithm>
 #include <cmath>
-#include <cstdlib>
-#include <memory>
 
 enum WeightType : int32_t { FLOAT32 = 0, BFLOAT16 = 1, INT8 = 2 };
-
-struct Free {
-    void operator()(void *memory) const { std::free(memory); }
-};
-template <typename T> using Memory = std::unique_ptr<T[], Free>;
-
-// On cache lines.
-template <typename T> static Memory<T> allocate_unset(int64_t n) {
-    return Memory<T>((T *)std::aligned_alloc(64, (n * sizeof(T) + 63) / 64 * 64 + 64));
-}
-
-template <typename T> static Memory<T> allocate(int64_t n) {
-    Memory<T> memory = allocate_unset<T>(n);
-    if (memory) std::memset(memory.get(), 0, n * sizeof(T));
-    return memory;
-}
 
 // The share [first, last) of n things that falls to one of n_threads, or to several in a row.
 struct Share {
@@ -63,30 +46,31 @@ struct Matrix {
     int in = 0, out = 0;
     WeightType type = FLOAT32;
     int64_t bytes = 0;          // of data
-    Memory<uint8_t> data;       // (panels, blocks) of squeeze.h; or see place8
+    uint8_t *data = nullptr;    // in a pool: (panels, blocks) of squeeze.h; or see place8
     Memory<float> scales, bias; // (out, padded to whole panels)
 
     int panels() const { return (out + LANES - 1) / LANES; }
     int blocks() const { return (in + BLOCK - 1) / BLOCK; } // a panel; zeros behind the inputs
     bool distant() const { return bytes >= 1 << 20; }       // no L2 holds it until the next step
     template <typename T> uint8_t *panel(int p) const {
-        return data.get() + (int64_t)p * blocks() * BLOCK_BYTES<T>;
+        return data + (int64_t)p * blocks() * BLOCK_BYTES<T>;
     }
 
     // int8, with 128 added: (panels, in / 4, LANES, 4), `in` padded to whole fours.
     int64_t bytes8() const { return (int64_t)(in + 3) / 4 * 4 * LANES; } // a panel
-    const uint8_t *panel8(int p) const { return data.get() + p * bytes8(); }
+    const uint8_t *panel8(int p) const { return data + p * bytes8(); }
     int64_t place8(int p, int i, int lane) const {
         return p * bytes8() + i / 4 * 4 * LANES + lane * 4 + i % 4;
     }
 
     // w[i * in_stride + o * out_stride] is what multiplies input i for output o; one stride is 1.
-    bool pack(WeightType as, const float *w, int n_in, int n_out, int64_t in_stride,
+    // False where there is no memory.
+    bool pack(Pool &pool, WeightType as, const float *w, int n_in, int n_out, int64_t in_stride,
               int64_t out_stride, int n_threads) {
         in = n_in, out = n_out, type = as;
         const int64_t block = type == FLOAT32 ? BLOCK_BYTES<float> : BLOCK_BYTES<bfloat16>;
         bytes = panels() * (type == INT8 ? bytes8() : blocks() * block);
-        data = allocate_unset<uint8_t>(bytes);
+        data = pool.take(bytes);
         bias = allocate<float>(panels() * LANES);
         scales = allocate<float>(panels() * LANES);
         if (!data || !bias || !scales) return false;
@@ -155,7 +139,7 @@ struct Matrix {
             for (int k = 0; k < std::min(SPAN, in - i); k += type == INT8 ? 4 : BLOCK) {
                 if (type == FLOAT32) pack_block<float>(p, i + k, rows + k);
                 if (type == BFLOAT16) pack_block<bfloat16>(p, i + k, rows + k);
-                if (type == INT8) pack_four(data.get() + place8(p, i + k, 0), rows + k);
+                if (type == INT8) pack_four(data + place8(p, i + k, 0), rows + k);
             }
         }
     }

@@ -14,9 +14,10 @@ SOURCE = """
 #include "engine/int8.h"
 extern "C" bool multiply(const float *w, int in, int out, const float *bias, const float *x,
                          int rows, float *y, float *w_row, int n_threads) {
+    Pool pool;
     Matrix m;
     Quantised q;
-    if (!m.pack(INT8, w, in, out, 1, in, n_threads) || !q.reserve(rows, in)) return false;
+    if (!m.pack(pool, INT8, w, in, out, 1, in, n_threads) || !q.reserve(rows, in)) return false;
     std::copy_n(bias, out, m.bias.get());
     for (int r = 0; r < rows; r++)
         q.keep(r, x + r * in, in);

@@ -19,10 +19,11 @@ extern "C" bool pairs() { return false; }
 extern "C" bool multiply(int type, bool transposed, const float *w, int in, int out,
                          const float *bias, const float *x, int rows, float *y, float *w_row,
                          int n_threads) {
+    Pool pool;
     Matrix m;
     Halved halved;
     const int in_stride = transposed ? out : 1, out_stride = transposed ? 1 : in;
-    if (!m.pack((WeightType)type, w, in, out, in_stride, out_stride, n_threads)) return false;
+    if (!m.pack(pool, (WeightType)type, w, in, out, in_stride, out_stride, n_threads)) return false;
     if (!halved.reserve(rows, in)) return false;
     std::copy_n(bias, out, m.bias.get());
     for (int r = 0; r < rows; r++)
