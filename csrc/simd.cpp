@@ -38,7 +38,7 @@ constexpr int BR = VECTORS * LANES; // queries a tile at most
 constexpr int DEFAULT_BC = 128;     // keys a tile: P^T takes 24 KB of AVX-512
 constexpr int NARROW = 4;           // rows; with more, lanes of queries win
 constexpr int FEW = 16;             // queries: below, the heads of a group share a tile
-constexpr int SPLIT = 256, CHUNK = 128;
+constexpr int SPLIT = 512, CHUNK = 256;
 constexpr int64_t ALONE = 40000; // multiplications: below, waking other threads takes longer
 constexpr float LIMIT = 65536, SLACK = 16; // of a row's sum; of a score over m: 2^16 = LIMIT
 constexpr float NEVER = -1e30f, LOG2E = 1.44269504f;
@@ -130,7 +130,9 @@ struct Plan {
     int padded() const { return (a->head_dim + LANES - 1) / LANES * LANES; }
     int64_t thread_floats() const {
         const int64_t widened = a->kv_dtype == GPT149_BFLOAT16 ? 2 * bc * a->head_dim : 0;
-        return (BR * (2 * padded() + bc + 5) + widened + 15) / 16 * 16;
+        const int64_t wide = BR * (2 * padded() + bc + 5) + widened;
+        const int64_t narrow = 2 * NARROW * padded() + CHUNK; // see attend_rows
+        return (std::max(wide, narrow) + 15) / 16 * 16;
     }
     float *share(int64_t row, int split) const {
         return (float *)a->workspace + a->n_threads * thread_floats() +
@@ -392,8 +394,32 @@ template <typename T> static void attend_tile(const Plan &plan, const Item &it, 
 
 // ---- Decode: lanes are head_dim, or keys ----
 
-// s[j] = q . k_j for n keys, q padded with zeros. VECTORS_OF: head_dim / LANES where that is whole
-// and known ahead, else 0.
+// Two vectors of a row: of bfloat16 the even elements, then the odd ones, which takes two
+// instructions where widening takes six.
+static inline void load_two(const float *at, Vector (&two)[2]) {
+    two[0] = load(at), two[1] = load(at + LANES);
+}
+
+static inline void load_two(const bfloat16 *at, Vector (&two)[2]) {
+    Bits pairs;
+    std::memcpy(&pairs, at, sizeof pairs);
+    two[0] = (Vector)(pairs << 16), two[1] = (Vector)(pairs & 0xffff0000);
+}
+
+// Calls f(x, y) for the d elements of a row: y is where load_two puts element x.
+template <typename T, typename F> static void each_place(int d, F f) {
+    const int split = sizeof(T) == 2 ? d / (2 * LANES) * 2 * LANES : 0;
+    for (int two = 0; two < split; two += 2 * LANES)
+        for (int i = 0; i < LANES; i++) {
+            f(two + 2 * i, two + i);
+            f(two + 2 * i + 1, two + LANES + i);
+        }
+    for (int x = split; x < d; x++)
+        f(x, x);
+}
+
+// s[j] = q . k_j for n keys, q in its places and padded with zeros. VECTORS_OF: head_dim / LANES
+// where that is whole and known ahead, else 0.
 template <int VECTORS_OF, typename T>
 static void dots(const float *q, const T *k, int64_t stride, int n, int head_dim, float *s) {
     const int whole = VECTORS_OF ? VECTORS_OF : head_dim / LANES;
@@ -403,10 +429,17 @@ static void dots(const float *q, const T *k, int64_t stride, int n, int head_dim
 #pragma GCC unroll 16
         for (int i = 0; i < LANES; i++) {
             const T *at = row(j + i);
-            acc[i] = whole ? load(q) * load(at) : Vector{};
-#pragma GCC unroll 8
-            for (int x = 1; x < whole; x++)
-                acc[i] += load(q + x * LANES) * load(at + x * LANES);
+            acc[i] = Vector{};
+#pragma GCC unroll 4
+            for (int x = 0; x + 2 <= whole; x += 2) {
+                Vector two[2];
+                load_two(at + x * LANES, two);
+                const Vector product = load(q + x * LANES) * two[0];
+                acc[i] = x == 0 ? product : acc[i] + product;
+                acc[i] += load(q + x * LANES + LANES) * two[1];
+            }
+            const int last = whole - whole % 2;
+            if (whole % 2) acc[i] += load(q + last * LANES) * load(at + last * LANES);
             if (rest) acc[i] += load(q + whole * LANES) * load_some(at + whole * LANES, rest);
         }
         store(s + j, sums(acc));
@@ -418,19 +451,28 @@ static void dots(const float *q, const T *k, int64_t stride, int n, int head_dim
         group(j, [&](int i) { return k + std::min(i, n - 1) * stride; });
 }
 
-// o += sum over n keys of p[j] v_j, for W vectors of head_dim from x on.
+// o += sum over n keys of p[j] v_j, for W vectors of head_dim from x on, by twos if there are two.
 template <int W, typename T>
 static void add_rows(const float *p, const T *v, int64_t stride, int n, float *o) {
     constexpr int CHAINS = 4; // keys at once, so that sums wait less for themselves
     Vector acc[CHAINS][W] = {};
+    const auto add = [&](int j, Vector(&to)[W]) __attribute__((always_inline)) {
+        const T *row = v + j * stride;
+        if constexpr (W == 1)
+            to[0] += p[j] * load(row);
+        else
+            for (int w = 0; w < W; w += 2) {
+                Vector two[2];
+                load_two(row + w * LANES, two);
+                to[w] += p[j] * two[0], to[w + 1] += p[j] * two[1];
+            }
+    };
     int j = 0;
     for (; j + CHAINS <= n; j += CHAINS)
         for (int c = 0; c < CHAINS; c++)
-            for (int w = 0; w < W; w++)
-                acc[c][w] += p[j + c] * load(v + (j + c) * stride + w * LANES);
+            add(j + c, acc[c]);
     for (; j < n; j++)
-        for (int w = 0; w < W; w++)
-            acc[0][w] += p[j] * load(v + j * stride + w * LANES);
+        add(j, acc[0]);
     for (int w = 0; w < W; w++)
         store(o + w * LANES,
               load(o + w * LANES) + ((acc[0][w] + acc[1][w]) + (acc[2][w] + acc[3][w])));
@@ -445,14 +487,16 @@ template <typename T> static void attend_rows(const Plan &plan, const Item &it, 
                        : d == 6 * LANES ? dots<6, T>
                        : d == 8 * LANES ? dots<8, T>
                                         : dots<0, T>;
-    float *q = scratch, *o = q + NARROW * padded, *s = o + NARROW * padded; // (NARROW, padded), ...
+    // (NARROW, padded), (NARROW, padded), (CHUNK)
+    float *q = scratch, *o = q + NARROW * padded, *s = o + NARROW * padded;
+    const float scale = a->scale * LOG2E;
     float m[NARROW], *to[NARROW];
     Vector l[NARROW]; // to be summed
     int visible[NARROW];
     plan.each_row(it, [&](int r, int head, int query) {
         const float *row = gpt149_q(a, it.batch, head, query);
-        for (int x = 0; x < padded; x++)
-            q[r * padded + x] = x < d ? row[x] * (a->scale * LOG2E) : 0;
+        std::fill_n(q + r * padded, padded, 0.0f);
+        each_place<T>(d, [&](int x, int y) { q[r * padded + y] = row[x] * scale; });
         to[r] = plan.target(it, r, head, query);
         visible[r] = plan.visible(it, query);
         m[r] = NEVER, l[r] = Vector{};
@@ -497,8 +541,7 @@ template <typename T> static void attend_rows(const Plan &plan, const Item &it, 
     for (int r = 0; r < it.n_rows; r++) {
         const bool share = plan.splits > 1;
         const float total = sum(l[r]), shrink = share ? 1 : 1 / total;
-        for (int x = 0; x < d; x++)
-            to[r][x] = shrink * o[r * padded + x];
+        each_place<T>(d, [&](int x, int y) { to[r][x] = shrink * o[r * padded + y]; });
         if (share) to[r][d] = m[r], to[r][d + 1] = total;
     }
 }
@@ -566,4 +609,4 @@ static const char *run(const gpt149_args *a) {
 }
 
 GPT149_KERNEL({"simd", "flash on register-blocked micro-kernels, lanes over queries; split decode",
-               "n_threads br (bc + head_dim) + n_head n_kv / 256 head_dim", workspace_bytes, run})
+               "n_threads br (bc + head_dim) + n_head n_kv / 512 head_dim", workspace_bytes, run})

@@ -134,7 +134,7 @@ def quick() -> list[Case]:
         replace(square("chunk", 69, n_head=3, layout="model"), n_q=5),
         replace(square("decode", 147, n_head=3, layout="model"), n_q=1),
         square("gpt2-prefill", 128, n_head=12, d=64, layout="model", n_threads=2),
-        replace(square("gpt2-decode", 300, n_head=12, d=64, layout="model"), n_q=1),
+        replace(square("gpt2-decode", 600, n_head=12, d=64, layout="model"), n_q=1),
         # Edges and tails.
         square("one-token", 1, d=8),
         square("n17", 17, n_head=4),
