@@ -110,6 +110,13 @@ static void layer_norm(const float *x, const float *weight, const float *bias, i
         y[i] = (x[i] - mean) * scale * weight[i] + bias[i];
 }
 
+// n rows of n_embd activations, from `first` on.
+struct Rows {
+    float *first;
+    int64_t stride;
+    int n;
+};
+
 // One step of one thread. ids: (batch, n), behind `start` tokens.
 struct Step {
     Engine &e;
@@ -120,13 +127,13 @@ struct Step {
     void meet() { e.barrier.wait(n_threads); }
 
     // The rows normed. A single row each thread norms for itself, which spares a meeting.
-    const float *normed(const float *weight, const float *bias) {
+    const float *normed(const Rows &x, const float *weight, const float *bias) {
         const int width = e.c.n_embd, stride = width + LANES;
-        const bool alone = n_rows() == 1;
+        const bool alone = x.n == 1;
         float *own = e.norm.get() + (alone ? (int64_t)thread * stride : 0);
-        const Share share = alone ? Share(1, 0, 1) : Share(n_rows(), thread, n_threads);
+        const Share share = alone ? Share(1, 0, 1) : Share(x.n, thread, n_threads);
         for (int r = share.first; r < share.last; r++)
-            layer_norm(e.x.get() + (int64_t)r * width, weight, bias, width, e.c.layer_norm_epsilon,
+            layer_norm(x.first + r * x.stride, weight, bias, width, e.c.layer_norm_epsilon,
                        own + (int64_t)r * stride);
         if (!alone) meet();
         return own;
@@ -146,8 +153,9 @@ struct Step {
         meet();
     }
 
-    // This thread's heads: their new keys and values into the cache, then the kernel.
-    void attend(int layer) {
+    // This thread's heads: their new keys and values into the cache, then the kernel, for the last
+    // n_q tokens.
+    void attend(int layer, int n_q) {
         const Share heads(e.c.n_head, thread, n_threads);
         if (heads.first == heads.last) return;
         const int d = e.head_dim(), width = e.c.n_embd, size = e.c.kv_dtype == BFLOAT16 ? 2 : 4;
@@ -167,10 +175,10 @@ struct Step {
         a.dtype = GPT149_FLOAT32, a.kv_dtype = e.c.kv_dtype;
         a.causal = 1, a.n_threads = 1, a.br = e.c.br, a.bc = e.c.bc;
         a.batch = e.batch, a.n_head = a.n_kv_head = heads.last - heads.first;
-        a.head_dim = d, a.n_q = n, a.n_kv = start + n, a.scale = e.layers[layer].scale;
+        a.head_dim = d, a.n_q = n_q, a.n_kv = start + n, a.scale = e.layers[layer].scale;
         const int64_t q_stride[] = {(int64_t)n * 3 * width, d, 3 * width};
         const int64_t kv_stride[] = {per_batch, per_head, d};
-        const int64_t out_stride[] = {(int64_t)n * width, d, width};
+        const int64_t out_stride[] = {(int64_t)n_q * width, d, width};
         std::copy_n(q_stride, 3, a.q_stride);
         std::copy_n(kv_stride, 3, a.k_stride);
         std::copy_n(kv_stride, 3, a.v_stride);
@@ -189,7 +197,7 @@ struct Step {
             e.declined = "there is no memory for its workspace";
             return;
         }
-        a.q = e.qkv.get() + heads.first * d;
+        a.q = e.qkv.get() + (int64_t)(n - n_q) * 3 * width + heads.first * d;
         a.k = e.k_cache + first * size, a.v = e.v_cache + first * size;
         a.out = e.y.get() + heads.first * d, a.workspace = e.workspaces[thread].get();
         if (const char *why = kernel.run(&a)) e.declined = why;
@@ -236,35 +244,34 @@ struct Step {
 
     // logits: (batch, vocab_size), behind the last id of each; every: (batch, n, vocab_size).
     void run(const int32_t *ids, float *logits, bool every) {
-        const int width = e.c.n_embd, rows = n_rows();
+        const int width = e.c.n_embd;
         const int64_t normed_stride = width + LANES, inner_stride = e.inner_stride();
-        float *x = e.x.get(), *qkv = e.qkv.get(), *y = e.y.get(), *hidden = e.hidden.get();
+        float *qkv = e.qkv.get(), *y = e.y.get(), *hidden = e.hidden.get();
+        Rows x = {e.x.get(), width, e.batch * n};
         embed(ids);
         for (int i = 0; i < e.c.n_layer; i++) {
             const Layer &layer = e.layers[i];
             const auto &v = layer.vectors;
             const Matrix *m = layer.matrices;
-            const float *normed_x = normed(v[LN_1_WEIGHT].get(), v[LN_1_BIAS].get());
-            multiply(m[C_ATTN], normed_x, normed_stride, qkv, 3 * width, rows, REPLACE);
+            const float *normed_x = normed(x, v[LN_1_WEIGHT].get(), v[LN_1_BIAS].get());
+            multiply(m[C_ATTN], normed_x, normed_stride, qkv, 3 * width, x.n, REPLACE);
+            const bool ends = i == e.c.n_layer - 1 && !every;
             const auto before = std::chrono::steady_clock::now();
-            attend(i);
+            attend(i, ends ? 1 : n);
             meet();
             if (thread == 0)
                 e.attention_seconds +=
                     std::chrono::duration<double>(std::chrono::steady_clock::now() - before)
                         .count();
-            multiply(m[ATTN_PROJ], y, width, x, width, rows, ADD);
-            normed_x = normed(v[LN_2_WEIGHT].get(), v[LN_2_BIAS].get());
-            multiply(m[C_FC], normed_x, normed_stride, hidden, inner_stride, rows, ACTIVATE);
-            multiply(m[MLP_PROJ], hidden, inner_stride, x, width, rows, ADD);
+            if (ends) // from here on only the last tokens matter
+                x = {x.first + (int64_t)(n - 1) * width, (int64_t)n * width, e.batch};
+            multiply(m[ATTN_PROJ], y, width, x.first, x.stride, x.n, ADD);
+            normed_x = normed(x, v[LN_2_WEIGHT].get(), v[LN_2_BIAS].get());
+            multiply(m[C_FC], normed_x, normed_stride, hidden, inner_stride, x.n, ACTIVATE);
+            multiply(m[MLP_PROJ], hidden, inner_stride, x.first, x.stride, x.n, ADD);
         }
-        const int scored = every ? rows : e.batch, apart = every ? 1 : n;
-        const Share share(scored, thread, n_threads);
-        for (int r = share.first; r < share.last; r++)
-            layer_norm(x + ((int64_t)r * apart + apart - 1) * width, e.ln_f_weight.get(),
-                       e.ln_f_bias.get(), width, e.c.layer_norm_epsilon, y + (int64_t)r * width);
-        meet();
-        multiply(e.head, y, width, logits, e.c.vocab_size, scored, REPLACE);
+        const float *normed_x = normed(x, e.ln_f_weight.get(), e.ln_f_bias.get());
+        multiply(e.head, normed_x, normed_stride, logits, e.c.vocab_size, x.n, REPLACE);
     }
 };
 
