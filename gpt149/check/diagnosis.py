@@ -64,8 +64,10 @@ def diagnose(observations: Sequence[Observation], bench: Bench) -> list[Finding]
     if tried := _by_experiment(wrong, bench):
         return findings + tried
     if named := _by_mistake(wrong, observations):
-        # Where a mistake is recognised, the crash that comes with it follows from it.
-        return named + findings if crashed else findings + named
+        # Where a mistake is recognised, the crash that comes with it follows from it; or the hang,
+        # for spoiled memory may end in either.
+        broken = any(o.answer.outcome in ("crash", "hang") for o in failed)
+        return named + findings if broken else findings + named
     return findings + [*_by_pattern(wrong), _unknown(wrong[0], bench)][:1]
 
 

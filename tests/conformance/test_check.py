@@ -300,6 +300,31 @@ def test_who_closes_the_answers_and_goes_on_is_told_so(tmp_path: Path) -> None:
     assert "did not return" in observation.answer.detail
 
 
+def test_a_mistake_comes_before_the_hang_that_comes_with_it(tmp_path: Path) -> None:
+    """As of a heap that the mistake spoiled, in which malloc then waits for itself."""
+    file = edited(
+        tmp_path,
+        "const char *run",
+        "for (volatile int go = a->n_kv > 64; go;) {}\n"
+        "    gpt149_args unscaled = *a;\n    unscaled.scale = 1, a = &unscaled;",
+    )
+    report = check(str(file), quick(), timeout=1.0)
+    assert [finding.cause for finding in report.findings] == ["scale_missing", "hang"]
+
+
+def test_a_stack_that_is_no_text_is_told_as_far_as_it_goes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What gdb prints may be what a kernel wrote there."""
+    gdb = tmp_path / "gdb"
+    gdb.write_text("#!/bin/sh\nprintf '\\303o\\n#0 wait\\303 ()\\n'; printf '\\303o' >&2\n")
+    gdb.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    endless = edited(tmp_path, "const char *run", "for (volatile int go = 1; go;) {}")
+    [observation] = check(str(endless), [QUICK["n33"]], timeout=1.0).observations
+    assert observation.answer.stack == "#0 wait\ufffd ()"
+
+
 def test_two_answers_at_once_are_told() -> None:
     """As a kernel gives that forks its process."""
     program = (
