@@ -43,6 +43,7 @@ KV_DTYPES = {"float32": abi.FLOAT32, "bf16": abi.BFLOAT16}
 ACTIVATIONS = {"gelu": 0, "gelu_new": 1, "gelu_pytorch_tanh": 1, "gelu_fast": 1, "relu": 2}
 VECTORS = ("ln_1.weight", "ln_1.bias", "ln_2.weight", "ln_2.bias")
 MATRICES = ("attn.c_attn", "attn.c_proj", "mlp.c_fc", "mlp.c_proj")
+SCREENED_BYTES = 16 << 20  # of a head in float32, from which on reading all of it costs
 BURST_SECONDS = 0.02  # of tokens chosen without a look at them: text still flows
 
 F32 = NDArray[np.float32]
@@ -54,7 +55,7 @@ class Config(ctypes.Structure):
     _fields_ = (
         *((name, c_int32) for name in ("n_layer", "n_head", "n_embd", "n_inner", "n_ctx")),
         *((name, c_int32) for name in ("vocab_size", "activation", "weight_type", "kv_dtype")),
-        *((name, c_int32) for name in ("n_threads", "br", "bc")),
+        *((name, c_int32) for name in ("screened", "n_threads", "br", "bc")),
         ("layer_norm_epsilon", c_float),
     )
 
@@ -102,8 +103,12 @@ class NativeEngine:
         bc: int = 0,
         dtype: str = "float32",
         kv_dtype: str = "float32",
+        screened: bool | None = None,
     ) -> None:
         """dtype: of the weights, one of DTYPES. kv_dtype: of the KV cache. The rest as elsewhere.
+
+        screened: whether a head that is not in int8 anyway has a copy in int8, for greedy and top-k
+        decoding to read instead of most of it (csrc/engine/screen.h); None: if it is large.
 
         Raises:
             InputError: a value that means nothing, or there is not enough memory.
@@ -121,7 +126,9 @@ class NativeEngine:
         self.ids: list[list[int]] = [[]]
         self.calls = 0
         self._library = library()
-        self._engine = self._new(br, bc, KV_DTYPES[kv_dtype])
+        if screened is None:
+            screened = 4 * self.config.n_embd * self.config.vocab_size >= SCREENED_BYTES
+        self._engine = self._new(br, bc, KV_DTYPES[kv_dtype], screened and dtype != "int8")
         self._load(checkpoint.weights)
         self._reserve(1)
 
@@ -216,12 +223,12 @@ class NativeEngine:
                 f"the kernel '{self.kernel.name}' declines: {reason}. Choose another with -a."
             )
 
-    def _new(self, br: int, bc: int, kv_dtype: int) -> int:
+    def _new(self, br: int, bc: int, kv_dtype: int, screened: bool) -> int:
         c = self.config
         sizes = (c.n_layer, c.n_head, c.n_embd, c.n_inner or 4 * c.n_embd, self.n_ctx, c.vocab_size)
         config = Config(
-            *sizes, ACTIVATIONS[c.activation], DTYPES[self.dtype], kv_dtype, self.n_threads, br, bc,
-            c.layer_norm_epsilon,
+            *sizes, ACTIVATIONS[c.activation], DTYPES[self.dtype], kv_dtype, screened,
+            self.n_threads, br, bc, c.layer_norm_epsilon,
         )  # fmt: skip
         engine: int | None = self._library.gpt149_engine_new(byref(config))
         if engine is None:

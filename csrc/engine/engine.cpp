@@ -9,6 +9,7 @@
 #include "engine/int8.h"
 #include "engine/matrix.h"
 #include "engine/sample.h"
+#include "engine/screen.h"
 #include "gpt149.h"
 
 #include <atomic>
@@ -20,7 +21,7 @@
 // Mirrored by gpt149/native.py.
 struct Config {
     int32_t n_layer, n_head, n_embd, n_inner, n_ctx, vocab_size;
-    int32_t activation, weight_type, kv_dtype, n_threads, br, bc;
+    int32_t activation, weight_type, kv_dtype, screened, n_threads, br, bc;
     float layer_norm_epsilon;
 };
 
@@ -61,6 +62,7 @@ struct Engine {
     Pool pool; // of the matrices
     std::vector<Layer> layers;
     Matrix head, embedding; // embedding: unused where it is tied to the head
+    Screen screen;          // of the head, where it is screened
     Memory<float> positions, ln_f_weight, ln_f_bias;
     uint8_t *k_cache = nullptr, *v_cache = nullptr; // (n_layer, batch, n_head, n_ctx, head_dim)
     int batch = 1, rows = 0;                        // rows: tokens that the buffers hold
@@ -117,17 +119,26 @@ struct Rows {
     int n;
 };
 
+// Which logits of a step somebody looks at: behind each id, or behind the last of each sequence;
+// all of them, or, where likeliest > 0, so many of the largest of ids below `known`.
+struct Wanted {
+    bool every;
+    int likeliest = 0, known = 0;
+};
+
 // One step of one thread. ids: (batch, n), behind `start` tokens.
 struct Step {
     Engine &e;
     const gpt149_kernel &kernel;
-    int n, start, thread, n_threads;
+    int n, start;
+    Wanted wanted;
+    int thread, n_threads;
 
     int n_rows() const { return e.batch * n; }
     void meet() { e.barrier.wait(n_threads); }
 
     // The rows normed. A single row each thread norms for itself, which spares a meeting.
-    const float *normed(const Rows &x, const float *weight, const float *bias) {
+    float *normed(const Rows &x, const float *weight, const float *bias) {
         const int width = e.c.n_embd, stride = width + LANES;
         const bool alone = x.n == 1;
         float *own = e.norm.get() + (alone ? (int64_t)thread * stride : 0);
@@ -184,16 +195,16 @@ struct Step {
         std::copy_n(kv_stride, 3, a.v_stride);
         std::copy_n(out_stride, 3, a.out_stride);
 
-        const int64_t wanted = kernel.workspace_bytes(&a);
-        if (wanted < 0) {
+        const int64_t needed = kernel.workspace_bytes(&a);
+        if (needed < 0) {
             e.declined = "its workspace_bytes is negative";
             return;
         }
-        if (wanted > e.workspace_sizes[thread]) {
-            e.workspaces[thread] = allocate<uint8_t>(wanted);
-            e.workspace_sizes[thread] = e.workspaces[thread] ? wanted : 0;
+        if (needed > e.workspace_sizes[thread]) {
+            e.workspaces[thread] = allocate<uint8_t>(needed);
+            e.workspace_sizes[thread] = e.workspaces[thread] ? needed : 0;
         }
-        if (wanted > e.workspace_sizes[thread]) {
+        if (needed > e.workspace_sizes[thread]) {
             e.declined = "there is no memory for its workspace";
             return;
         }
@@ -226,24 +237,60 @@ struct Step {
     }
 
     void multiply(const Matrix &w, const float *x, int64_t x_stride, float *y, int64_t y_stride,
-                  int n, Epilogue epilogue) {
+                  int n, Epilogue epilogue, Share panels) {
         const auto activation = (Activation)e.c.activation;
         if (w.type == INT8)
             multiply8(w, e.rounded, round(e.rounded, x, x_stride, w.in, n), y, y_stride, n,
-                      epilogue, activation, thread, n_threads);
+                      epilogue, activation, panels);
 #if defined(FAST_PAIRS)
         else if (w.type == BFLOAT16)
             multiply_as<bfloat16>(
                 w, e.halved.values.get() + round(e.halved, x, x_stride, w.in, n) * e.halved.width,
-                e.halved.width, y, y_stride, n, epilogue, activation, thread, n_threads);
+                e.halved.width, y, y_stride, n, epilogue, activation, panels);
 #endif
         else
-            ::multiply(w, x, x_stride, y, y_stride, n, epilogue, activation, thread, n_threads);
+            ::multiply(w, x, x_stride, y, y_stride, n, epilogue, activation, panels);
+    }
+
+    void multiply(const Matrix &w, const float *x, int64_t x_stride, float *y, int64_t y_stride,
+                  int n, Epilogue epilogue) {
+        multiply(w, x, x_stride, y, y_stride, n, epilogue, Share(w.panels(), thread, n_threads));
         meet();
     }
 
-    // logits: (batch, vocab_size), behind the last id of each; every: (batch, n, vocab_size).
-    void run(const int32_t *ids, float *logits, bool every) {
+    // The logits behind a single token that may be among the likeliest; the others become the
+    // lowest number there is. All of them, where most may be.
+    void screen(float *x, float *logits) {
+#if defined(FAST_PAIRS) // what is multiplied
+        for (int i = 0; i < e.c.n_embd && e.head.type == BFLOAT16; i++)
+            x[i] = to_float(to_bfloat16(x[i]));
+#endif
+        Screen &screen = e.screen;
+        const int n_panels = e.head.panels();
+        screen.bound(x, wanted.known, thread, n_threads);
+        meet();
+        const float least = screen.threshold(wanted.likeliest, thread);
+        const auto may_be = [&](int p) { return screen.upper[p] >= least; };
+        int left = 0;
+        for (int p = 0; p < n_panels; p++)
+            left += may_be(p);
+        if (left > n_panels / 4) {
+            if (thread == 0) screen.pause = Screen::PAUSE;
+            multiply(e.head, x, 0, logits, 0, 1, REPLACE);
+            return;
+        }
+        for (int p = thread; p < n_panels; p += n_threads) // the likely ones may be neighbours
+            if (may_be(p))
+                multiply(e.head, x, 0, logits, 0, 1, REPLACE, Share(p));
+            else
+                std::fill(logits + p * LANES, logits + std::min(e.c.vocab_size, (p + 1) * LANES),
+                          std::numeric_limits<float>::lowest());
+        meet();
+    }
+
+    // logits: (batch, vocab_size), behind the last id of each; where every one is wanted:
+    // (batch, n, vocab_size).
+    void run(const int32_t *ids, float *logits) {
         const int width = e.c.n_embd;
         const int64_t normed_stride = width + LANES, inner_stride = e.inner_stride();
         float *qkv = e.qkv.get(), *y = e.y.get(), *hidden = e.hidden.get();
@@ -255,7 +302,7 @@ struct Step {
             const Matrix *m = layer.matrices;
             const float *normed_x = normed(x, v[LN_1_WEIGHT].get(), v[LN_1_BIAS].get());
             multiply(m[C_ATTN], normed_x, normed_stride, qkv, 3 * width, x.n, REPLACE);
-            const bool ends = i == e.c.n_layer - 1 && !every;
+            const bool ends = i == e.c.n_layer - 1 && !wanted.every;
             const auto before = std::chrono::steady_clock::now();
             attend(i, ends ? 1 : n);
             meet();
@@ -270,8 +317,12 @@ struct Step {
             multiply(m[C_FC], normed_x, normed_stride, hidden, inner_stride, x.n, ACTIVATE);
             multiply(m[MLP_PROJ], hidden, inner_stride, x.first, x.stride, x.n, ADD);
         }
-        const float *normed_x = normed(x, e.ln_f_weight.get(), e.ln_f_bias.get());
-        multiply(e.head, normed_x, normed_stride, logits, e.c.vocab_size, x.n, REPLACE);
+        float *normed_x = normed(x, e.ln_f_weight.get(), e.ln_f_bias.get());
+        const int k = wanted.likeliest;
+        if (x.n == 1 && 0 < k && k <= e.head.panels() / 8 && e.c.screened && !e.screen.pause)
+            screen(normed_x, logits);
+        else
+            multiply(e.head, normed_x, normed_stride, logits, e.c.vocab_size, x.n, REPLACE);
     }
 };
 
@@ -327,6 +378,7 @@ EXPORT bool gpt149_engine_ends(Engine *e, const float *head, const float *embedd
         return m.pack(e->pool, type, w, c.n_embd, c.vocab_size, 1, c.n_embd, c.n_threads);
     };
     bool ok = pack(e->head, head);
+    if (c.screened) ok = ok && e->screen.pack(e->pool, e->head, c.n_threads);
     if (embedding) ok = ok && pack(e->embedding, embedding);
     return ok && keep_vector(e->positions, positions, (int64_t)c.n_ctx * c.n_embd) &&
            keep_vector(e->ln_f_weight, weight, c.n_embd) &&
@@ -342,16 +394,21 @@ EXPORT double gpt149_engine_attention_seconds(const Engine *e) {
     return e->attention_seconds;
 }
 
-// Feeds ids (batch, n) behind `start` tokens; logits: (batch, vocab_size), or of every position,
-// (batch, n, vocab_size). Returns NULL, or why not.
-EXPORT const char *gpt149_engine_step(Engine *e, const gpt149_kernel *kernel, const int32_t *ids,
-                                      int n, int start, float *logits, bool every) {
+// Feeds ids (batch, n) behind `start` tokens. Returns NULL, or why not.
+static const char *run_step(Engine *e, const gpt149_kernel *kernel, const int32_t *ids, int n,
+                            int start, float *logits, Wanted wanted) {
     if (!e->reserve(e->batch * n)) return "there is no memory for its activations";
     e->declined = nullptr;
 #pragma omp parallel num_threads(e->c.n_threads)
-    Step{*e, *kernel, n, start, omp_get_thread_num(), omp_get_num_threads()}.run(ids, logits,
-                                                                                 every);
+    Step{*e, *kernel, n, start, wanted, omp_get_thread_num(), omp_get_num_threads()}.run(ids,
+                                                                                         logits);
     return e->declined;
+}
+
+// logits: (batch, vocab_size), or of every position, (batch, n, vocab_size).
+EXPORT const char *gpt149_engine_step(Engine *e, const gpt149_kernel *kernel, const int32_t *ids,
+                                      int n, int start, float *logits, bool every) {
+    return run_step(e, kernel, ids, n, start, logits, {every});
 }
 
 static bool all_finite(const float *x, int n) {
@@ -370,10 +427,12 @@ EXPORT int gpt149_engine_decode(Engine *e, const gpt149_kernel *kernel, int toke
                                 int stop, double seconds, int n, int32_t *chosen, float *logits,
                                 const char **why) {
     const auto begin = std::chrono::steady_clock::now();
+    const Wanted wanted = {false, likeliest(*sampling), known};
     int done = 0;
     while (done < n) {
         const int32_t id = token;
-        if ((*why = gpt149_engine_step(e, kernel, &id, 1, start + done, logits, false))) return -1;
+        e->screen.pause = std::max(0, e->screen.pause - 1);
+        if ((*why = run_step(e, kernel, &id, 1, start + done, logits, wanted))) return -1;
         if (!all_finite(logits, e->c.vocab_size)) break; // the caller looks at them
         token = choose(*sampling, logits, known, seen, uniform(sampling->seed, 0, step + done));
         seen[token] = 1;

@@ -34,6 +34,12 @@ struct Quantised {
             keep_group(row, g, x + from, std::min(GROUP, n - from));
     }
 
+    // What x is more than its row: (n,).
+    void rest(int row, const float *x, int n, float *to) const {
+        for (int i = 0; i < n; i++)
+            to[i] = x[i] - scales[row * groups() + i / GROUP] * values[row * width + i];
+    }
+
   private:
     void keep_group(int row, int g, const float *x, int n) {
         int8_t *to = values.get() + row * width + g * GROUP;
@@ -47,8 +53,8 @@ struct Quantised {
         int32_t sum = 0;
 #pragma omp simd reduction(+ : sum)
         for (int i = 0; i < n; i++) {
-            const float shifted = x[i] * inverse + 12582912.0f; // 1.5 * 2^23: rounds, and the
-            int32_t bits;                                       // number is in the lowest bits
+            const float shifted = x[i] * inverse + ROUNDS;
+            int32_t bits;
             std::memcpy(&bits, &shifted, sizeof bits);
             to[i] = (int8_t)bits;
             sum += (int8_t)bits;
@@ -79,7 +85,7 @@ static void product8(const Matrix &w, const Quantised &x, int row, float *y, int
             Ints column[PANELS];
             for (int c = 0; c < PANELS; c++) {
                 std::memcpy(&column[c], panel[c] + i * LANES, sizeof column[c]);
-                if (ROWS == 1 && distant) prefetch(panel[c] + i * LANES + AHEAD, VECTOR_BYTES);
+                if (ROWS <= 2 && distant) prefetch(panel[c] + i * LANES + AHEAD, VECTOR_BYTES);
             }
             for (int r = 0; r < ROWS; r++) {
                 int32_t four;
@@ -109,19 +115,18 @@ static void rows_of_panels8(const Matrix &w, const Quantised &x, int row, float 
         product8<1, PANELS>(w, x, row + r, y + r * y_stride, y_stride, p, e, a);
 }
 
-// y (n_rows, out) from rows of x from `row` on: a thread's share of the columns.
+// y (n_rows, out) from rows of x from `row` on: some of the panels.
 static void multiply8(const Matrix &w, const Quantised &x, int row, float *y, int64_t y_stride,
-                      int n_rows, Epilogue e, Activation a, int thread, int n_threads) {
-    const Share share(w.panels(), thread, n_threads);
-    int p = share.first;
+                      int n_rows, Epilogue e, Activation a, Share panels) {
+    int p = panels.first;
     if (n_rows == 1)
-        for (; p + 8 <= share.last; p += 8)
+        for (; p + 8 <= panels.last; p += 8)
             product8<1, 8>(w, x, row, y, y_stride, p, e, a);
-    if (n_rows == 1)
-        for (; p + 4 <= share.last; p += 4)
-            product8<1, 4>(w, x, row, y, y_stride, p, e, a);
-    for (; p + 3 <= share.last; p += 3)
+    if (n_rows <= 2)
+        for (; p + 4 <= panels.last; p += 4)
+            rows_of_panels8<4>(w, x, row, y, y_stride, n_rows, p, e, a);
+    for (; p + 3 <= panels.last; p += 3)
         rows_of_panels8<3>(w, x, row, y, y_stride, n_rows, p, e, a);
-    for (; p < share.last; p++)
+    for (; p < panels.last; p++)
         rows_of_panels8<1>(w, x, row, y, y_stride, n_rows, p, e, a);
 }

@@ -26,9 +26,13 @@ struct Share {
     Share(int n, int thread, int n_threads, int threads = 1)
         : first((int64_t)n * thread / n_threads),
           last((int64_t)n * (thread + threads) / n_threads) {}
+    explicit Share(int one) : first(one), last(one + 1) {}
 };
 
 constexpr int AHEAD = 1024; // bytes, of what is read in a row
+
+// 1.5 * 2^23: a small number added to it is rounded, and stands in the sum's lowest bits.
+constexpr float ROUNDS = 0x1.8p23f;
 
 // Into L2: for L1, what is on the way from memory would be too much.
 static inline void prefetch(const uint8_t *at, int64_t bytes) {
@@ -63,21 +67,35 @@ struct Matrix {
         return p * bytes8() + i / 4 * 4 * LANES + lane * 4 + i % 4;
     }
 
-    // w[i * in_stride + o * out_stride] is what multiplies input i for output o; one stride is 1.
-    // False where there is no memory.
-    bool pack(Pool &pool, WeightType as, const float *w, int n_in, int n_out, int64_t in_stride,
-              int64_t out_stride, int n_threads) {
+    // Memory for what is packed; false where there is none.
+    bool reserve(Pool &pool, WeightType as, int n_in, int n_out) {
         in = n_in, out = n_out, type = as;
         const int64_t block = type == FLOAT32 ? BLOCK_BYTES<float> : BLOCK_BYTES<bfloat16>;
         bytes = panels() * (type == INT8 ? bytes8() : blocks() * block);
         data = pool.take(bytes);
         bias = allocate<float>(panels() * LANES);
         scales = allocate<float>(panels() * LANES);
-        if (!data || !bias || !scales) return false;
+        return data && bias && scales;
+    }
+
+    // w[i * in_stride + o * out_stride] is what multiplies input i for output o; one stride is 1.
+    bool pack(Pool &pool, WeightType as, const float *w, int n_in, int n_out, int64_t in_stride,
+              int64_t out_stride, int n_threads) {
+        if (!reserve(pool, as, n_in, n_out)) return false;
 #pragma omp parallel for num_threads(n_threads)
         for (int p = 0; p < panels(); p++)
             pack_panel(p, w, in_stride, out_stride);
         return true;
+    }
+
+    // Four inputs of LANES outputs, rounded.
+    static void pack_four(uint8_t *to, const Vector *rows) {
+        Bits bytes = {};
+        for (int k = 0; k < 4; k++) {
+            const Vector shifted = rows[k] + ROUNDS;
+            bytes |= (((Bits)shifted + 128) & 0xff) << 8 * k;
+        }
+        std::memcpy(to, &bytes, sizeof bytes);
     }
 
     // Row o of W, that is, what a one in output o reads: an embedding.
@@ -148,16 +166,6 @@ struct Matrix {
         typename Squeezed<T>::Words words[WORDS<T>];
         squeeze(rows, words);
         fold<T>(words, panel<T>(p) + i / BLOCK * BLOCK_BYTES<T>);
-    }
-
-    // Four inputs of LANES outputs, rounded.
-    static void pack_four(uint8_t *to, const Vector *rows) {
-        Bits bytes = {};
-        for (int k = 0; k < 4; k++) {
-            const Vector shifted = rows[k] + 12582912.0f; // as in Quantised
-            bytes |= (((Bits)shifted + 128) & 0xff) << 8 * k;
-        }
-        std::memcpy(to, &bytes, sizeof bytes);
     }
 };
 
@@ -344,17 +352,16 @@ static void many_rows(const Matrix &w, const X *x, int64_t x_stride, int n_rows,
     }
 }
 
-// y (n_rows, out) from x (n_rows, in): a thread's share of the columns.
+// y (n_rows, out) from x (n_rows, in): some of the panels.
 template <typename T, typename X>
 static void multiply_as(const Matrix &w, const X *x, int64_t x_stride, float *y, int64_t y_stride,
-                        int n_rows, Epilogue e, Activation a, int thread, int n_threads) {
-    const Share share(w.panels(), thread, n_threads);
-    Target target = {y, y_stride, share.first, true, true, e, a};
+                        int n_rows, Epilogue e, Activation a, Share panels) {
+    Target target = {y, y_stride, panels.first, true, true, e, a};
     const bool few = n_rows < MANY;
     const int wide = few ? STREAMS : 3;
-    for (; target.p + wide <= share.last; target.p += wide)
+    for (; target.p + wide <= panels.last; target.p += wide)
         (few ? few_rows<T, STREAMS, X> : many_rows<T, 3, X>)(w, x, x_stride, n_rows, target);
-    for (; target.p < share.last; target.p++)
+    for (; target.p < panels.last; target.p++)
         (few ? few_rows<T, 1, X> : many_rows<T, 1, X>)(w, x, x_stride, n_rows, target);
 }
 
@@ -376,7 +383,7 @@ struct Halved {
 };
 
 static void multiply(const Matrix &w, const float *x, int64_t x_stride, float *y, int64_t y_stride,
-                     int n_rows, Epilogue e, Activation a, int thread, int n_threads) {
+                     int n_rows, Epilogue e, Activation a, Share panels) {
     const auto as = w.type == FLOAT32 ? multiply_as<float, float> : multiply_as<bfloat16, float>;
-    as(w, x, x_stride, y, y_stride, n_rows, e, a, thread, n_threads);
+    as(w, x, x_stride, y, y_stride, n_rows, e, a, panels);
 }

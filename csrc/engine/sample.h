@@ -8,6 +8,8 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
+#include <cstring>
+#include <functional>
 #include <numeric>
 #include <vector>
 
@@ -32,17 +34,60 @@ static double uniform(uint64_t seed, int64_t sample, int64_t step) {
     return (mix64(mix64(seed) + entry * 0x9E3779B97F4A7C15) >> 11) * 0x1p-53;
 }
 
+// e^x for x <= 0, nearly to the last place; 0 below e^-700. Plain arithmetic, for loops of it to
+// become vectors: x = n ln 2 + r, and e^r by its series up to r^13.
+static inline double exp_of_negative(double x) {
+    const double in_range = std::max(x, -700.0);
+    const double shifted = in_range * M_LOG2E + 0x1.8p52; // n is in its lowest bits
+    const double n = shifted - 0x1.8p52;
+    const double r = in_range - n * 0x1.62e42fefap-1 - n * 0x1.cf79abc9e3b3ap-40; // ln 2, twice
+    double p = 1;
+#pragma GCC unroll 13
+    for (int i = 13; i > 0; i--)
+        p = 1 + r * (1.0 / i) * p;
+    uint64_t bits, power;
+    std::memcpy(&bits, &p, sizeof p), std::memcpy(&power, &shifted, sizeof power);
+    bits += power << 52;
+    std::memcpy(&p, &bits, sizeof p);
+    return x < -700 ? 0 : p;
+}
+
+// The largest of logits from .. to.
+template <typename Logit> static double largest(const Logit &logit, int from, int to) {
+    double most = logit(from);
+#pragma omp simd reduction(max : most)
+    for (int i = from; i < to; i++)
+        most = logit(i) > most ? logit(i) : most;
+    return most;
+}
+
+// At least so large are k of n logits: so large are the largest of k runs of them.
+template <typename Logit> static double floor_of(const Logit &logit, int n, int64_t k) {
+    constexpr int RUN = 32;
+    if (k <= 0 || k > n / RUN) return -INFINITY;
+    std::vector<double> most;
+    for (int i = 0; i < n; i += RUN)
+        most.push_back(largest(logit, i, std::min(n, i + RUN)));
+    std::nth_element(most.begin(), most.begin() + k - 1, most.end(), std::greater<double>());
+    return most[k - 1];
+}
+
 // Sets to 0 what the filters drop of relative probabilities. Only as many are sorted as it takes.
 static void filter(const Sampling &s, std::vector<double> &p) {
     const auto likelier = [&](int a, int b) { return p[a] > p[b] || (p[a] == p[b] && a < b); };
-    std::vector<int> order(p.size());
-    std::iota(order.begin(), order.end(), 0);
+    std::vector<int> order(s.top_k > 0 || s.top_p < 1 ? p.size() : 0);
+    size_t possible = 0;
+    for (size_t i = 0; i < order.size(); i++) {
+        order[possible] = i;
+        possible += p[i] > 0;
+    }
+    order.resize(possible);
     const auto keep = [&](size_t n) {
         for (size_t i = n; i < order.size(); i++)
             p[order[i]] = 0;
         order.resize(n);
     };
-    if (0 < s.top_k && s.top_k < (int64_t)p.size()) {
+    if (0 < s.top_k && s.top_k < (int64_t)order.size()) {
         std::nth_element(order.begin(), order.begin() + s.top_k, order.end(), likelier);
         keep(s.top_k);
     }
@@ -66,29 +111,37 @@ static void filter(const Sampling &s, std::vector<double> &p) {
     }
 }
 
-// The next token from n logits, none of them NaN, and a draw u in [0, 1). seen[i]: token i
-// occurred.
-static int choose(const Sampling &s, const float *logits, int n, const uint8_t *seen, double u) {
-    const bool penalised = s.repetition_penalty != 1;
-    const auto logit = [&](int i) -> double {
-        if (!penalised || !seen[i]) return logits[i];
-        return logits[i] > 0 ? logits[i] / s.repetition_penalty : logits[i] * s.repetition_penalty;
-    };
-    int best = 0;
-    double most = logit(0);
-    for (int i = 1; i < n; i++) {
-        const double x = logit(i);
-        if (x > most) most = x, best = i;
-    }
-    if (s.temperature == 0) return best;
+// How many of the largest logits `choose` looks at; 0 where it looks at all of them.
+static inline int likeliest(const Sampling &s) {
+    if (s.repetition_penalty != 1) return 0;
+    return s.temperature == 0 ? 1 : (int)std::min<int64_t>(s.top_k, INT32_MAX);
+}
 
+template <typename Logit>
+static int choose_by(const Sampling &s, const Logit &logit, int n, double u) {
+    const double most = largest(logit, 0, n);
+    if (s.temperature == 0) {
+        int best = 0;
+        while (logit(best) != most)
+            best++;
+        return best;
+    }
+    const double least = floor_of(logit, n, s.top_k);
     std::vector<double> p(n);
-    for (int i = 0; i < n; i++)
-        p[i] = std::exp((logit(i) - most) / s.temperature);
+    double *const to = p.data();
+#pragma omp simd
+    for (int i = 0; i < n; i++) {
+        const double x = exp_of_negative((logit(i) - most) / s.temperature);
+        to[i] = logit(i) < least ? 0 : x;
+    }
     filter(s, p);
-    const double wanted = u * std::accumulate(p.begin(), p.end(), 0.0);
+    double sum = 0;
+#pragma omp simd reduction(+ : sum)
+    for (int i = 0; i < n; i++)
+        sum += to[i];
+    const double wanted = u * sum;
     double reached = 0;
-    int chosen = best;
+    int chosen = 0;
     for (int i = 0; i < n; i++) {
         if (p[i] == 0) continue;
         chosen = i; // the last one, should `wanted` round up to the whole sum
@@ -96,4 +149,15 @@ static int choose(const Sampling &s, const float *logits, int n, const uint8_t *
         if (wanted < reached) break;
     }
     return chosen;
+}
+
+// The next token from n logits, none of them NaN, and a draw u in [0, 1). seen[i]: token i
+// occurred.
+static int choose(const Sampling &s, const float *logits, int n, const uint8_t *seen, double u) {
+    const auto plain = [=](int i) -> double { return logits[i]; };
+    const auto penalised = [=](int i) -> double {
+        if (!seen[i]) return logits[i];
+        return logits[i] > 0 ? logits[i] / s.repetition_penalty : logits[i] * s.repetition_penalty;
+    };
+    return s.repetition_penalty == 1 ? choose_by(s, plain, n, u) : choose_by(s, penalised, n, u);
 }

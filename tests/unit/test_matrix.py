@@ -28,14 +28,16 @@ extern "C" bool multiply(int type, bool transposed, const float *w, int in, int 
     std::copy_n(bias, out, m.bias.get());
     for (int r = 0; r < rows; r++)
         halved.keep(r, x + r * in, in);
-    for (int thread = 0; thread < n_threads; thread++)
+    for (int thread = 0; thread < n_threads; thread++) {
+        const Share share(m.panels(), thread, n_threads);
 #if defined(FAST_PAIRS)
         if (m.type == BFLOAT16)
             multiply_as<bfloat16>(m, halved.values.get(), halved.width, y, out, rows, ADD, RELU,
-                                  thread, n_threads);
+                                  share);
         else
 #endif
-            multiply(m, x, in, y, out, rows, ADD, RELU, thread, n_threads);
+            multiply(m, x, in, y, out, rows, ADD, RELU, share);
+    }
     m.row(out - 1, w_row);
     return true;
 }

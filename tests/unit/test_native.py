@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import ctypes
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
-from gpt149 import checkpoint
+from gpt149 import checkpoint, native
 from gpt149.api import generate
 from gpt149.checkpoint import Checkpoint, save_gpt2
 from gpt149.config import GPTConfig
@@ -18,8 +20,10 @@ from gpt149.engine import Generation, Options
 from gpt149.engines import start
 from gpt149.errors import InputError, KernelDeclined, NotFinite
 from gpt149.kernels import CONTRACT_BUILTINS, resolve
+from gpt149.loaders.contract import ContractKernel
 from gpt149.model import GPT
 from gpt149.native import NativeEngine
+from gpt149.sampling import CSampling, Sampling
 from gpt149.torch_engine import TorchEngine
 
 PROMPT = [72, 101, 108, 108, 111]
@@ -40,6 +44,12 @@ def pair(model: Checkpoint, kernel: str = "simd", n: int = 1) -> tuple[NativeEng
         engine.feed([[5, 6, 7]])
         engine.fork(n)
     return mine, theirs
+
+
+def simd() -> ContractKernel:
+    kernel = resolve("simd")
+    assert isinstance(kernel, ContractKernel)
+    return kernel
 
 
 def assert_same_logits(mine: NativeEngine, theirs: TorchEngine) -> None:
@@ -133,6 +143,103 @@ def test_bursts_write_what_single_steps_write(tiny: Checkpoint, sampling: dict[s
         for engine in ("native", "torch")
     ]
     assert texts[0] == texts[1]
+
+
+WIDE = GPTConfig(n_layer=1, n_head=2, n_embd=48, n_ctx=40, vocab_size=4099)
+
+
+@pytest.fixture(scope="module")
+def wide(make_model: Callable[[GPTConfig], GPT], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("wide")
+    save_gpt2(make_model(WIDE), folder)
+    return folder
+
+
+def last_logits(engine: NativeEngine, sampling: Sampling, known: int) -> NDArray[np.float32]:
+    """What a burst of one token chooses from."""
+    chosen, why = np.empty(1, np.int32), ctypes.c_char_p()
+    seen = np.zeros(engine.config.vocab_size, np.uint8)
+    logits = np.empty(engine.config.vocab_size, np.float32)
+    done = engine._library.gpt149_engine_decode(
+        engine._engine, engine._kernel(), 7, engine.length, ctypes.byref(CSampling.of(sampling)),
+        known, seen.ctypes.data, 0, -1, 1.0, 1, chosen.ctypes.data, logits.ctypes.data,
+        ctypes.byref(why),
+    )  # fmt: skip
+    assert (done, why.value) == (1, None)
+    return logits
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bf16"])
+@pytest.mark.parametrize(
+    ("sampling", "likeliest"),
+    [
+        (Sampling(temperature=0), 1),
+        (Sampling(temperature=0.5, top_k=20, top_p=0.9), 20),
+        (Sampling(temperature=0, repetition_penalty=1.1), 0),
+        (Sampling(min_p=0.1), 0),
+        (Sampling(top_k=4000), 0),
+    ],
+    ids=str,
+)
+def test_a_screened_head_gives_the_largest_logits_alone(
+    wide: Path, dtype: str, sampling: Sampling, likeliest: int
+) -> None:
+    known = WIDE.vocab_size - 7
+    model = checkpoint.load(wide)
+    screened, whole = (
+        NativeEngine(model, simd(), n_threads=2, dtype=dtype, screened=s) for s in (True, False)
+    )
+    for engine in (screened, whole):
+        engine.feed([[5, 6, 7]])
+    got, want = (last_logits(engine, sampling, known) for engine in (screened, whole))
+    lowest = got == np.finfo(np.float32).min
+    np.testing.assert_array_equal(got[~lowest], want[~lowest])
+    if not likeliest:
+        assert not lowest.any()
+    else:
+        assert lowest.sum() > WIDE.vocab_size / 2
+        assert not lowest[np.argsort(-want[:known])[:likeliest]].any()
+
+
+@pytest.mark.parametrize("march", ["native", "x86-64-v3", "x86-64"])
+@pytest.mark.parametrize("dtype", ["float32", "bf16"])
+def test_a_screened_head_writes_the_same_text(
+    wide: Path, march: str, dtype: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GPT149_MARCH", march)
+    model = checkpoint.load(wide)
+    for sampling in (Sampling(temperature=0), Sampling(top_k=15, seed=3)):
+        tokens = []
+        for s in (True, False):
+            engine = NativeEngine(model, simd(), n_threads=2, dtype=dtype, screened=s)
+            g = Generation(engine, PROMPT, sampling=sampling, options=Options(n=35))
+            list(g)
+            tokens.append(g.samples[0].token_ids)
+        assert tokens[0] == tokens[1]
+        assert len(set(tokens[0])) > 3
+
+
+def test_a_head_that_cannot_be_screened_is_multiplied_whole(wide: Path) -> None:
+    model = checkpoint.load(wide)
+    table = np.tile(model.weights["wte.weight"][:1], (WIDE.vocab_size, 1))
+    table += 1e-4 * np.random.default_rng(149).standard_normal(table.shape).astype(np.float32)
+    weights = dict(model.weights) | {"wte.weight": table, "lm_head.weight": table}
+    alike = Checkpoint("alike", WIDE, weights, None)
+    screened, whole = (NativeEngine(alike, simd(), n_threads=2, screened=s) for s in (True, False))
+    for _ in range(3):  # the first tries, the others do not
+        got, want = (last_logits(e, Sampling(temperature=0), 4099) for e in (screened, whole))
+        np.testing.assert_array_equal(got, want)
+
+
+def test_large_heads_are_screened_unless_they_are_in_int8(
+    wide: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = checkpoint.load(wide)
+    for least, dtype, some in ((1 << 30, "float32", False), (1, "bf16", True), (1, "int8", False)):
+        monkeypatch.setattr(native, "SCREENED_BYTES", least)
+        engine = NativeEngine(model, simd(), n_threads=2, dtype=dtype)
+        logits = last_logits(engine, Sampling(temperature=0), WIDE.vocab_size)
+        assert (logits == np.finfo(np.float32).min).any() == some
 
 
 @pytest.mark.parametrize("stop", ["", "text"])

@@ -323,6 +323,7 @@ def huggingface_probabilities(
         {"temperature": 0.7},
         {"top_k": 1},
         {"top_k": 7},
+        {"top_k": 18, "repetition_penalty": 1.5},
         {"top_k": 1000},
         {"top_p": 0.05},
         {"top_p": 0.6},

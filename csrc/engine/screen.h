@@ -1,0 +1,131 @@
+// screen.h: the largest logits, without reading most of the head.
+//
+// The head is a third of what a step of GPT-2 small reads, and greedy decoding wants one of its
+// outputs. A copy in int8 says where each logit lies at least and at most; the head itself then
+// multiplies only panels that may hold one of the k largest, and the choice is that of the whole
+// product, to the bit. With x rounded to X, and a row w that the copy keeps as P:
+//     |w x - P X| = |(w - P) x + P (x - X)| <= |w - P| |x| + |P| |x - X|      (Cauchy-Schwarz)
+// |(w - P) x| is at most half the row's scale times the sum of |x_i|, too: the lesser bound where
+// few x_i are large. x is rounded twice, the second time what the first left, since reading the
+// copy is all that costs.
+//
+// Source of the idea: FEXIPRO (Li, Chan, Yiu, Mamoulis: Fast and exact inner product retrieval in
+// recommender systems, 2017), which rules vectors out by whole numbers and such bounds.
+#pragma once
+
+#include "engine/int8.h"
+
+#include <limits>
+
+struct Screen {
+    static constexpr int PAUSE = 64; // steps, after one in which most panels were left
+
+    Matrix copy;
+    Memory<float> norms, off;       // (outputs, padded to whole panels): |P| and |w - P|
+    Memory<float> rough;            // (2, padded to whole panels)
+    Memory<float> lower, upper;     // (panels,): bounds of a panel's largest logit
+    Quantised rounded;              // (2 * threads, in)
+    Memory<float> rest, thresholds; // (threads, in), (threads, panels)
+    int pause = 0;
+
+    int64_t width() const { return copy.panels() * LANES; }
+
+    // Of a head in float32 or bfloat16, as it is packed. False where there is no memory.
+    bool pack(Pool &pool, const Matrix &head, int n_threads) {
+        if (!copy.reserve(pool, INT8, head.in, head.out)) return false;
+        norms = allocate<float>(width()), off = allocate<float>(width());
+        rough = allocate<float>(2 * width());
+        lower = allocate<float>(copy.panels()), upper = allocate<float>(copy.panels());
+        rest = allocate<float>((int64_t)n_threads * copy.in);
+        thresholds = allocate<float>((int64_t)n_threads * copy.panels());
+        if (!norms || !off || !rough || !lower || !upper || !rest || !thresholds) return false;
+        if (!rounded.reserve(2 * n_threads, copy.in)) return false;
+        const auto pack =
+            head.type == FLOAT32 ? &Screen::pack_panel<float> : &Screen::pack_panel<bfloat16>;
+#pragma omp parallel for num_threads(n_threads)
+        for (int p = 0; p < copy.panels(); p++)
+            (this->*pack)(head, p);
+        return true;
+    }
+
+    // The bounds of a thread's share of the panels, over ids below `known`.
+    void bound(const float *x, int known, int thread, int n_threads) {
+        const int n = copy.in, row = 2 * thread;
+        float *left = rest.get() + (int64_t)thread * n;
+        rounded.keep(row, x, n);
+        rounded.rest(row, x, n, left);
+        rounded.keep(row + 1, left, n);
+        rounded.rest(row + 1, left, n, left);
+        double squares = 0, left_squares = 0, sum = 0;
+#pragma omp simd reduction(+ : squares, left_squares, sum)
+        for (int i = 0; i < n; i++) {
+            squares += (double)x[i] * x[i];
+            left_squares += (double)left[i] * left[i];
+            sum += std::fabs(x[i]);
+        }
+        const Share share(copy.panels(), thread, n_threads);
+        multiply8(copy, rounded, row, rough.get(), width(), 2, REPLACE, RELU, share);
+        for (int p = share.first; p < share.last; p++)
+            bound_panel(p, known, std::sqrt(squares), std::sqrt(left_squares), sum);
+    }
+
+    // At least so large are k of the logits. After all have their bounds.
+    float threshold(int k, int thread) {
+        float *sorted = thresholds.get() + (int64_t)thread * copy.panels();
+        std::copy_n(lower.get(), copy.panels(), sorted);
+        std::nth_element(sorted, sorted + k - 1, sorted + copy.panels(), std::greater<float>());
+        return sorted[k - 1];
+    }
+
+  private:
+    template <typename T> void pack_panel(const Matrix &head, int p) {
+        Vector columns[BLOCK], most = {}, squares = {}, off_squares = {};
+        const auto read = [&](int i) {
+            expand<T>(head.panel<T>(p) + i / BLOCK * BLOCK_BYTES<T>, columns);
+        };
+        for (int i = 0; i < copy.in; i += BLOCK) {
+            read(i);
+            for (const Vector &column : columns)
+                most = larger(larger(column, -column), most);
+        }
+        const Vector largest = most * LIFT; // relative to the head's scale
+        const Vector inverse = largest > 0.0f ? 127.0f / largest : Vector{};
+        for (int i = 0; i < copy.in; i += BLOCK) {
+            read(i);
+            for (Vector &column : columns) {
+                column *= LIFT * inverse;
+                const Vector rounded = column + ROUNDS - ROUNDS, rest = column - rounded;
+                squares += rounded * rounded, off_squares += rest * rest;
+            }
+            for (int k = 0; k < std::min(BLOCK, copy.in - i); k += 4)
+                copy.pack_four(copy.data + copy.place8(p, i + k, 0), columns + k);
+        }
+        for (int lane = 0; lane < LANES; lane++) {
+            const int o = p * LANES + lane;
+            const float scale = head.scales[o] * largest[lane] / 127;
+            copy.scales[o] = scale;
+            norms[o] = scale * std::sqrt(squares[lane]);
+            off[o] = scale * std::sqrt(off_squares[lane]);
+        }
+    }
+
+    void bound_panel(int p, int known, float length, float left_length, float sum) {
+        constexpr float INFINITE = std::numeric_limits<float>::infinity();
+        const float slack = (copy.in + 64) * 0x1p-23f; // of sums, here and in the head's product
+        const int o = p * LANES;
+        const Vector y = load(rough.get() + o) + load(rough.get() + width() + o);
+        const Vector norm = load(norms.get() + o), wrong = load(off.get() + o);
+        const Vector by_length = wrong * length;
+        const Vector by_sum = load(copy.scales.get() + o) * (0.5f * sum);
+        const Vector least = by_length < by_sum ? by_length : by_sum;
+        const Vector error =
+            (1 + slack) * least + norm * left_length + (norm + wrong) * (length * slack);
+        float low = -INFINITE, high = -INFINITE;
+        for (int lane = 0; lane < std::min(LANES, known - o); lane++) {
+            low = std::max(low, y[lane] - error[lane]);
+            high = std::max(high, y[lane] + error[lane]);
+            if (!std::isfinite(y[lane] + error[lane])) high = INFINITE; // and stays
+        }
+        lower[p] = high < INFINITE ? low : -INFINITE, upper[p] = high;
+    }
+};

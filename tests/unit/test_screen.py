@@ -1,0 +1,156 @@
+"""csrc/engine/screen.h: every logit lies within its bounds, which are tight, and rule most out."""
+
+from __future__ import annotations
+
+import ctypes
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+from conftest import INSTRUCTION_SETS, library_for
+from numpy.typing import NDArray
+
+SOURCE = """
+#include "engine/screen.h"
+extern "C" int lanes() { return LANES; }
+extern "C" bool screen(int type, const float *w, int in, int out, const float *x, int known, int k,
+                       int n_threads, float *lower, float *upper, float *thresholds,
+                       float *logits) {
+    Pool pool;
+    Matrix head;
+    Screen screen;
+    if (!head.pack(pool, (WeightType)type, w, in, out, 1, in, n_threads)) return false;
+    if (!screen.pack(pool, head, n_threads)) return false;
+    for (int thread = 0; thread < n_threads; thread++)
+        screen.bound(x, known, thread, n_threads);
+    for (int thread = 0; thread < n_threads; thread++)
+        thresholds[thread] = screen.threshold(k, thread);
+    std::copy_n(screen.lower.get(), head.panels(), lower);
+    std::copy_n(screen.upper.get(), head.panels(), upper);
+    multiply(head, x, in, logits, out, 1, REPLACE, RELU, Share(head.panels(), 0, 1));
+    return true;
+}
+"""
+TYPES = {"float32": 0, "bf16": 1}
+
+F32 = NDArray[np.float32]
+
+
+@dataclass
+class Screened:
+    """logits: (out,). Of each panel: the bounds of its largest logit, and the ids of a panel."""
+
+    logits: F32
+    lower: F32
+    upper: F32
+    threshold: float
+    lanes: int
+
+    def left(self) -> set[int]:
+        return set(np.flatnonzero(self.upper >= self.threshold).tolist())
+
+
+@pytest.fixture(scope="module", params=INSTRUCTION_SETS)
+def library(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> ctypes.CDLL:
+    library = library_for(request.param, SOURCE, tmp_path_factory.mktemp("source"))
+    library.screen.restype = ctypes.c_bool
+    return library
+
+
+def screen(
+    library: ctypes.CDLL, w: F32, x: F32, k: int = 1, known: int | None = None, dtype: str = "bf16"
+) -> Screened:
+    """The bounds of w x: w (out, in), x (in,)."""
+    out, n_in = w.shape
+    lanes, n_threads = library.lanes(), 3
+    panels = -(-out // lanes)
+    lower, upper, thresholds, logits = (
+        np.full(n, np.nan, np.float32) for n in (panels, panels, n_threads, out)
+    )
+    at = [ctypes.c_void_p(a.ctypes.data) for a in (w, x, lower, upper, thresholds, logits)]
+    assert library.screen(
+        TYPES[dtype],
+        at[0],
+        n_in,
+        out,
+        at[1],
+        out if known is None else known,
+        k,
+        n_threads,
+        *at[2:],
+    )
+    assert np.unique(thresholds).size == 1
+    return Screened(logits, lower, upper, float(thresholds[0]), lanes)
+
+
+def normal(*shape: int) -> F32:
+    return np.random.default_rng(149).normal(size=shape).astype(np.float32)
+
+
+@pytest.mark.parametrize("dtype", TYPES)
+@pytest.mark.parametrize(
+    ("n_in", "out", "known", "k"),
+    [
+        (768, 3000, 3000, 1),
+        (768, 3000, 2990, 40),
+        (51, 333, 300, 3),
+        (6, 17, 17, 1),
+        (300, 5, 2, 1),
+    ],
+)
+@pytest.mark.parametrize("largest", [1, 300], ids=["even", "uneven"])
+def test_every_logit_lies_within_its_bounds(
+    library: ctypes.CDLL, n_in: int, out: int, known: int, k: int, dtype: str, largest: float
+) -> None:
+    w, x = normal(out, n_in), normal(n_in + 1)[1:]
+    w[:, n_in // 3] *= largest**0.5
+    x[n_in // 2] *= largest
+    s = screen(library, w, x, k, known, dtype)
+    for p, (lower, upper) in enumerate(zip(s.lower, s.upper, strict=True)):
+        most = s.logits[p * s.lanes : min(known, (p + 1) * s.lanes)].max(initial=-np.inf)
+        assert lower <= most <= upper
+    likeliest = np.argsort(-s.logits[:known])[:k]
+    if k < s.lower.size:
+        assert s.threshold <= s.logits[likeliest].min()
+        assert {int(i) // s.lanes for i in likeliest} <= s.left()
+    if (n_in, k, largest) == (768, 1, 1):
+        assert len(s.left()) < 0.1 * s.lower.size
+
+
+@pytest.mark.parametrize("dtype", TYPES)
+@pytest.mark.parametrize("x", ["along the error", "at the largest error"])
+def test_a_bound_may_be_reached(library: ctypes.CDLL, x: str, dtype: str) -> None:
+    """The negative control of the test above: with less, it would fail."""
+    w = normal(1, 64).view(np.uint32) & np.uint32(0xFFFF0000)  # bfloat16 keeps it
+    w = w.view(np.float32)
+    scale = np.abs(w).max() / 127
+    error = (w - np.rint(w / scale) * scale)[0]
+    worst = np.where(np.abs(error) == np.abs(error).max(), error, 0)
+    s = screen(library, w, error if x == "along the error" else worst, dtype=dtype)
+    middle, half = (s.lower + s.upper) / 2, (s.upper - s.lower) / 2
+    assert 0.95 * half < np.abs(s.logits - middle) <= half
+
+
+@pytest.mark.parametrize("odd", [np.nan, np.inf, -np.inf])
+def test_what_is_no_number_is_never_ruled_out(library: ctypes.CDLL, odd: float) -> None:
+    w, x = normal(100, 40), normal(40)
+    clean = screen(library, w, x)
+    w[37, 5] = odd
+    s = screen(library, w, x)
+    panel = 37 // s.lanes
+    assert (s.lower[panel], s.upper[panel]) == (-np.inf, np.inf)
+    others = [p for p in range(s.lower.size) if p != panel]
+    np.testing.assert_array_equal(s.upper[others], clean.upper[others])
+    x[3] = odd
+    assert np.isinf(screen(library, w, x).upper).all()
+
+
+def test_rows_and_inputs_of_zeros(library: ctypes.CDLL) -> None:
+    w = normal(100, 40)
+    w[50] = 0
+    s = screen(library, w, np.zeros(40, np.float32))
+    assert (s.logits == 0).all()
+    assert (s.lower == 0).all()
+    assert (s.upper == 0).all()
