@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -385,6 +386,15 @@ def test_a_full_disk_below_stdout_is_one_sentence(model: str) -> None:
     assert "Traceback" not in done.stderr
 
 
+@pytest.fixture
+def _ctrl_c_counts() -> Iterator[None]:
+    """Shells start what runs in the background with SIGINT ignored, and children inherit that."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("_ctrl_c_counts")
 @pytest.mark.parametrize("kernel", ["mine.cpp:slow", "reference"])
 def test_ctrl_c_ends_with_the_statistics_so_far(model: str, tmp_path: Path, kernel: str) -> None:
     """Ctrl-C reaches the whole foreground group, the child of a user's kernel included."""
