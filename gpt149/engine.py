@@ -87,12 +87,18 @@ class Decoder(Protocol):
     """An engine that also chooses tokens itself, several a call."""
 
     def decode(
-        self, token: int, n: int, sampling: Sampling, known: int, step: int, stop: int | None
+        self,
+        ids: Sequence[int],
+        n: int,
+        sampling: Sampling,
+        known: int,
+        step: int,
+        stop: int | None,
     ) -> list[int]:
-        """Feed the token and each one chosen behind it, but not the last.
+        """Feed the ids in a step, and then each token chosen behind them, but not the last.
 
         Args:
-            token: what was chosen before.
+            ids: the prompt, or what was chosen before.
             n: how many at most; fewer where a fiftieth of a second is over.
             sampling: how.
             known: ids below it can be chosen.
@@ -100,7 +106,7 @@ class Decoder(Protocol):
             stop: an id behind which to end.
 
         Returns:
-            The chosen ids; none if a logit is no number, after the token was fed.
+            The chosen ids; none if a logit is no number, after the ids were fed.
         """
 
 
@@ -246,6 +252,12 @@ class Generation:
             raise InputError("this generation has run already: make another.")
         self._ran = True
         options, engine, stats = self.options, self.engine, self.stats
+        room = engine.n_ctx - engine.length - len(self.prompt)
+        alone = options.num_samples == 1 and options.logprobs is None
+        if alone and options.n > 0 and room > 0 and isinstance(engine, Decoder):
+            yield from self._decode(engine)
+            yield from self._held_back()
+            return
         start = time.perf_counter()
         logits = self._feed([self.prompt])
         stats.prefill_s = time.perf_counter() - start
@@ -253,11 +265,7 @@ class Generation:
             engine.fork(options.num_samples)
             logits = np.repeat(logits, options.num_samples, axis=0)
         reason, tokens = "length", list[int]()
-        alone = options.num_samples == 1 and options.logprobs is None
         for step in range(options.n):
-            if step == 1 and alone and isinstance(engine, Decoder):
-                yield from self._decode(engine)
-                break
             if engine.length + (step > 0) >= engine.n_ctx:  # a token chosen now must fit too
                 reason = "context"
                 break
@@ -326,31 +334,40 @@ class Generation:
         self.stats.decoded_tokens += len(sample.token_ids) > 1
 
     def _decode(self, engine: Decoder) -> Iterator[Piece]:
-        """All tokens behind the first, by an engine that chooses them itself."""
+        """Everything, by an engine that chooses tokens itself: the first, then several a call."""
         sample, stats = self.samples[0], self.stats
         known, eos = self._known, self._eos
+        ids = self.prompt
         while not sample.finish_reason:
-            room = self.engine.n_ctx - self.engine.length - 1  # the next token must fit too
-            n = min(self.options.n - len(sample.token_ids), room)
+            n_chosen, held = len(sample.token_ids), self.engine.length
+            room = self.engine.n_ctx - held - len(ids)  # the next token must fit too
+            n = min(self.options.n - n_chosen, room)
             if n <= 0:
                 self._finish_where("length" if room > 0 else "context")
                 return
-            held, n_chosen = self.engine.length, len(sample.token_ids)
             before = time.perf_counter()
             with self._counting():
-                chosen = engine.decode(sample.token_ids[-1], n, self.sampling, known, n_chosen, eos)
-            stats.decode_s += time.perf_counter() - before
+                chosen = engine.decode(
+                    ids, n if n_chosen else 1, self.sampling, known, n_chosen, eos
+                )
+            seconds = time.perf_counter() - before
+            if n_chosen:
+                stats.decode_s += seconds
+            else:
+                stats.prefill_s = stats.ttft_s = seconds
             if not chosen:  # a step of its own finds out why
                 self.engine.rewind(held)
-                self._feed([[sample.token_ids[-1]]])
+                self._feed([ids])
                 self.engine.rewind(held)
+                continue
             stats.steps += len(chosen)
             for i, token in enumerate(chosen):
                 self._take(sample, token)
                 yield from self._pieces([token])
                 if sample.finish_reason:  # what was chosen behind it never happened
-                    self.engine.rewind(held + i + 1)
+                    self.engine.rewind(held + len(ids) + i)
                     break
+            ids = sample.token_ids[-1:]
 
     def _check_prompt(self) -> None:
         engine, vocab_size = self.engine, self.engine.config.vocab_size

@@ -79,8 +79,9 @@ def library() -> ctypes.CDLL:
         ("cache", None, (engine, c_void_p, c_void_p, c_int)),
         ("attention_seconds", c_double, (engine,)),
         ("step", c_char_p, (engine, kernel, c_void_p, c_int, c_int, c_void_p, c_bool)),
-        ("decode", c_int, (engine, kernel, c_int, c_int, POINTER(CSampling), c_int, c_void_p, c_int,
-                           c_int, c_double, c_int, c_void_p, c_void_p, POINTER(c_char_p))),
+        ("decode", c_int, (engine, kernel, c_void_p, c_int, c_int, POINTER(CSampling), c_int,
+                           c_void_p, c_int, c_int, c_double, c_int, c_void_p, c_void_p,
+                           POINTER(c_char_p))),
     ):  # fmt: skip
         function = getattr(lib, f"gpt149_engine_{name}")
         function.restype, function.argtypes = result, arguments
@@ -169,24 +170,32 @@ class NativeEngine:
         self.ids = [old + list(new) for old, new in zip(self.ids, ids, strict=True)]
 
     def decode(
-        self, token: int, n: int, sampling: Sampling, known: int, step: int, stop: int | None
+        self,
+        ids: Sequence[int],
+        n: int,
+        sampling: Sampling,
+        known: int,
+        step: int,
+        stop: int | None,
     ) -> list[int]:
         """See `engine.Decoder`; raises KernelDeclined."""
         assert len(self.ids) == 1
-        assert self.length + n <= self.n_ctx
+        assert self.length + len(ids) + n - 1 <= self.n_ctx
+        array = np.array(ids, np.int32)
         seen = np.zeros(self.config.vocab_size, np.uint8)
-        seen[self.ids[0]] = seen[token] = 1
+        seen[self.ids[0]] = seen[array] = 1
         chosen, why = np.empty(n, np.int32), c_char_p()
         logits = np.empty(self.config.vocab_size, np.float32)
         done = self._library.gpt149_engine_decode(
-            self._engine, self._kernel(), token, self.length, byref(CSampling.of(sampling)), known,
-            _address(seen), step, -1 if stop is None else stop, BURST_SECONDS, n, _address(chosen),
-            _address(logits), byref(why),
+            self._engine, self._kernel(), _address(array), len(ids), self.length,
+            byref(CSampling.of(sampling)), known, _address(seen), step,
+            -1 if stop is None else stop, BURST_SECONDS, n, _address(chosen), _address(logits),
+            byref(why),
         )  # fmt: skip
         self._check(why.value)
         self.calls += max(1, done) * self.config.n_layer
         tokens: list[int] = chosen[:done].tolist()
-        self.ids[0] += [token, *tokens[:-1]]
+        self.ids[0] += [*ids, *tokens[:-1]]
         return tokens
 
     @contextmanager

@@ -418,25 +418,25 @@ static bool all_finite(const float *x, int n) {
     return !bad;
 }
 
-// Feeds `token` and then each token that is chosen, until n are chosen, `stop` is among them (-1:
-// none is), or `seconds` are over. known: the ids below it can be chosen. seen: vocab_size marks,
-// of what occurred, which grow. Returns how many were chosen, into chosen; -1 and *why if the
-// kernel declines.
-EXPORT int gpt149_engine_decode(Engine *e, const gpt149_kernel *kernel, int token, int start,
-                                const Sampling *sampling, int known, uint8_t *seen, int step,
-                                int stop, double seconds, int n, int32_t *chosen, float *logits,
-                                const char **why) {
+// Feeds ids (n_ids,) and then each token that is chosen, until n are chosen, `stop` is among them
+// (-1: none is), or `seconds` are over. known: the ids below it can be chosen. seen: vocab_size
+// marks, of what occurred, which grow. Returns how many were chosen, into chosen; -1 and *why if
+// the kernel declines.
+EXPORT int gpt149_engine_decode(Engine *e, const gpt149_kernel *kernel, const int32_t *ids,
+                                int n_ids, int start, const Sampling *sampling, int known,
+                                uint8_t *seen, int step, int stop, double seconds, int n,
+                                int32_t *chosen, float *logits, const char **why) {
     const auto begin = std::chrono::steady_clock::now();
     const Wanted wanted = {false, likeliest(*sampling), known};
     int done = 0;
     while (done < n) {
-        const int32_t id = token;
         e->screen.pause = std::max(0, e->screen.pause - 1);
-        if ((*why = run_step(e, kernel, &id, 1, start + done, logits, wanted))) return -1;
+        if ((*why = run_step(e, kernel, ids, n_ids, start, logits, wanted))) return -1;
         if (!all_finite(logits, e->c.vocab_size)) break; // the caller looks at them
-        token = choose(*sampling, logits, known, seen, uniform(sampling->seed, 0, step + done));
+        start += n_ids, ids = chosen + done, n_ids = 1;
+        const double u = uniform(sampling->seed, 0, step + done);
+        const int token = chosen[done++] = choose(*sampling, logits, known, seen, u);
         seen[token] = 1;
-        chosen[done++] = token;
         const std::chrono::duration<double> took = std::chrono::steady_clock::now() - begin;
         if (token == stop || took.count() > seconds) break;
     }

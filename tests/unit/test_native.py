@@ -157,13 +157,13 @@ def wide(make_model: Callable[[GPTConfig], GPT], tmp_path_factory: pytest.TempPa
 
 def last_logits(engine: NativeEngine, sampling: Sampling, known: int) -> NDArray[np.float32]:
     """What a burst of one token chooses from."""
-    chosen, why = np.empty(1, np.int32), ctypes.c_char_p()
+    ids, chosen, why = np.array([7], np.int32), np.empty(1, np.int32), ctypes.c_char_p()
     seen = np.zeros(engine.config.vocab_size, np.uint8)
     logits = np.empty(engine.config.vocab_size, np.float32)
     done = engine._library.gpt149_engine_decode(
-        engine._engine, engine._kernel(), 7, engine.length, ctypes.byref(CSampling.of(sampling)),
-        known, seen.ctypes.data, 0, -1, 1.0, 1, chosen.ctypes.data, logits.ctypes.data,
-        ctypes.byref(why),
+        engine._engine, engine._kernel(), ids.ctypes.data, 1, engine.length,
+        ctypes.byref(CSampling.of(sampling)), known, seen.ctypes.data, 0, -1, 1.0, 1,
+        chosen.ctypes.data, logits.ctypes.data, ctypes.byref(why),
     )  # fmt: skip
     assert (done, why.value) == (1, None)
     return logits
