@@ -92,16 +92,11 @@ def _build(source: Path, flags: tuple[str, ...], subject: Path) -> Path:
     started = time.time_ns()
     command = _command(source, flags)
     entry = _entry(source, command)
-    try:
+    with _in_cache(entry):
         if library := _current(entry):
             return library
-        with locked(entry):
-            return _current(entry) or _compile(command, source, subject, entry, started)
-    except OSError as e:
-        raise InputError(
-            f"cannot write the kernel cache {entry.parent}: {e.strerror or e}. "
-            "Point GPT149_CACHE to a directory that can be written."
-        ) from e
+    with locked(entry):
+        return _current(entry) or _compile(command, source, subject, entry, started)
 
 
 def _command(source: Path, flags: tuple[str, ...]) -> list[str]:
@@ -202,12 +197,28 @@ def _current(entry: Path) -> Path | None:
 
 
 @contextmanager
-def locked(entry: Path) -> Iterator[None]:
-    """Make a folder of the cache, and keep other processes out of it meanwhile."""
-    entry.mkdir(parents=True, exist_ok=True)
-    with (entry / "lock").open("w") as f:
-        fcntl.flock(f, fcntl.LOCK_EX)
+def _in_cache(entry: Path) -> Iterator[None]:
+    try:
         yield
+    except OSError as e:
+        raise InputError(
+            f"cannot write the kernel cache {entry.parent}: {e.strerror or e}. "
+            "Point GPT149_CACHE to a directory that can be written."
+        ) from e
+
+
+@contextmanager
+def locked(entry: Path) -> Iterator[None]:
+    """Make a folder of the cache, and keep other processes out of it meanwhile.
+
+    Raises:
+        InputError: it, or what is written meanwhile, cannot be written.
+    """
+    with _in_cache(entry):
+        entry.mkdir(parents=True, exist_ok=True)
+        with (entry / "lock").open("w") as f:
+            fcntl.flock(f, fcntl.LOCK_EX)
+            yield
 
 
 def _dependencies(depfile: Path) -> list[Path]:

@@ -228,8 +228,10 @@ class NativeEngine:
     def _check(self, why: bytes | None) -> None:
         if why is not None:
             reason = why.decode(errors="replace").rstrip(".")
+            others = "" if self.kv_dtype == "float32" else ", or --kv-dtype float32"
             raise KernelDeclined(
-                f"the kernel '{self.kernel.name}' declines: {reason}. Choose another with -a."
+                f"the kernel '{self.kernel.name}' declines: {reason}. "
+                f"Choose another with -a{others}."
             )
 
     def _new(self, br: int, bc: int, kv_dtype: int, screened: bool) -> int:

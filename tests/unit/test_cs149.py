@@ -159,6 +159,9 @@ def test_ispc_is_asked_for_where_a_module_uses_it(
     (tmp_path / "module.ispc").write_text("no such thing")
     with pytest.raises(BuildError, match=r"module\.ispc does not compile"):
         locate_and_compile(file)
+    monkeypatch.setenv("GPT149_CACHE", str(file))  # which is no folder
+    with pytest.raises(InputError, match=r"cannot write .*GPT149_CACHE"):
+        locate_and_compile(file)
 
 
 def locate_and_compile(file: Path) -> None:
