@@ -259,9 +259,9 @@ struct Step {
     }
 
     // The logits behind a single token that may be among the likeliest; the others become the
-    // lowest number there is. All of them, where most may be.
+    // lowest number there is. All of them, where more than a quarter of the panels have such.
     void screen(float *x, float *logits) {
-#if defined(FAST_PAIRS) // what is multiplied
+#if defined(FAST_PAIRS) // the product rounds x, and the bounds are those of the product
         for (int i = 0; i < e.c.n_embd && e.head.type == BFLOAT16; i++)
             x[i] = to_float(to_bfloat16(x[i]));
 #endif

@@ -34,7 +34,7 @@ struct Quantised {
             keep_group(row, g, x + from, std::min(GROUP, n - from));
     }
 
-    // What x is more than its row: (n,).
+    // x less what its row stands for: (n,). `to` may be x.
     void rest(int row, const float *x, int n, float *to) const {
         for (int i = 0; i < n; i++)
             to[i] = x[i] - scales[row * groups() + i / GROUP] * values[row * width + i];

@@ -20,7 +20,8 @@
 
 enum WeightType : int32_t { FLOAT32 = 0, BFLOAT16 = 1, INT8 = 2 };
 
-// The share [first, last) of n things that falls to one of n_threads, or to several in a row.
+// The share [first, last) of n things that falls to one of n_threads, or to several in a row; or
+// one of the things.
 struct Share {
     int first, last;
     Share(int n, int thread, int n_threads, int threads = 1)

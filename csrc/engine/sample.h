@@ -73,8 +73,12 @@ template <typename Logit> static double floor_of(const Logit &logit, int n, int6
 }
 
 // Sets to 0 what the filters drop of relative probabilities. Only as many are sorted as it takes.
-static void filter(const Sampling &s, std::vector<double> &p) {
-    const auto likelier = [&](int a, int b) { return p[a] > p[b] || (p[a] == p[b] && a < b); };
+// By logits, for at high temperatures all probabilities are equal.
+template <typename Logit>
+static void filter(const Sampling &s, const Logit &logit, std::vector<double> &p) {
+    const auto likelier = [&](int a, int b) {
+        return logit(a) > logit(b) || (logit(a) == logit(b) && a < b);
+    };
     std::vector<int> order(s.top_k > 0 || s.top_p < 1 ? p.size() : 0);
     size_t possible = 0;
     for (size_t i = 0; i < order.size(); i++) {
@@ -134,7 +138,7 @@ static int choose_by(const Sampling &s, const Logit &logit, int n, double u) {
         const double x = exp_of_negative((logit(i) - most) / s.temperature);
         to[i] = logit(i) < least ? 0 : x;
     }
-    filter(s, p);
+    filter(s, logit, p);
     double sum = 0;
 #pragma omp simd reduction(+ : sum)
     for (int i = 0; i < n; i++)

@@ -15,30 +15,31 @@
 
 #include "engine/int8.h"
 
+#include <functional>
 #include <limits>
 
 struct Screen {
-    static constexpr int PAUSE = 64; // steps, after one in which most panels were left
+    static constexpr int PAUSE = 64; // steps from a try that left too many panels to the next
 
     Matrix copy;
-    Memory<float> norms, off;       // (outputs, padded to whole panels): |P| and |w - P|
+    Memory<float> norms, errors;    // (outputs, padded to whole panels): |P| and |w - P|
     Memory<float> rough;            // (2, padded to whole panels)
     Memory<float> lower, upper;     // (panels,): bounds of a panel's largest logit
     Quantised rounded;              // (2 * threads, in)
     Memory<float> rest, thresholds; // (threads, in), (threads, panels)
-    int pause = 0;
+    int pause = 0;                  // steps to the next try
 
     int64_t width() const { return copy.panels() * LANES; }
 
     // Of a head in float32 or bfloat16, as it is packed. False where there is no memory.
     bool pack(Pool &pool, const Matrix &head, int n_threads) {
         if (!copy.reserve(pool, INT8, head.in, head.out)) return false;
-        norms = allocate<float>(width()), off = allocate<float>(width());
+        norms = allocate<float>(width()), errors = allocate<float>(width());
         rough = allocate<float>(2 * width());
         lower = allocate<float>(copy.panels()), upper = allocate<float>(copy.panels());
         rest = allocate<float>((int64_t)n_threads * copy.in);
         thresholds = allocate<float>((int64_t)n_threads * copy.panels());
-        if (!norms || !off || !rough || !lower || !upper || !rest || !thresholds) return false;
+        if (!norms || !errors || !rough || !lower || !upper || !rest || !thresholds) return false;
         if (!rounded.reserve(2 * n_threads, copy.in)) return false;
         const auto pack =
             head.type == FLOAT32 ? &Screen::pack_panel<float> : &Screen::pack_panel<bfloat16>;
@@ -79,7 +80,7 @@ struct Screen {
 
   private:
     template <typename T> void pack_panel(const Matrix &head, int p) {
-        Vector columns[BLOCK], most = {}, squares = {}, off_squares = {};
+        Vector columns[BLOCK], most = {}, squares = {}, error_squares = {};
         const auto read = [&](int i) {
             expand<T>(head.panel<T>(p) + i / BLOCK * BLOCK_BYTES<T>, columns);
         };
@@ -88,44 +89,47 @@ struct Screen {
             for (const Vector &column : columns)
                 most = larger(larger(column, -column), most);
         }
-        const Vector largest = most * LIFT; // relative to the head's scale
-        const Vector inverse = largest > 0.0f ? 127.0f / largest : Vector{};
+        most *= LIFT; // relative to the head's scale
+        const Vector inverse = most > 0.0f ? 127.0f / most : Vector{};
         for (int i = 0; i < copy.in; i += BLOCK) {
             read(i);
             for (Vector &column : columns) {
                 column *= LIFT * inverse;
-                const Vector rounded = column + ROUNDS - ROUNDS, rest = column - rounded;
-                squares += rounded * rounded, off_squares += rest * rest;
+                const Vector whole = column + ROUNDS - ROUNDS, error = column - whole;
+                squares += whole * whole, error_squares += error * error;
             }
             for (int k = 0; k < std::min(BLOCK, copy.in - i); k += 4)
                 copy.pack_four(copy.data + copy.place8(p, i + k, 0), columns + k);
         }
         for (int lane = 0; lane < LANES; lane++) {
             const int o = p * LANES + lane;
-            const float scale = head.scales[o] * largest[lane] / 127;
+            const float scale = head.scales[o] * most[lane] / 127;
             copy.scales[o] = scale;
             norms[o] = scale * std::sqrt(squares[lane]);
-            off[o] = scale * std::sqrt(off_squares[lane]);
+            errors[o] = scale * std::sqrt(error_squares[lane]);
         }
     }
 
     void bound_panel(int p, int known, float length, float left_length, float sum) {
         constexpr float INFINITE = std::numeric_limits<float>::infinity();
-        const float slack = (copy.in + 64) * 0x1p-23f; // of sums, here and in the head's product
+        // Of all roundings of floats: in packing, in Quantised, here, and in the head's product.
+        const float slack = (copy.in + 64) * 0x1p-23f;
         const int o = p * LANES;
         const Vector y = load(rough.get() + o) + load(rough.get() + width() + o);
-        const Vector norm = load(norms.get() + o), wrong = load(off.get() + o);
-        const Vector by_length = wrong * length;
+        const Vector norm = load(norms.get() + o), error = load(errors.get() + o);
+        const Vector by_length = error * length;
         const Vector by_sum = load(copy.scales.get() + o) * (0.5f * sum);
         const Vector least = by_length < by_sum ? by_length : by_sum;
-        const Vector error =
-            (1 + slack) * least + norm * left_length + (norm + wrong) * (length * slack);
+        const Vector off =
+            (1 + slack) * least + norm * left_length + (norm + error) * (length * slack);
         float low = -INFINITE, high = -INFINITE;
-        for (int lane = 0; lane < std::min(LANES, known - o); lane++) {
-            low = std::max(low, y[lane] - error[lane]);
-            high = std::max(high, y[lane] + error[lane]);
-            if (!std::isfinite(y[lane] + error[lane])) high = INFINITE; // and stays
+        bool finite = true;
+        for (int lane = 0; lane < LANES; lane++) {
+            finite = finite && std::isfinite(y[lane] + off[lane]);
+            if (o + lane >= known) continue;
+            low = std::max(low, y[lane] - off[lane]);
+            high = std::max(high, y[lane] + off[lane]);
         }
-        lower[p] = high < INFINITE ? low : -INFINITE, upper[p] = high;
+        lower[p] = finite ? low : -INFINITE, upper[p] = finite ? high : INFINITE;
     }
 };

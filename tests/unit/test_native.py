@@ -267,6 +267,15 @@ def test_the_context_is_filled_to_the_last_token(tiny: Checkpoint) -> None:
         assert len(PROMPT + g.samples[0].token_ids) == tiny.config.n_ctx
 
 
+@pytest.mark.parametrize("n", [1, 2, 5])
+def test_text_that_fills_the_context_as_it_ends_has_its_length(tiny: Checkpoint, n: int) -> None:
+    for engine in ("native", "torch"):
+        prompt = [5] * (tiny.config.n_ctx - n)
+        g = generate(tiny, prompt, n=n, temperature=0, ignore_eos=True, engine=engine)
+        list(g)
+        assert (g.samples[0].finish_reason, len(g.samples[0].token_ids)) == ("length", n)
+
+
 def test_statistics_count_steps(tiny: Checkpoint) -> None:
     g = generate(tiny, PROMPT, n=30, temperature=0, ignore_eos=True)
     list(g)
@@ -282,6 +291,10 @@ def test_nan_is_told_wherever_it_comes_up(tiny: Checkpoint) -> None:
     g = generate(spoiled, PROMPT, n=30, temperature=0)
     with pytest.raises(NotFinite, match="behind token 13 are NaN"):
         list(g)
+    g = generate(spoiled, PROMPT * 3, n=30, temperature=0)
+    with pytest.raises(NotFinite, match="behind token 15 are NaN"):
+        list(g)
+    assert (g.stats.generated_tokens, g.stats.ttft_s) == (0, None)
 
 
 def test_declining_is_an_error(tiny: Checkpoint) -> None:

@@ -187,7 +187,9 @@ def test_huge_logits_and_small_temperatures_do_not_overflow() -> None:
     [(1, {2}), (2, {2, 4}), (3, {1, 2, 4}), (5, {0, 1, 2, 3, 4}), (99, set(range(5)))],
 )
 def test_top_k_keeps_the_k_likeliest(k: int, kept: set[int]) -> None:
-    assert kept_of(chooser(top_k=k), array(1.0, 2.0, 4.0, 0.5, 3.0)) == kept
+    logits = array(1.0, 2.0, 4.0, 0.5, 3.0)
+    assert kept_of(chooser(top_k=k), logits) == kept
+    assert kept_of(chooser(top_k=k, temperature=1e20), logits) == kept
 
 
 @pytest.mark.parametrize(
@@ -333,6 +335,7 @@ def huggingface_probabilities(
         {"repetition_penalty": 1.3},
         {"repetition_penalty": 0.8},
         {"temperature": 1.5, "top_k": 20, "top_p": 0.9},
+        {"temperature": 1e12, "top_k": 7, "top_p": 0.5},
         {"temperature": 0.5, "top_p": 0.9, "min_p": 0.05},
         {"temperature": 1.4, "top_k": 30, "top_p": 0.9, "min_p": 0.1, "repetition_penalty": 1.7},
     ],
