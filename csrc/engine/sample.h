@@ -34,7 +34,7 @@ static double uniform(uint64_t seed, int64_t sample, int64_t step) {
     return (mix64(mix64(seed) + entry * 0x9E3779B97F4A7C15) >> 11) * 0x1p-53;
 }
 
-// e^x for x <= 0, nearly to the last place; 0 below e^-700. Plain arithmetic, for loops of it to
+// e^x for x <= 0, nearly to the last place; 0 below e^-700. Plain arithmetic, so that loops of it
 // become vectors: x = n ln 2 + r, and e^r by its series up to r^13.
 static inline double exp_of_negative(double x) {
     const double in_range = std::max(x, -700.0);
@@ -126,7 +126,7 @@ static int choose_by(const Sampling &s, const Logit &logit, int n, double u) {
     const double most = largest(logit, 0, n);
     if (s.temperature == 0) {
         int best = 0;
-        while (logit(best) != most)
+        while (best < n - 1 && logit(best) != most)
             best++;
         return best;
     }
