@@ -21,6 +21,7 @@
 // Decode. Up to NARROW rows that read the same keys (queries of a group's heads) take each row of
 // K and V through registers once: bound by bytes. The keys are split into runs of SPLIT, so that a
 // few heads feed many threads; runs are merged by their m and l (FlashDecoding, Dao et al. 2023).
+// What comes from memory is prefetched: left to itself, the CPU starts anew every 4 KB.
 //
 // How the work is split depends on the shape alone: any number of threads gives the same bits.
 // bfloat16 keys and values are widened as they are read, in a tile once for all of its queries.
@@ -39,7 +40,9 @@ constexpr int DEFAULT_BC = 128;     // keys a tile: P^T takes 24 KB of AVX-512
 constexpr int NARROW = 4;           // rows; with more, lanes of queries win
 constexpr int FEW = 16;             // queries: below, the heads of a group share a tile
 constexpr int SPLIT = 512, CHUNK = 256;
-constexpr int64_t ALONE = 40000; // multiplications: below, waking other threads takes longer
+constexpr int AHEAD = 16;         // keys, of what decode reads from memory
+constexpr int64_t FAR = 64 << 10; // floats of K: no L2 keeps it and V for the next token
+constexpr int64_t ALONE = 40000;  // multiplications: below, waking other threads takes longer
 constexpr float LIMIT = 65536, SLACK = 16; // of a row's sum; of a score over m: 2^16 = LIMIT
 constexpr float NEVER = -1e30f, LOG2E = 1.44269504f;
 
@@ -419,8 +422,8 @@ template <typename T, typename F> static void each_place(int d, F f) {
 }
 
 // s[j] = q . k_j for n keys, q in its places and padded with zeros. VECTORS_OF: head_dim / LANES
-// where that is whole and known ahead, else 0.
-template <int VECTORS_OF, typename T>
+// where that is whole and known ahead, else 0. DISTANT: K comes from memory.
+template <int VECTORS_OF, bool DISTANT, typename T>
 static void dots(const float *q, const T *k, int64_t stride, int n, int head_dim, float *s) {
     const int whole = VECTORS_OF ? VECTORS_OF : head_dim / LANES;
     const int rest = VECTORS_OF ? 0 : head_dim % LANES;
@@ -429,6 +432,7 @@ static void dots(const float *q, const T *k, int64_t stride, int n, int head_dim
 #pragma GCC unroll 16
         for (int i = 0; i < LANES; i++) {
             const T *at = row(j + i);
+            if (DISTANT) prefetch((const uint8_t *)(at + AHEAD * stride), head_dim * sizeof(T));
             acc[i] = Vector{};
 #pragma GCC unroll 4
             for (int x = 0; x + 2 <= whole; x += 2) {
@@ -452,12 +456,13 @@ static void dots(const float *q, const T *k, int64_t stride, int n, int head_dim
 }
 
 // o += sum over n keys of p[j] v_j, for W vectors of head_dim from x on, by twos if there are two.
-template <int W, typename T>
+template <int W, bool DISTANT, typename T>
 static void add_rows(const float *p, const T *v, int64_t stride, int n, float *o) {
     constexpr int CHAINS = 4; // keys at once, so that sums wait less for themselves
     Vector acc[CHAINS][W] = {};
     const auto add = [&](int j, Vector(&to)[W]) __attribute__((always_inline)) {
         const T *row = v + j * stride;
+        if (DISTANT) prefetch((const uint8_t *)(row + AHEAD * stride), W * LANES * sizeof(T));
         if constexpr (W == 1)
             to[0] += p[j] * load(row);
         else
@@ -478,15 +483,16 @@ static void add_rows(const float *p, const T *v, int64_t stride, int n, float *o
               load(o + w * LANES) + ((acc[0][w] + acc[1][w]) + (acc[2][w] + acc[3][w])));
 }
 
-template <typename T> static void attend_rows(const Plan &plan, const Item &it, float *scratch) {
+template <typename T, bool DISTANT>
+static void attend_rows(const Plan &plan, const Item &it, float *scratch) {
     const gpt149_args *a = plan.a;
     const int d = a->head_dim, padded = plan.padded(), whole = d / LANES * LANES;
-    const auto score = d == 2 * LANES   ? dots<2, T>
-                       : d == 4 * LANES ? dots<4, T>
-                       : d == 5 * LANES ? dots<5, T>
-                       : d == 6 * LANES ? dots<6, T>
-                       : d == 8 * LANES ? dots<8, T>
-                                        : dots<0, T>;
+    const auto score = d == 2 * LANES   ? dots<2, DISTANT, T>
+                       : d == 4 * LANES ? dots<4, DISTANT, T>
+                       : d == 5 * LANES ? dots<5, DISTANT, T>
+                       : d == 6 * LANES ? dots<6, DISTANT, T>
+                       : d == 8 * LANES ? dots<8, DISTANT, T>
+                                        : dots<0, DISTANT, T>;
     // (NARROW, padded), (NARROW, padded), (CHUNK)
     float *q = scratch, *o = q + NARROW * padded, *s = o + NARROW * padded;
     const float scale = a->scale * LOG2E;
@@ -528,11 +534,11 @@ template <typename T> static void attend_rows(const Plan &plan, const Item &it, 
             }
             int x = 0;
             for (; x + 4 * LANES <= d; x += 4 * LANES)
-                add_rows<4>(s, v + x, a->v_stride[2], n, row + x);
+                add_rows<4, DISTANT>(s, v + x, a->v_stride[2], n, row + x);
             for (; x + 2 * LANES <= d; x += 2 * LANES)
-                add_rows<2>(s, v + x, a->v_stride[2], n, row + x);
+                add_rows<2, DISTANT>(s, v + x, a->v_stride[2], n, row + x);
             for (; x < whole; x += LANES)
-                add_rows<1>(s, v + x, a->v_stride[2], n, row + x);
+                add_rows<1, DISTANT>(s, v + x, a->v_stride[2], n, row + x);
             for (int i = 0; whole < d && i < n; i++)
                 store(row + whole, load(row + whole) +
                                        s[i] * load_some(v + i * a->v_stride[2] + whole, d - whole));
@@ -569,9 +575,15 @@ static int64_t workspace_bytes(const gpt149_args *a) {
 
 // A thread takes consecutive items, a head's together, of about the same cost in all.
 static void attend_items(const Plan &plan, int64_t total, int thread, int n_threads) {
-    const bool half = plan.a->kv_dtype == GPT149_BFLOAT16;
-    const auto attend = plan.rows <= NARROW ? (half ? attend_rows<bfloat16> : attend_rows<float>)
-                                            : (half ? attend_tile<bfloat16> : attend_tile<float>);
+    const gpt149_args *a = plan.a;
+    const bool half = a->kv_dtype == GPT149_BFLOAT16; // comes fast enough by itself
+    const bool distant = (int64_t)a->batch * a->n_kv_head * a->n_kv * a->head_dim >= FAR;
+    const auto narrow = half      ? attend_rows<bfloat16, false>
+                        : distant ? attend_rows<float, true>
+                                  : attend_rows<float, false>;
+    const auto attend = plan.rows <= NARROW ? narrow
+                        : half              ? attend_tile<bfloat16>
+                                            : attend_tile<float>;
     float *scratch = (float *)plan.a->workspace + thread * plan.thread_floats();
     int64_t before = 0;
     for (int64_t i = 0; i < plan.n_items(); i++) {

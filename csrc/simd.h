@@ -81,6 +81,12 @@ static inline void store_some(float *at, Vector x, int n) {
 }
 
 // b where one of them is NaN.
+// Into L2: for L1, what is on the way from memory would be too much.
+static inline void prefetch(const uint8_t *at, int64_t bytes) {
+    for (int64_t i = 0; i < bytes; i += 64)
+        __builtin_prefetch(at + i, 0, 2);
+}
+
 static inline Vector larger(Vector a, Vector b) {
 #if defined(__AVX512F__) // maskz: gcc 12 warns of what the plain intrinsics leave undefined
     return (Vector)_mm512_maskz_max_ps(0xffff, (__m512)a, (__m512)b);

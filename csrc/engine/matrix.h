@@ -35,12 +35,6 @@ constexpr int AHEAD = 1024; // bytes, of what is read in a row
 // 1.5 * 2^23: a small number added to it is rounded, and stands in the sum's lowest bits.
 constexpr float ROUNDS = 0x1.8p23f;
 
-// Into L2: for L1, what is on the way from memory would be too much.
-static inline void prefetch(const uint8_t *at, int64_t bytes) {
-    for (int64_t i = 0; i < bytes; i += 64)
-        __builtin_prefetch(at + i, 0, 2);
-}
-
 static inline bfloat16 to_bfloat16(float x) { // to nearest, ties to even
     uint32_t bits;
     std::memcpy(&bits, &x, sizeof bits);
