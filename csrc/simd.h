@@ -32,6 +32,9 @@ typedef uint16_t Halves __attribute__((vector_size(VECTOR_BYTES / 2), aligned(2)
 typedef int16_t Shorts __attribute__((vector_size(VECTOR_BYTES), aligned(2), may_alias));
 typedef uint16_t bfloat16; // the upper half of a float
 
+// 1.5 * 2^23: a small number added to it is rounded, and stands in the sum's lowest bits.
+constexpr float ROUNDS = 0x1.8p23f;
+
 static inline Vector splat(float x) {
     return x - Vector{}; // a sum would make 0 of -0, at the price of an addition
 }
@@ -80,13 +83,13 @@ static inline void store_some(float *at, Vector x, int n) {
     std::memcpy(at, &x, n * sizeof(float));
 }
 
-// b where one of them is NaN.
 // Into L2: for L1, what is on the way from memory would be too much.
 static inline void prefetch(const uint8_t *at, int64_t bytes) {
     for (int64_t i = 0; i < bytes; i += 64)
         __builtin_prefetch(at + i, 0, 2);
 }
 
+// b where one of them is NaN.
 static inline Vector larger(Vector a, Vector b) {
 #if defined(__AVX512F__) // maskz: gcc 12 warns of what the plain intrinsics leave undefined
     return (Vector)_mm512_maskz_max_ps(0xffff, (__m512)a, (__m512)b);
@@ -133,8 +136,7 @@ static inline Vector exp2(Vector x) {
     const Vector n = (Vector)_mm512_maskz_roundscale_ps(0xffff, (__m512)x, 0), r = x - n;
 #else
     x = x > 127.0f ? splat(127.0f) : x;
-    const Vector shifted = x + 12582912.0f; // 1.5 * 2^23: n is in its lowest bits
-    const Vector n = shifted - 12582912.0f, r = x - n;
+    const Vector shifted = x + ROUNDS, n = shifted - ROUNDS, r = x - n;
 #endif
     Vector p = splat(1.3276472e-3f);
     p = p * r + 9.675542e-3f;

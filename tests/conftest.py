@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import json
 import os
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -45,18 +46,24 @@ INSTRUCTION_SETS = {
 }
 
 
-def library_for(instruction_set: str, source: str, folder: Path) -> ctypes.CDLL:
-    """Compiled for one of INSTRUCTION_SETS; skips where this machine lacks it."""
+@pytest.fixture(scope="module", params=INSTRUCTION_SETS)
+def library(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> ctypes.CDLL:
+    """The C++ in the test module's SOURCE; skips where this machine lacks the instruction set."""
     cpuinfo = Path("/proc/cpuinfo")
     known = cpuinfo.read_text().split() if cpuinfo.exists() else []
-    needed = INSTRUCTION_SETS[instruction_set]
+    needed = INSTRUCTION_SETS[request.param]
     if needed and needed not in known:
-        pytest.skip(f"this machine has no {instruction_set}")
-    path = folder / "source.cpp"
-    path.write_text(source)
+        pytest.skip(f"this machine has no {request.param}")
+    path = tmp_path_factory.mktemp("source") / "source.cpp"
+    path.write_text(request.module.SOURCE)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("GPT149_MARCH", instruction_set)
-        return ctypes.CDLL(str(build(path)))
+        patch.setenv("GPT149_MARCH", request.param)
+        library = ctypes.CDLL(str(build(path)))
+    for name in re.findall(r'extern "C" bool (\w+)', request.module.SOURCE):
+        getattr(library, name).restype = ctypes.c_bool
+    return library
 
 
 def random_model(config: GPTConfig = TINY, seed: int = 0) -> GPT:

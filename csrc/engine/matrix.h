@@ -32,9 +32,6 @@ struct Share {
 
 constexpr int AHEAD = 1024; // bytes, of what is read in a row
 
-// 1.5 * 2^23: a small number added to it is rounded, and stands in the sum's lowest bits.
-constexpr float ROUNDS = 0x1.8p23f;
-
 static inline bfloat16 to_bfloat16(float x) { // to nearest, ties to even
     uint32_t bits;
     std::memcpy(&bits, &x, sizeof bits);

@@ -265,9 +265,10 @@ def _stack(pid: int) -> str:
         return ""
     command = ["gdb", "-p", str(pid), "-batch", "-ex", "backtrace 6"]
     try:
-        done = subprocess.run(command, capture_output=True, timeout=10, check=False)
+        # A kernel that overwrote the process's memory has gdb print names that are no text.
+        done = subprocess.run(
+            command, capture_output=True, text=True, errors="replace", timeout=10, check=False
+        )
     except subprocess.TimeoutExpired:
         return ""
-    # A kernel that overwrote the process's memory has gdb print names that are no text.
-    lines = done.stdout.decode(errors="replace").splitlines()
-    return "\n".join(line for line in lines if line.startswith("#"))
+    return "\n".join(line for line in done.stdout.splitlines() if line.startswith("#"))

@@ -6,7 +6,6 @@ import ctypes
 
 import numpy as np
 import pytest
-from conftest import INSTRUCTION_SETS, library_for
 from numpy.typing import NDArray
 
 GROUP = 256  # as in int8.h
@@ -30,15 +29,6 @@ extern "C" bool multiply(const float *w, int in, int out, const float *bias, con
 """
 
 F32 = NDArray[np.float32]
-
-
-@pytest.fixture(scope="module", params=INSTRUCTION_SETS)
-def library(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> ctypes.CDLL:
-    library = library_for(request.param, SOURCE, tmp_path_factory.mktemp("source"))
-    library.multiply.restype = ctypes.c_bool
-    return library
 
 
 def multiply(library: ctypes.CDLL, w: F32, bias: F32, x: F32, n_threads: int = 2) -> F32:

@@ -6,7 +6,6 @@ import ctypes
 
 import numpy as np
 import pytest
-from conftest import INSTRUCTION_SETS, library_for
 from numpy.typing import NDArray
 
 SOURCE = """
@@ -45,15 +44,6 @@ extern "C" bool multiply(int type, bool transposed, const float *w, int in, int 
 TYPES = {"float32": 0, "bf16": 1}
 
 F32 = NDArray[np.float32]
-
-
-@pytest.fixture(scope="module", params=INSTRUCTION_SETS)
-def library(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> ctypes.CDLL:
-    library = library_for(request.param, SOURCE, tmp_path_factory.mktemp("source"))
-    library.multiply.restype = library.pairs.restype = ctypes.c_bool
-    return library
 
 
 def rounded(x: F32) -> F32:

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import pytest
-from conftest import INSTRUCTION_SETS, library_for
 from numpy.typing import NDArray
 
 SOURCE = """
@@ -60,15 +59,6 @@ class Screened:
         return set(np.flatnonzero(self.upper >= self.threshold).tolist())
 
 
-@pytest.fixture(scope="module", params=INSTRUCTION_SETS)
-def library(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> ctypes.CDLL:
-    library = library_for(request.param, SOURCE, tmp_path_factory.mktemp("source"))
-    library.screen.restype = ctypes.c_bool
-    return library
-
-
 def screen(
     library: ctypes.CDLL, w: F32, x: F32, k: int = 1, known: int | None = None, dtype: str = "bf16"
 ) -> Screened:
@@ -80,17 +70,8 @@ def screen(
         np.full(n, np.nan, np.float32) for n in (panels, panels, n_threads, out)
     )
     at = [ctypes.c_void_p(a.ctypes.data) for a in (w, x, lower, upper, thresholds, logits)]
-    assert library.screen(
-        TYPES[dtype],
-        at[0],
-        n_in,
-        out,
-        at[1],
-        out if known is None else known,
-        k,
-        n_threads,
-        *at[2:],
-    )
+    known = out if known is None else known
+    assert library.screen(TYPES[dtype], at[0], n_in, out, at[1], known, k, n_threads, *at[2:])
     assert np.unique(thresholds).size == 1
     return Screened(logits, lower, upper, float(thresholds[0]), lanes)
 
