@@ -20,29 +20,29 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from .api import generate as generate
-    from .checkpoint import Checkpoint as Checkpoint
-    from .checkpoint import load as load
-    from .dispatch import Attention as Attention
-    from .dispatch import attention as attention
-    from .engine import Generation as Generation
-    from .engine import Options as Options
+    from .engine.generation import Generation as Generation
+    from .engine.generation import Options as Options
+    from .engine.sampling import Sampling as Sampling
     from .errors import Gpt149Error as Gpt149Error
-    from .kernels import BUILTINS as BUILTINS
-    from .kernels import resolve as resolve
-    from .sampling import Sampling as Sampling
+    from .kernels.dispatch import Attention as Attention
+    from .kernels.dispatch import attention as attention
+    from .kernels.registry import BUILTINS as BUILTINS
+    from .kernels.registry import resolve as resolve
+    from .model.checkpoint import Checkpoint as Checkpoint
+    from .model.checkpoint import load as load
 
 _HOME = {
-    "Attention": "dispatch",
-    "BUILTINS": "kernels",
-    "Checkpoint": "checkpoint",
-    "Generation": "engine",
+    "Attention": "kernels.dispatch",
+    "BUILTINS": "kernels.registry",
+    "Checkpoint": "model.checkpoint",
+    "Generation": "engine.generation",
     "Gpt149Error": "errors",
-    "Options": "engine",
-    "Sampling": "sampling",
-    "attention": "dispatch",
+    "Options": "engine.generation",
+    "Sampling": "engine.sampling",
+    "attention": "kernels.dispatch",
     "generate": "api",
-    "load": "checkpoint",
-    "resolve": "kernels",
+    "load": "model.checkpoint",
+    "resolve": "kernels.registry",
 }
 __all__ = sorted(_HOME)
 

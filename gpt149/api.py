@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from .checkpoint import Checkpoint
-from .engine import Generation, Options
-from .engines import start
+from .engine.generation import Generation, Options
+from .engine.sampling import Sampling
+from .engine.start import start
 from .errors import InputError
-from .kernels import DEFAULT, Kernel
-from .sampling import Sampling
+from .kernels.registry import DEFAULT, Kernel
+from .model.checkpoint import Checkpoint
 
 
 def generate(

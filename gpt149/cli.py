@@ -18,8 +18,8 @@ import click
 from click.shell_completion import CompletionItem
 
 from . import __version__
-from .child import in_child, run_in_child
 from .errors import Gpt149Error, InputError, MissingDependency
+from .system.child import in_child, run_in_child
 
 NEEDED = ("numpy", "safetensors", "tiktoken", "torch")
 
@@ -57,7 +57,7 @@ def _fail(ctx: click.Context, error: Gpt149Error) -> NoReturn:
 def _complete_kernel(
     _ctx: click.Context, _param: click.Parameter, start: str
 ) -> list[CompletionItem]:
-    from .kernels import BUILTINS
+    from .kernels.registry import BUILTINS
 
     names = [CompletionItem(name) for name in BUILTINS if name.startswith(start)]
     return names or [CompletionItem(start, type="file")]
@@ -79,7 +79,7 @@ ENGINE = click.option(
     type=click.Choice(["auto", "native", "torch"]),
     default="auto",
     show_default=True,
-    help="Whole steps in C++, or model.py in torch; auto: native wherever it applies.",
+    help="Whole steps in C++, or the model in torch; auto: native wherever it applies.",
 )
 DTYPE = click.option(
     "--dtype",
@@ -103,11 +103,11 @@ THREADS = click.option(
 
 def _run_users_kernel_in_child(*attentions: str) -> None:
     """A user's kernel may do anything: the whole command runs again in a child, and we end."""
-    from .kernels import is_file_spec
+    from .kernels.registry import is_file_spec
 
     theirs = [attention for attention in attentions if is_file_spec(attention)]
     if theirs and not in_child():
-        sys.exit(run_in_child(theirs))
+        sys.exit(run_in_child("gpt149.cli", theirs))
 
 
 @click.group(cls=Cli, context_settings={"help_option_names": ["-h", "--help"]})
@@ -220,7 +220,7 @@ def check(
     Runs conformance cases in child processes, judges them against float64, and names the mistake.
     """
     from .commands import check as command
-    from .paths import shipped
+    from .system.paths import shipped
 
     if self_test:
         folder = shipped("csrc").parent / "tests" / "wrong_kernels"

@@ -36,11 +36,11 @@ from typing import Any, ClassVar, Protocol
 import click
 
 from gpt149.bench.html import need_matplotlib
-from gpt149.check.isolation import Answer, Talker
-from gpt149.child import Reply, serve
 from gpt149.errors import MissingDependency
-from gpt149.memory import peak_rss
-from gpt149.paths import cache_dir
+from gpt149.system.child import Reply, serve
+from gpt149.system.memory import peak_rss
+from gpt149.system.paths import cache_dir
+from gpt149.system.talker import Ending, Talker
 
 STARTS = 2  # the first also finds memory that the machine has yet to find
 COMPARED = 8  # first tokens that must be the same everywhere
@@ -91,8 +91,8 @@ class Gpt149(Stepper):
     how: ClassVar[dict[str, Any]] = {}
 
     def __init__(self, model: Path, n_threads: int, n_ctx: int) -> None:
-        from gpt149.checkpoint import load
-        from gpt149.engines import start
+        from gpt149.engine.start import start
+        from gpt149.model.checkpoint import load
 
         kernel = self.how.get("kernel", "simd")
         how = {k: v for k, v in self.how.items() if k != "kernel"}
@@ -105,8 +105,8 @@ class Gpt149(Stepper):
         return self.engine.feed([ids])[0]
 
     def run(self, ids: list[int], n: int) -> tuple[float, float, list[int]]:
-        from gpt149.engine import Generation, Options
-        from gpt149.sampling import Sampling
+        from gpt149.engine.generation import Generation, Options
+        from gpt149.engine.sampling import Sampling
 
         self.reset()
         options = Options(n, ignore_eos=True)
@@ -412,7 +412,7 @@ ENGINES: dict[str, type[Any]] = {
 
 def write_model(spec: str) -> Path:
     """Random weights as a Hugging Face directory."""
-    from gpt149.checkpoint import load, save_gpt2
+    from gpt149.model.checkpoint import load, save_gpt2
 
     folder = cache_dir() / "engines" / spec
     if (folder / "done").exists():
@@ -501,7 +501,7 @@ def torch_step(folder: Path) -> Any:
     from torch import Tensor, nn
     from torch.nn import functional as F
 
-    from gpt149.checkpoint import load
+    from gpt149.model.checkpoint import load
 
     model: Any = load(str(folder)).model
     c = model.config
@@ -684,10 +684,10 @@ def measure(
                 players[name].restart()
                 born = time.time()
                 first = players[name].ask(turn | {"n": 1}, TIMEOUT)
-                if isinstance(first, Answer):
+                if isinstance(first, Ending):
                     break
                 starts.append(first["finished"] - born)
-            if isinstance(first, Answer):
+            if isinstance(first, Ending):
                 said = players[name].noise().strip().splitlines() or [first.detail]
                 found[name] = f"failed: {said[-1][:100]}"
                 continue

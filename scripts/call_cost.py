@@ -15,11 +15,11 @@ import time
 
 import click
 
-from gpt149.checkpoint import load
-from gpt149.engines import start
-from gpt149.native import NativeEngine
-from gpt149.paths import cache_dir, write_whole
-from gpt149.sampling import Sampling
+from gpt149.engine.native import NativeEngine
+from gpt149.engine.sampling import Sampling
+from gpt149.engine.start import start
+from gpt149.model.checkpoint import load
+from gpt149.system.paths import cache_dir, write_whole
 
 COUNT = click.IntRange(min=1)
 EMPTY = """#include "gpt149.h"

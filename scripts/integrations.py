@@ -18,7 +18,7 @@ import transformers
 from torch import Tensor
 
 from gpt149.integrations.transformers import register
-from gpt149.kernels import CONTRACT_BUILTINS
+from gpt149.kernels.registry import CONTRACT_BUILTINS
 
 SIZES = {"vocab_size": 97, "hidden_size": 64, "num_hidden_layers": 3, "intermediate_size": 128}
 GROUPED = {**SIZES, "num_attention_heads": 4, "num_key_value_heads": 2}

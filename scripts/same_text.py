@@ -14,9 +14,9 @@ import click
 import torch
 
 from gpt149.api import generate
-from gpt149.checkpoint import DEFAULT_MODEL, Checkpoint, load
-from gpt149.dispatch import Attention
-from gpt149.kernels import BUILTINS
+from gpt149.kernels.dispatch import Attention
+from gpt149.kernels.registry import BUILTINS
+from gpt149.model.checkpoint import DEFAULT_MODEL, Checkpoint, load
 
 PROMPTS = (
     "O Romeo, Romeo!",

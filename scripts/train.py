@@ -44,10 +44,10 @@ from torch.nn import functional as F
 from torch.nn.utils.parametrize import register_parametrization, remove_parametrizations
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from gpt149.checkpoint import save_gpt2
-from gpt149.config import GPTConfig
-from gpt149.evaluate import scored_logits, total_nats
-from gpt149.model import GPT
+from gpt149.engine.evaluate import scored_logits, total_nats
+from gpt149.model.checkpoint import save_gpt2
+from gpt149.model.config import GPTConfig
+from gpt149.model.gpt import GPT
 
 DEV_SHARE = 0.01  # of the training text, its end: chooses the checkpoint
 CALIBRATIONS = [n / 20 for n in range(10, 25)]  # factors of the logits: 0.5, 0.55, ..., 1.2

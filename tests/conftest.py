@@ -12,11 +12,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from gpt149.build import build
-from gpt149.checkpoint import save_gpt2
-from gpt149.config import GPTConfig
-from gpt149.model import GPT
-from gpt149.tokenizer import bytes_of_characters
+from gpt149.kernels.build import build
+from gpt149.model.checkpoint import save_gpt2
+from gpt149.model.config import GPTConfig
+from gpt149.model.gpt import GPT
+from gpt149.model.tokenizer import bytes_of_characters
 
 TINY = GPTConfig(n_layer=2, n_head=4, n_embd=32, n_ctx=64, vocab_size=257)
 

@@ -3,7 +3,7 @@
 // A step is one parallel region. Threads share out the columns of every product and the heads of
 // the attention, where each calls the kernel for its own heads with n_threads = 1; between these
 // they meet at a barrier, five times a layer (oftener where many rows are normed or rounded).
-// gpt149/model.py says the same in torch and is the specification.
+// gpt149/model/gpt.py says the same in torch and is the specification.
 //
 // Decode is bound by reading the weights, prefill by the FMA units: see matrix.h.
 #include "engine/int8.h"
@@ -18,7 +18,7 @@
 #include <sched.h>
 #include <vector>
 
-// Mirrored by gpt149/native.py.
+// Mirrored by gpt149/engine/native.py.
 struct Config {
     int32_t n_layer, n_head, n_embd, n_inner, n_ctx, vocab_size;
     int32_t activation, weight_type, kv_dtype, screened, n_threads, br, bc;

@@ -13,7 +13,7 @@
 #include <numeric>
 #include <vector>
 
-// Mirrored by gpt149/sampling.py.
+// Mirrored by gpt149/engine/sampling.py.
 struct Sampling {
     double temperature, top_p, min_p, repetition_penalty;
     int64_t top_k;

@@ -1,5 +1,5 @@
-// sampler: what chooses a token from logits, alone, for gpt149/sampling.py. The engine in C++ has
-// the same header inside.
+// sampler: what chooses a token from logits, alone, for gpt149/engine/sampling.py. The engine in
+// C++ has the same header inside.
 #include "engine/sample.h"
 
 #define EXPORT extern "C" __attribute__((visibility("default")))

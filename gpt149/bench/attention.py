@@ -19,7 +19,7 @@ from ..check.isolation import Answer, Child
 from ..check.judge import EPS, SLACK_ERR32, SLACK_ULP
 from ..check.run import affordable
 from ..errors import InputError
-from ..kernels import compiled, locate
+from ..kernels.registry import compiled, locate
 from .ceilings import Ceilings
 from .results import Row
 

@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from ..build import build, file_digest
-from ..paths import cache_dir, shipped, write_whole
+from ..kernels.build import build, file_digest
+from ..system.paths import cache_dir, shipped, write_whole
 
 SECONDS = 0.25  # a measurement
 REPEATS = 3  # the best counts: neighbours only ever slow a machine down
@@ -88,7 +88,7 @@ def read_bandwidth(memory: NDArray[np.float32], n_threads: int) -> float:
 
 
 def _built() -> Path:
-    return build(shipped("csrc") / "ceilings.cpp")
+    return build(shipped("csrc") / "tools" / "ceilings.cpp")
 
 
 def _load(path: Path) -> ctypes.CDLL:

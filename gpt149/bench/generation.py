@@ -14,9 +14,9 @@ from typing import Any
 
 import numpy as np
 
-from ..check.isolation import Answer, Talker, described
-from ..child import module_command
-from ..kernels import compiled, locate
+from ..kernels.registry import compiled, described, locate
+from ..system.child import module_command
+from ..system.talker import Ending, Talker
 from .results import Row
 
 WORKER = "gpt149.bench.worker"
@@ -60,7 +60,7 @@ class Player(Talker):
     def greeted(self, hello: dict[str, Any]) -> None:
         self.n_ctx = hello["n_ctx"]
 
-    def play(self, test: Test) -> dict[str, Any] | Answer:
+    def play(self, test: Test) -> dict[str, Any] | Ending:
         question = {"depth": test.depth, "n": test.n, "decode": test.decode}
         return self.ask(question, TIMEOUT)
 
@@ -97,8 +97,8 @@ def _run(
 ) -> list[Row]:
     rows = [Row("generation", spec, test.name, work=test.n) for spec in specs]
     wanted = judge.play(test)
-    if isinstance(wanted, Answer) or "failed" in wanted:
-        why = wanted.detail if isinstance(wanted, Answer) else wanted["failed"]
+    if isinstance(wanted, Ending) or "failed" in wanted:
+        why = wanted.detail if isinstance(wanted, Ending) else wanted["failed"]
         for row in rows:
             row.skipped = why
         return rows
@@ -111,7 +111,7 @@ def _run(
             if row.rejected or row.skipped:
                 continue
             reply = player.play(test)
-            if isinstance(reply, Answer):
+            if isinstance(reply, Ending):
                 if reply.outcome == "hang" and n_rounds == 0:
                     row.skipped = f"more than {TIMEOUT:g} s a sample"
                 else:

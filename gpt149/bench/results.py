@@ -12,8 +12,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from ..build import find_compiler
 from ..errors import Gpt149Error, InputError
+from ..kernels.build import find_compiler
 from .ceilings import Ceilings, ceilings
 from .stats import Summary, summarise
 

@@ -7,11 +7,10 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from ..check.worker import load_described
-from ..child import Reply, serve
 from ..errors import Gpt149Error
-from ..kernels import DEFAULT, resolve
-from ..memory import peak_rss
+from ..kernels.registry import DEFAULT, load_described, resolve
+from ..system.child import Reply, serve
+from ..system.memory import peak_rss
 
 SEED = 149
 SHOWN_LOGITS = 64
@@ -23,8 +22,8 @@ class Worker:
     def __init__(self, kernel: str, model: str, n_threads: int) -> None:
         import numpy as np
 
-        from .. import checkpoint
-        from ..engines import start
+        from ..engine.start import start
+        from ..model import checkpoint
 
         self.engine = start(
             checkpoint.load(model),

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .. import abi
+from ..kernels import abi
 
 F32 = np.float32
 

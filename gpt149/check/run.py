@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ..errors import InputError
-from ..kernels import compiled, locate
+from ..kernels.registry import compiled, locate
 from .arena import Arena
 from .cases import Case
 from .diagnosis import Finding, diagnose

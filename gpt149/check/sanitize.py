@@ -1,7 +1,8 @@
 """The kernel under the compiler's sanitizers: memory errors, with the line of its own source.
 
-Each case runs in a process of csrc/runner.cpp, where every tensor and the workspace are allocations
-of exactly their size. AddressSanitizer and UndefinedBehaviorSanitizer end it at the first error.
+Each case runs in a process of csrc/tools/runner.cpp, where every tensor and the workspace are
+allocations of exactly their size. AddressSanitizer and UndefinedBehaviorSanitizer end it at the
+first error.
 """
 
 from __future__ import annotations
@@ -16,11 +17,11 @@ from pathlib import Path
 
 import numpy as np
 
-from .. import abi
-from ..build import build_runner
 from ..errors import BuildError, CannotSanitize, InputError
-from ..kernels import Source
-from ..loaders import cs149
+from ..kernels import abi
+from ..kernels.build import build_runner
+from ..kernels.loaders import cs149
+from ..kernels.registry import Source
 from .arena import place
 from .cases import Case
 

@@ -8,24 +8,22 @@ what the kernel destroys.
 from __future__ import annotations
 
 import ctypes
-import json
 import mmap
 import sys
 import time
 import tracemalloc
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from threading import Barrier, Event
 from typing import Any
 
-from .. import abi
-from ..child import Reply, serve
 from ..errors import KernelDeclined, KernelRaised
-from ..kernels import Source, load
-from ..loaders.contract import ContractKernel
-from ..loaders.tensors import TensorKernel
-from ..memory import peak_rss
+from ..kernels import abi
+from ..kernels.loaders.contract import ContractKernel
+from ..kernels.loaders.tensors import TensorKernel
+from ..kernels.registry import load_described
+from ..system.child import Reply, serve
+from ..system.memory import peak_rss
 
 WORKSPACE_GUARD = 4096
 NAN_BYTE = 0xFF  # four of them are a NaN
@@ -276,10 +274,3 @@ def _begin(described: str, arena: str) -> tuple[Reply, Callable[[Reply], Reply]]
         return call(kernel, base, command)
 
     return {"kernel": kernel.name}, answer
-
-
-def load_described(described: str) -> ContractKernel | TensorKernel:
-    """The kernel that `isolation.described` speaks of."""
-    found = json.loads(described)
-    path, library = (Path(p) if p else None for p in (found["path"], found["library"]))
-    return load(Source(found["loader"], path, found["name"]), library)

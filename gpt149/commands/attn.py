@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from ..errors import InputError, MissingDependency
-from ..paths import write_whole
+from ..system.paths import write_whole
 
 SHADES = " .:-=+*#%@"
 LABEL = 10  # characters of a token's label
@@ -31,9 +31,9 @@ def run(
     import torch
     from torch import Tensor
 
-    from .. import checkpoint
-    from ..dispatch import Attention
-    from ..probe import Spy, attention_matrix
+    from ..engine.probe import Spy, attention_matrix
+    from ..kernels.dispatch import Attention
+    from ..model import checkpoint
 
     attend = Attention(attention, n_threads=threads)
     torch.set_num_threads(attend.n_threads)

@@ -15,9 +15,9 @@ from ..bench import attention, generation, tables
 from ..bench.ceilings import ceilings
 from ..bench.results import Results, describe_machine, dumps, load
 from ..errors import InputError
-from ..kernels import BUILTINS
-from ..paths import write_whole
-from ..threads import checked_threads
+from ..kernels.registry import BUILTINS
+from ..system.paths import write_whole
+from ..system.threads import checked_threads
 
 FORMATS: dict[str, Callable[[Results], str]] = {
     "table": tables.as_text,

@@ -22,9 +22,9 @@ def run(
     import torch
     from torch import Tensor
 
-    from .. import checkpoint
-    from ..dispatch import Attention
-    from ..probe import Spy
+    from ..engine.probe import Spy
+    from ..kernels.dispatch import Attention
+    from ..model import checkpoint
 
     kernels = [Attention(name, n_threads=threads) for name in names]
     reference = Attention("reference")
@@ -70,10 +70,10 @@ def run(
 
 
 def _greedy(loaded: Any, ids: list[int], attend: Any, n: int) -> list[int]:
-    from ..engine import Generation, Options
+    from ..engine.generation import Generation, Options
+    from ..engine.sampling import Sampling
+    from ..engine.torch import TorchEngine
     from ..errors import NotFinite
-    from ..sampling import Sampling
-    from ..torch_engine import TorchEngine
 
     engine = TorchEngine(loaded.model, attend)
     options = Options(n=n, ignore_eos=True)

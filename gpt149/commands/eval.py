@@ -15,7 +15,7 @@ import click
 from ..errors import InputError, NotFinite
 
 if TYPE_CHECKING:
-    from ..engine import Engine
+    from ..engine.generation import Engine
 
 
 def run(
@@ -34,12 +34,14 @@ def run(
     Raises:
         Gpt149Error: see `errors`.
     """
-    from .. import checkpoint, engines, kernels
+    from ..engine.start import start as start_engine
+    from ..kernels.registry import resolve
+    from ..model import checkpoint
     from .text import read_utf8
 
     if not 0 <= start < 1:
         raise InputError(f"--from is {start}, and must be from 0 to below 1.")
-    kernel = kernels.resolve(attention)  # what is wrong with it comes before the text
+    kernel = resolve(attention)  # what is wrong with it comes before the text
     text = read_utf8(text_file)
     text = text[int(start * len(text)) :]
     loaded = checkpoint.load(model)
@@ -53,7 +55,7 @@ def run(
         )
     if len(ids) < 2:
         raise InputError(f"the text has {len(ids)} tokens, and scoring takes at least 2.")
-    running = engines.start(loaded, kernel, engine=engine, dtype=dtype, n_threads=threads)
+    running = start_engine(loaded, kernel, engine=engine, dtype=dtype, n_threads=threads)
     begin = time.perf_counter()
     with click.progressbar(length=len(ids) - 1, label="scoring", file=sys.stderr) as bar:
         nats = _nats(running, ids, context, bar.update)
@@ -90,15 +92,15 @@ def run(
 
 def _nats(engine: Engine, ids: list[int], n_ctx: int, on_tokens: Callable[[int], None]) -> float:
     if engine.name == "native":
-        from ..evaluate import total_nats_native
-        from ..native import NativeEngine
+        from ..engine.evaluate import total_nats_native
+        from ..engine.native import NativeEngine
 
         assert isinstance(engine, NativeEngine)
         return total_nats_native(engine, ids, n_ctx=n_ctx, on_tokens=on_tokens)
     import torch
 
-    from ..evaluate import total_nats
-    from ..torch_engine import TorchEngine
+    from ..engine.evaluate import total_nats
+    from ..engine.torch import TorchEngine
 
     assert isinstance(engine, TorchEngine)
     return total_nats(

@@ -16,14 +16,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .. import kernels
 from ..errors import Gpt149Error, InputError
-from ..memory import peak_rss
+from ..kernels.registry import is_square, resolve
+from ..system.memory import peak_rss
 from .text import read_utf8, utf8
 
 if TYPE_CHECKING:
-    from ..engine import Engine, Generation, Piece, Stats
-    from ..tokenizer import Tokenizer
+    from ..engine.generation import Engine, Generation, Piece, Stats
+    from ..model.tokenizer import Tokenizer
 
 SQUARE_NOTE = (
     "A kernel of cs149gpt is square: a decode step of t tokens costs O(t^2) in each layer, a "
@@ -104,10 +104,10 @@ class _Session:
     """The loaded model with the request's settings."""
 
     def __init__(self, request: Request) -> None:
-        from .. import checkpoint
-        from ..engine import Options
-        from ..engines import start
-        from ..sampling import Sampling
+        from ..engine.generation import Options
+        from ..engine.sampling import Sampling
+        from ..engine.start import start
+        from ..model import checkpoint
 
         r = self.request = request
         self.load_s = 0.0
@@ -115,7 +115,7 @@ class _Session:
             r.temperature, r.top_k, r.top_p, r.min_p, r.repetition_penalty, r.seed
         )
         self.options = Options(r.n, r.stop, r.num_samples, r.ignore_eos, r.logprobs)
-        kernel = kernels.resolve(r.attention)  # what is wrong with it comes before the weights
+        kernel = resolve(r.attention)  # what is wrong with it comes before the weights
         loaded = checkpoint.load(r.model, meta=r.meta)
         self.tokenizer: Tokenizer | None = loaded.tokenizer
         self.engine: Engine = start(
@@ -157,7 +157,7 @@ class _Session:
         return tokenizer.encode_prompt(text or "", special=r.special)
 
     def generation(self, prompt: list[int]) -> Generation:
-        from ..engine import Generation
+        from ..engine.generation import Generation
 
         generation = Generation(
             self.engine,
@@ -253,7 +253,7 @@ class _Session:
         if any(s.finish_reason == "context" for s in generation.samples):
             _say(f"The context is full ({self.engine.n_ctx} tokens): generation stopped.")
         _say(statistics_line(generation.stats))
-        if kernels.is_square(self.engine.kernel):
+        if is_square(self.engine.kernel):
             _say(SQUARE_NOTE)
 
 

@@ -8,11 +8,11 @@ from typing import Any
 
 import click
 
-from .. import abi
 from ..errors import Gpt149Error, InputError
-from ..kernels import BUILTINS, resolve
-from ..loaders.contract import ContractKernel
-from ..loaders.tensors import TENSOR_KERNELS
+from ..kernels import abi
+from ..kernels.loaders.contract import ContractKernel
+from ..kernels.loaders.tensors import TENSOR_KERNELS
+from ..kernels.registry import BUILTINS, resolve
 
 
 def run(shape: str, threads: int | None, as_json: bool) -> None:
@@ -21,7 +21,7 @@ def run(shape: str, threads: int | None, as_json: bool) -> None:
     Raises:
         InputError: a shape that is not four positive whole numbers.
     """
-    from ..threads import checked_threads
+    from ..system.threads import checked_threads
 
     args = _args(shape, checked_threads(threads))
     rows = [_describe(name, args) for name in BUILTINS]

@@ -12,12 +12,12 @@ from pathlib import Path
 
 import click
 
-from ..child import module_command
 from ..errors import InputError
 from ..lab import report
 from ..lab.parts import ACCESS, PARTS
 from ..lab.run import Settings, Submission, judge_submission, time_torch
-from ..paths import write_whole
+from ..system.child import module_command
+from ..system.paths import write_whole
 
 COMMAND_LINE = "gpt149.cli"
 MODULE = "module.cpp"

@@ -9,10 +9,10 @@ from pathlib import Path
 import click
 
 from ..errors import InputError
-from ..kernels import CONTRACT_BUILTINS, CPP
-from ..paths import shipped
+from ..kernels.registry import CONTRACT_BUILTINS, CPP
+from ..system.paths import shipped
 
-TEMPLATES = Path(__file__).resolve().parents[1] / "templates"
+TEMPLATES = Path(__file__).resolve().parents[1] / "kernels" / "templates"
 NAME = re.compile(r"[\w.-]+")
 
 
@@ -59,6 +59,6 @@ def _template(path: Path, name: str) -> str:
 
 def _copy(start: str, name: str) -> str:
     """A shipped kernel's source under another name."""
-    text = (shipped("csrc") / f"{start}.cpp").read_text(encoding="utf-8")
+    text = (shipped("csrc") / "kernels" / f"{start}.cpp").read_text(encoding="utf-8")
     text = text.replace(f"// {start}: ", f"// {name}, from {start}: ", 1)
     return text.replace(f'GPT149_KERNEL({{"{start}"', f'GPT149_KERNEL({{"{name}"', 1)

@@ -8,14 +8,14 @@ from pathlib import Path
 
 import click
 
-from ..build import made_of
 from ..check.cases import Case, speed_case
 from ..check.observe import Memo
 from ..check.report import as_text
 from ..check.run import Speed, check
 from ..errors import Gpt149Error
-from ..kernels import compiled, locate
-from ..threads import checked_threads
+from ..kernels.build import made_of
+from ..kernels.registry import compiled, locate
+from ..system.threads import checked_threads
 
 POLL_SECONDS = 0.05
 

@@ -1,1 +1,4 @@
-"""gpt149's kernels inside other people's programs."""
+"""gpt149's kernels inside other people's programs, one module a program.
+
+Each imports its program when it is itself imported, and is imported by nothing else here.
+"""

@@ -12,7 +12,7 @@ import functools
 import torch
 from torch import Tensor
 
-from ..dispatch import Attention
+from ..kernels.dispatch import Attention
 
 
 @functools.cache

@@ -17,9 +17,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..dispatch import Attention
 from ..errors import InputError, MissingDependency
-from ..kernels import Kernel, locate, resolve
+from ..kernels.dispatch import Attention
+from ..kernels.registry import Kernel, locate, resolve
 
 # What a model may ask of its attention besides a mask and a scale.
 UNSUPPORTED = ("softcap", "position_bias", "s_aux", "head_mask")

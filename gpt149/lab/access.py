@@ -10,8 +10,8 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-from ..check.isolation import MEMORY_LIMIT, Answer, Talker
-from ..child import module_command, serve
+from ..system.child import module_command, serve
+from ..system.talker import MEMORY_LIMIT, Ending, Talker
 
 EXTENTS = (2, 3, 4, 5)
 STRIDES = (60, 20, 5, 1)  # elements, of a tensor of these extents whose last index runs fastest
@@ -43,7 +43,7 @@ def _ask(library: Path, name: str, timeout: float) -> Any:
     """A list over INDICES of the elements touched (from 0) at each index, or a sentence."""
     with Talker(module_command(WORKER, str(library), name), MEMORY_LIMIT) as child:
         answer = child.ask({}, timeout)
-    return answer.detail if isinstance(answer, Answer) else answer["touched"]
+    return answer.detail if isinstance(answer, Ending) else answer["touched"]
 
 
 def _judge(name: str, touched: Any) -> AccessResult:

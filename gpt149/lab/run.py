@@ -19,7 +19,7 @@ from ..check.report import as_text
 from ..check.run import Report, check
 from ..check.sanitize import sanitize
 from ..errors import BuildError, CannotSanitize, Gpt149Error, InputError
-from ..kernels import compiled, locate
+from ..kernels.registry import compiled, locate
 from .access import NAMES as ACCESSORS
 from .access import judge_access
 from .parts import ACCESS, ACCESS_POINTS, PARTS, Part, cases, overflow_case, timing_case

@@ -20,13 +20,13 @@ from cs149.mistakes import MODULE
 
 from gpt149.check.arena import Arena, place
 from gpt149.check.cases import full, quick
-from gpt149.check.isolation import Answer, Talker
 from gpt149.check.judge import expect, judge
 from gpt149.check.run import check
 from gpt149.cli import main
 from gpt149.errors import InputError
-from gpt149.kernels import BUILTINS, CONTRACT_BUILTINS
-from gpt149.paths import shipped
+from gpt149.kernels.registry import BUILTINS, CONTRACT_BUILTINS
+from gpt149.system.paths import shipped
+from gpt149.system.talker import Ending, Talker
 
 WRONG = sorted((Path(__file__).parents[1] / "wrong_kernels").glob("*.cpp"))
 QUICK = {case.name: case for case in quick()}
@@ -214,7 +214,7 @@ def test_a_planted_overrun_is_reported_with_its_line(tmp_path: Path) -> None:
 def test_undefined_behaviour_is_reported_with_its_line(tmp_path: Path) -> None:
     file = tmp_path / "mine.cpp"
     file.write_text(
-        (shipped("csrc") / "naive.cpp")
+        (shipped("csrc") / "kernels" / "naive.cpp")
         .read_text()
         .replace(
             "float *scores =",
@@ -249,7 +249,7 @@ def test_a_mistake_of_no_known_kind_is_unknown_with_what_can_be_read_off(
     right: str, tmp_path: Path
 ) -> None:
     wrong, fact = UNKNOWN[right]
-    source = (shipped("csrc") / "naive.cpp").read_text()
+    source = (shipped("csrc") / "kernels" / "naive.cpp").read_text()
     assert source.count(right) == 1
     file = tmp_path / "mine.cpp"
     file.write_text(source.replace(right, wrong))
@@ -284,7 +284,7 @@ def test_where_there_is_no_room_for_the_arena(
 def edited(tmp_path: Path, at: str, more: str, headers: str = "") -> Path:
     """The kernel naive with more lines at the start of a function."""
     file = tmp_path / "edited.cpp"
-    text = (shipped("csrc") / "naive.cpp").read_text()
+    text = (shipped("csrc") / "kernels" / "naive.cpp").read_text()
     start = f"static {at}(const gpt149_args *a) {{"
     assert start in text
     file.write_text(headers + text.replace(start, f"{start}\n    {more}"))
@@ -333,7 +333,7 @@ def test_two_answers_at_once_are_told() -> None:
     )
     with Talker([sys.executable, "-c", program], 1 << 30) as talker:
         answer = talker.ask({}, 20.0)
-    assert isinstance(answer, Answer)
+    assert isinstance(answer, Ending)
     assert "forked" in answer.detail
 
 

@@ -8,9 +8,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from gpt149.dispatch import Attention
-from gpt149.kernels import BUILTINS, CONTRACT_BUILTINS
-from gpt149.loaders.tensors import reference_kernel
+from gpt149.kernels.dispatch import Attention
+from gpt149.kernels.loaders.tensors import reference_kernel
+from gpt149.kernels.registry import BUILTINS, CONTRACT_BUILTINS
 
 EPS = 2.0**-24
 

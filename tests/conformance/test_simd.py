@@ -10,9 +10,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from gpt149.build import build
-from gpt149.dispatch import Attention
-from gpt149.kernels import resolve
+from gpt149.kernels.build import build
+from gpt149.kernels.dispatch import Attention
+from gpt149.kernels.registry import resolve
 
 MARCHES = ("native", "x86-64-v3", "x86-64")
 ISAS = {"x86-64-v3": "avx2", "x86-64": "portable"}

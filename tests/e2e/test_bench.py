@@ -15,7 +15,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from gpt149.cli import main
-from gpt149.paths import shipped
+from gpt149.system.paths import shipped
 
 SMALL = ("--attention-only", "-s", "2,48,16", "-s", "2,1x48,16", "--seconds", "0.3")
 WRONG = Path(__file__).parents[1] / "wrong_kernels"
@@ -93,7 +93,7 @@ def test_wrong_and_fast_is_rejected(tiny_model_dir: Path) -> None:
 def test_a_result_that_was_kept_is_rejected(tmp_path: Path) -> None:
     """Right when `check` calls it, and when each call has buffers of its own; then it remembers."""
     file = tmp_path / "keeps.cpp"
-    text = (shipped("csrc") / "naive.cpp").read_text()
+    text = (shipped("csrc") / "kernels" / "naive.cpp").read_text()
     text = text.replace(
         "static const char *run(const gpt149_args *a) {",
         "static const char *run(const gpt149_args *a) {\n"

@@ -16,7 +16,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from gpt149.cli import main
-from gpt149.kernels import BUILTINS, DEFAULT
+from gpt149.kernels.registry import BUILTINS, DEFAULT
 
 SLOW_KERNEL = """
 #include "gpt149.h"
@@ -255,7 +255,7 @@ def test_no_prompt_and_unreadable_prompts(model: str, tmp_path: Path) -> None:
 def test_a_character_model_names_what_it_lacks(tmp_path: Path) -> None:
     import torch
 
-    from gpt149.checkpoint import load
+    from gpt149.model.checkpoint import load
 
     model = load("random:tiny").model
     state = {f"transformer.{name}": p for name, p in model.state_dict().items()}

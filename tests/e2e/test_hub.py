@@ -18,8 +18,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from gpt149 import checkpoint
 from gpt149.errors import CheckpointError
+from gpt149.model import checkpoint
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 NAME = "someone/tiny"

@@ -14,7 +14,7 @@ from torch import nn
 import gpt149.integrations.torch_ops as torch_ops
 from gpt149.errors import InputError
 from gpt149.integrations.transformers import _as_causal, register
-from gpt149.paths import shipped
+from gpt149.system.paths import shipped
 
 SMALL = {"vocab_size": 97, "hidden_size": 48, "num_hidden_layers": 2, "intermediate_size": 96}
 GROUPED = {**SMALL, "num_attention_heads": 4, "num_key_value_heads": 2}
@@ -96,7 +96,7 @@ def test_gradients_are_refused() -> None:
 @torch.inference_mode()
 def test_a_file_of_ones_own_gets_its_name(tmp_path: Path) -> None:
     file = tmp_path / "mine.cpp"
-    file.write_text((shipped("csrc") / "naive.cpp").read_text())
+    file.write_text((shipped("csrc") / "kernels" / "naive.cpp").read_text())
     assert register(str(file)) == "gpt149_mine"
     eager, mine = models("qwen2", str(file))
     torch.testing.assert_close(mine(IDS).logits, eager(IDS).logits, rtol=1e-4, atol=2e-4)

@@ -10,11 +10,11 @@ import pytest
 import torch
 from click.testing import CliRunner, Result
 
-from gpt149.checkpoint import load
 from gpt149.cli import main
-from gpt149.dispatch import Attention
-from gpt149.evaluate import total_nats
-from gpt149.probe import attention_matrix
+from gpt149.engine.evaluate import total_nats
+from gpt149.engine.probe import attention_matrix
+from gpt149.kernels.dispatch import Attention
+from gpt149.model.checkpoint import load
 
 ZEROS = str(Path(__file__).parents[1] / "wrong_kernels" / "zeros.cpp")
 TEXT = "Hello world, this is a text of several words. " * 6

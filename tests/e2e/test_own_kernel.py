@@ -18,7 +18,7 @@ from cs149.mistakes import MODULE
 from gpt149.check.cases import quick
 from gpt149.check.run import check
 from gpt149.cli import main
-from gpt149.kernels import CONTRACT_BUILTINS, resolve
+from gpt149.kernels.registry import CONTRACT_BUILTINS, resolve
 
 
 def gpt149(*arguments: str | Path) -> Result:

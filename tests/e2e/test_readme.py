@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from gpt149.dispatch import attention
+from gpt149.kernels.dispatch import attention
 
 README = Path(__file__).parents[2] / "README.md"
 

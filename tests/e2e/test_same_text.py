@@ -7,8 +7,8 @@ import same_text
 import torch
 from cs149.mistakes import MODULE
 
-from gpt149.checkpoint import Checkpoint, load
-from gpt149.kernels import BUILTINS
+from gpt149.kernels.registry import BUILTINS
+from gpt149.model.checkpoint import Checkpoint, load
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +55,7 @@ def test_zeros_change_the_text(shakespeare: Checkpoint, want: dict[str, list[int
 
 def test_the_whole_context_is_used(shakespeare: Checkpoint) -> None:
     """Kernels agree at the far end of n_ctx, where positions are last and rows longest."""
-    from gpt149.dispatch import Attention
+    from gpt149.kernels.dispatch import Attention
 
     n_ctx = shakespeare.model.config.n_ctx
     ids = torch.randint(0, 256, (1, n_ctx), generator=torch.Generator().manual_seed(0))
@@ -68,7 +68,7 @@ def test_transformers_reads_it_and_writes_the_same(
     shakespeare: Checkpoint, want: dict[str, list[int]]
 ) -> None:
     transformers = pytest.importorskip("transformers")
-    from gpt149.paths import shipped
+    from gpt149.system.paths import shipped
 
     path = str(shipped("weights") / "shakespeare")
     theirs = transformers.GPT2LMHeadModel.from_pretrained(path).eval()

@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from gpt149 import checkpoint
 from gpt149.api import generate
+from gpt149.model import checkpoint
 
 SCRIPT = Path(__file__).parents[2] / "scripts" / "train.py"
 WORDS = ("to", "be", "or", "not", "that", "is", "the", "question")

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from gpt149 import abi
-from gpt149.build import find_compiler
-from gpt149.paths import shipped
+from gpt149.kernels import abi
+from gpt149.kernels.build import find_compiler
+from gpt149.system.paths import shipped
 
 STRUCTS: dict[str, type[ctypes.Structure]] = {
     "gpt149_args": abi.Args,

@@ -12,15 +12,16 @@ from pathlib import Path
 
 import pytest
 
-from gpt149 import build as build_module
-from gpt149.build import build
 from gpt149.errors import BuildError, InputError, MissingDependency
-from gpt149.kernels import resolve
-from gpt149.paths import shipped
+from gpt149.kernels import build as build_module
+from gpt149.kernels.build import build
+from gpt149.kernels.registry import resolve
+from gpt149.system.paths import shipped
 
-SOURCE = (shipped("csrc") / "naive.cpp").read_text()
+SOURCE = (shipped("csrc") / "kernels" / "naive.cpp").read_text()
 BUILD = (
-    "import sys; from pathlib import Path; from gpt149.build import build; build(Path(sys.argv[1]))"
+    "import sys; from pathlib import Path; from gpt149.kernels.build import build; "
+    "build(Path(sys.argv[1]))"
 )
 
 

@@ -21,11 +21,11 @@ import transformers
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from gpt149.checkpoint import RANDOM_MODELS, Checkpoint, load, save_gpt2
-from gpt149.config import GPTConfig
-from gpt149.dispatch import Attention
 from gpt149.errors import CheckpointError, MissingDependency, TokenizerError
-from gpt149.model import GPT
+from gpt149.kernels.dispatch import Attention
+from gpt149.model.checkpoint import RANDOM_MODELS, Checkpoint, load, save_gpt2
+from gpt149.model.config import GPTConfig
+from gpt149.model.gpt import GPT
 
 Tensors = dict[str, Tensor]
 

@@ -10,11 +10,11 @@ import pytest
 import torch
 from cs149.mistakes import MODULE
 
-from gpt149.build import build
-from gpt149.dispatch import Attention
 from gpt149.errors import BuildError, InputError, MissingDependency
-from gpt149.kernels import locate, resolve
-from gpt149.loaders import cs149
+from gpt149.kernels.build import build
+from gpt149.kernels.dispatch import Attention
+from gpt149.kernels.loaders import cs149
+from gpt149.kernels.registry import locate, resolve
 
 PARTS = ("naive", "blocked", "fused", "flash")
 SHAPES = [

@@ -10,14 +10,14 @@ import numpy as np
 import pytest
 import torch
 
-from gpt149 import checkpoint
 from gpt149.api import generate
-from gpt149.checkpoint import Checkpoint
-from gpt149.dispatch import Attention
-from gpt149.engine import Generation, Options
+from gpt149.engine.generation import Generation, Options
+from gpt149.engine.sampling import Sampler, Sampling
+from gpt149.engine.torch import TorchEngine
 from gpt149.errors import InputError, NotFinite
-from gpt149.sampling import Sampler, Sampling
-from gpt149.torch_engine import TorchEngine
+from gpt149.kernels.dispatch import Attention
+from gpt149.model import checkpoint
+from gpt149.model.checkpoint import Checkpoint
 
 GREEDY = Sampling(temperature=0)
 PROMPT = [72, 101, 108, 108, 111]
@@ -146,7 +146,7 @@ class Forced(Sampler):
 
 
 def test_eos_ends_unless_ignored(tiny: Checkpoint, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gpt149.engine.Sampler", Forced)
+    monkeypatch.setattr("gpt149.engine.generation.Sampler", Forced)
     assert tiny.tokenizer is not None
     assert tiny.tokenizer.eos == 256
     for ignore_eos, reason, n in ((False, "eos", 3), (True, "length", 6)):

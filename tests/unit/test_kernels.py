@@ -10,12 +10,12 @@ import torch
 
 import gpt149
 from gpt149.cli import main
-from gpt149.dispatch import Attention, attention
 from gpt149.errors import BuildError, InputError, KernelDeclined
-from gpt149.kernels import BUILTINS, CONTRACT_BUILTINS, DEFAULT, is_file_spec, resolve
-from gpt149.paths import shipped
+from gpt149.kernels.dispatch import Attention, attention
+from gpt149.kernels.registry import BUILTINS, CONTRACT_BUILTINS, DEFAULT, is_file_spec, resolve
+from gpt149.system.paths import shipped
 
-FLASH = (shipped("csrc") / "flash.cpp").read_text()
+FLASH = (shipped("csrc") / "kernels" / "flash.cpp").read_text()
 DECLINES = """
 #include "gpt149.h"
 static int64_t none(const gpt149_args *) { return 0; }
@@ -41,7 +41,7 @@ def test_builtin_kernels_describe_themselves(name: str) -> None:
 
 @pytest.mark.parametrize("name", CONTRACT_BUILTINS)
 def test_sources_are_named_after_their_kernel_and_need_no_torch(name: str) -> None:
-    text = (shipped("csrc") / f"{name}.cpp").read_text()
+    text = (shipped("csrc") / "kernels" / f"{name}.cpp").read_text()
     assert text.startswith(f"// {name}: ")
     assert "torch" not in text
 

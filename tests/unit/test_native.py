@@ -1,4 +1,4 @@
-"""The native engine against model.py, its sampler against sampling.py, its bursts step by step."""
+"""The native engine against the one in torch, its sampler against sampling.py, bursts by steps."""
 
 from __future__ import annotations
 
@@ -11,20 +11,21 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from gpt149 import checkpoint, native
 from gpt149.api import generate
-from gpt149.checkpoint import Checkpoint, save_gpt2
-from gpt149.config import GPTConfig
-from gpt149.dispatch import Attention
-from gpt149.engine import Generation, Options
-from gpt149.engines import start
+from gpt149.engine import native
+from gpt149.engine.generation import Generation, Options
+from gpt149.engine.native import NativeEngine
+from gpt149.engine.sampling import CSampling, Sampling
+from gpt149.engine.start import start
+from gpt149.engine.torch import TorchEngine
 from gpt149.errors import InputError, KernelDeclined, NotFinite
-from gpt149.kernels import CONTRACT_BUILTINS, resolve
-from gpt149.loaders.contract import ContractKernel
-from gpt149.model import GPT
-from gpt149.native import NativeEngine
-from gpt149.sampling import CSampling, Sampling
-from gpt149.torch_engine import TorchEngine
+from gpt149.kernels.dispatch import Attention
+from gpt149.kernels.loaders.contract import ContractKernel
+from gpt149.kernels.registry import CONTRACT_BUILTINS, resolve
+from gpt149.model import checkpoint
+from gpt149.model.checkpoint import Checkpoint, save_gpt2
+from gpt149.model.config import GPTConfig
+from gpt149.model.gpt import GPT
 
 PROMPT = [72, 101, 108, 108, 111]
 ODD = GPTConfig(n_layer=2, n_head=3, n_embd=51, n_ctx=70, vocab_size=131, n_inner=77)

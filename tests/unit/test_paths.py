@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from gpt149.errors import InputError
-from gpt149.paths import write_whole
+from gpt149.system.paths import write_whole
 
 
 def test_a_file_is_replaced_and_nothing_else_is_left(tmp_path: Path) -> None:

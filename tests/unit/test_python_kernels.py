@@ -9,9 +9,9 @@ import torch
 
 from gpt149.check.cases import quick
 from gpt149.check.run import check
-from gpt149.dispatch import Attention
 from gpt149.errors import BuildError, InputError, KernelRaised
-from gpt149.kernels import resolve
+from gpt149.kernels.dispatch import Attention
+from gpt149.kernels.registry import resolve
 
 SDPA = '''
 import torch.nn.functional as F

@@ -12,8 +12,8 @@ import torch
 from numpy.typing import NDArray
 from transformers.generation import logits_process
 
+from gpt149.engine.sampling import Sampler, Sampling, log_probabilities
 from gpt149.errors import InputError
-from gpt149.sampling import Sampler, Sampling, log_probabilities
 
 Logits = NDArray[np.float32]
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from gpt149.build import find_compiler
-from gpt149.paths import shipped
+from gpt149.kernels.build import find_compiler
+from gpt149.system.paths import shipped
 
 A = torch.arange(24.0).reshape(2, 3, 4)
 ASSIGNED = torch.zeros(3, 4)

@@ -7,7 +7,7 @@ import os
 import pytest
 
 from gpt149.errors import InputError
-from gpt149.threads import checked_threads
+from gpt149.system.threads import checked_threads
 
 
 def test_as_wanted_or_openmps_own_setting_or_all(monkeypatch: pytest.MonkeyPatch) -> None:

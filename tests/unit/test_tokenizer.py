@@ -18,7 +18,7 @@ import tokenizers
 import transformers
 
 from gpt149.errors import TokenizerError
-from gpt149.tokenizer import (
+from gpt149.model.tokenizer import (
     TextStream,
     Tokenizer,
     bytes_of_characters,

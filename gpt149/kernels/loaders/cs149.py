@@ -16,9 +16,9 @@ import subprocess
 import sysconfig
 from pathlib import Path
 
+from ...errors import BuildError, MissingDependency
+from ...system.paths import cache_dir, shipped
 from ..build import build, build_runner, cached, digest, locked, version_of
-from ..errors import BuildError, MissingDependency
-from ..paths import cache_dir, shipped
 
 log = logging.getLogger(__name__)
 
@@ -86,7 +86,7 @@ def compile_module(path: Path) -> Path:
 
 
 def compile_runner(path: Path, sanitizers: str) -> Path:
-    """The module behind the adapter in `csrc/runner.cpp`, with sanitizers (see `build_runner`)."""
+    """The module behind the adapter in the runner, with sanitizers (see `build_runner`)."""
     return build_runner(_adapter(), sanitizers, module_flags(path))
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from .errors import Gpt149Error, KernelCrashed
+from ..errors import Gpt149Error, KernelCrashed
 
 Reply = dict[str, Any]  # what JSON can hold
 
@@ -24,16 +24,16 @@ MARK = "GPT149_CHILD"
 PROGRAM = """
 import sys
 sys.path[0] = sys.argv.pop(1)
-from gpt149.child import run_as_child
-from gpt149.cli import main
-run_as_child(main)
+from importlib import import_module
+from gpt149.system.child import run_as_child
+run_as_child(import_module(sys.argv.pop(1)).main)
 """
 PR_SET_PDEATHSIG = 1
 
 
 def python_command(program: str, *arguments: str) -> list[str]:
     """A Python process that runs `program` with this package, whatever the current folder holds."""
-    root = str(Path(__file__).resolve().parents[1])
+    root = str(Path(__file__).resolve().parents[2])
     return [sys.executable, "-c", program, root, *arguments]
 
 
@@ -71,8 +71,8 @@ def in_child() -> bool:
     return MARK in os.environ
 
 
-def run_in_child(kernels: Sequence[str]) -> int:
-    """Run this very command line, which uses these kernels, again in a child process.
+def run_in_child(module: str, kernels: Sequence[str]) -> int:
+    """Run this very command line, which uses these kernels, by a module's `main` in a child.
 
     Returns its exit status.
 
@@ -80,7 +80,7 @@ def run_in_child(kernels: Sequence[str]) -> int:
         KernelCrashed: a signal killed the child, or the kernel ended the process.
     """
     done, report = os.pipe()
-    command = python_command(PROGRAM, *sys.argv[1:])
+    command = python_command(PROGRAM, module, *sys.argv[1:])
     environment = {**os.environ, MARK: str(report)}
     with subprocess.Popen(command, env=environment, pass_fds=(report,)) as child:
         os.close(report)

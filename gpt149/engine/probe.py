@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from .dispatch import Attention
+from ..kernels.dispatch import Attention
 
 LayerCall = Callable[[int, Tensor, Tensor, Tensor, float], None]
 

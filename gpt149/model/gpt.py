@@ -22,7 +22,7 @@ from .config import GPTConfig
 
 
 class AttentionFn(Protocol):
-    """softmax(scale * Q K^T + mask) V; see `gpt149.dispatch.attention` for shapes."""
+    """softmax(scale * Q K^T + mask) V; see `gpt149.kernels.dispatch.attention` for shapes."""
 
     def __call__(
         self, q: Tensor, k: Tensor, v: Tensor, *, causal: bool, scale: float

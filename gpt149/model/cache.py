@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from .errors import InputError
+from ..errors import InputError
 
 
 class KVCache:

@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 import difflib
+import json
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..errors import InputError
+from ..system.paths import shipped
 from .build import build
-from .errors import InputError
 from .loaders import contract, cs149, python
 from .loaders.contract import ContractKernel
 from .loaders.tensors import TENSOR_KERNELS, TensorKernel
-from .paths import shipped
 
 Kernel = ContractKernel | TensorKernel
 
-CONTRACT_BUILTINS = ("naive", "blocked", "fused", "flash", "simd")  # csrc/NAME.cpp, by difficulty
+CONTRACT_BUILTINS = (
+    "naive",
+    "blocked",
+    "fused",
+    "flash",
+    "simd",
+)  # csrc/kernels/NAME.cpp, by difficulty
 BUILTINS = (*CONTRACT_BUILTINS, *TENSOR_KERNELS)
 DEFAULT = "simd"
 CPP = (".cpp", ".cc", ".cxx")
@@ -74,7 +81,7 @@ def locate(spec: str | Path) -> Source:
     if spec in TENSOR_KERNELS:
         return Source("tensors", None, spec)
     if spec in CONTRACT_BUILTINS:
-        return Source("contract", shipped("csrc") / f"{spec}.cpp", spec)
+        return Source("contract", shipped("csrc") / "kernels" / f"{spec}.cpp", spec)
     raise InputError(
         f"unknown attention kernel '{spec}'. {_did_you_mean(spec, list(BUILTINS))}"
         f"Built in: {', '.join(BUILTINS)}; or a path to a .cpp or .py file."
@@ -109,6 +116,25 @@ def load(source: Source, library: Path | None) -> Kernel:
     if source.path is not None:
         return python.load(source.path, source.name)
     return TENSOR_KERNELS[source.name]()
+
+
+def described(source: Source, library: Path | None) -> str:
+    """A source and its library as a child process is told of them, in JSON."""
+    return json.dumps(
+        {
+            "loader": source.loader,
+            "path": str(source.path) if source.path else None,
+            "name": source.name,
+            "library": str(library) if library else None,
+        }
+    )
+
+
+def load_described(described: str) -> Kernel:
+    """The kernel that `described` speaks of."""
+    found = json.loads(described)
+    path, library = (Path(p) if p else None for p in (found["path"], found["library"]))
+    return load(Source(found["loader"], path, found["name"]), library)
 
 
 def _file(spec: str) -> Source:

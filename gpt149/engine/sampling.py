@@ -11,9 +11,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from .build import build
-from .errors import InputError
-from .paths import shipped
+from ..errors import InputError
+from ..kernels.build import build
+from ..system.paths import shipped
 
 
 @dataclass(frozen=True)

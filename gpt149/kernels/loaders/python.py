@@ -10,7 +10,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
 
-from ..errors import BuildError, InputError, KernelRaised
+from ...errors import BuildError, InputError, KernelRaised
 from .tensors import TensorFunction, TensorKernel
 
 if TYPE_CHECKING:

@@ -1,4 +1,4 @@
-"""The engine over model.py: every step in torch, attention by any kernel."""
+"""The engine over model/gpt.py: every step in torch, attention by any kernel."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from .cache import KVCache
-from .dispatch import Attention
-from .engine import checked_n_ctx
-from .errors import InputError
-from .kernels import Kernel
-from .model import GPT
+from ..errors import InputError
+from ..kernels.dispatch import Attention
+from ..kernels.registry import Kernel
+from ..model.cache import KVCache
+from ..model.gpt import GPT
+from .generation import checked_n_ctx
 
 KV_DTYPES = {"float32": torch.float32, "bf16": torch.bfloat16}
 

@@ -1,6 +1,6 @@
 """From token ids to more of them: prefill, decode, stop, and what it cost.
 
-An engine (torch_engine.py, native.py) runs the model a step at a time and holds the sequences;
+An engine (torch.py, native.py) runs the model a step at a time and holds the sequences;
 `Generation` is the loop over steps, the same for any of them.
 """
 
@@ -15,11 +15,11 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
-from .config import GPTConfig
-from .errors import InputError, NotFinite
-from .kernels import Kernel
+from ..errors import InputError, NotFinite
+from ..kernels.registry import Kernel
+from ..model.config import GPTConfig
+from ..model.tokenizer import TextStream, Tokenizer
 from .sampling import Sampler, Sampling, log_probabilities
-from .tokenizer import TextStream, Tokenizer
 
 MOST_SAMPLES = 4096
 

@@ -10,7 +10,7 @@ import numpy as np
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from .model import GPT, AttentionFn
+    from ..model.gpt import GPT, AttentionFn
     from .native import NativeEngine
 
 

@@ -12,11 +12,11 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from . import abi, kernels
-from .errors import InputError
-from .kernels import Kernel
+from ..errors import InputError
+from ..system.threads import checked_threads
+from . import abi
 from .loaders.contract import ContractKernel, check_tiles
-from .threads import checked_threads
+from .registry import DEFAULT, Kernel, resolve
 
 INT32_MAX = 2**31 - 1
 DTYPES = (
@@ -43,8 +43,8 @@ class Attention:
     def __init__(
         self, kernel: Kernel | str | Path, *, n_threads: int | None = None, br: int = 0, bc: int = 0
     ) -> None:
-        """A kernel or its name (see `kernels.resolve`); br, bc: tile sizes, 0 for its choice."""
-        self.kernel = kernels.resolve(kernel) if isinstance(kernel, str | Path) else kernel
+        """A kernel or its name (see `registry.resolve`); br, bc: tile sizes, 0 for its choice."""
+        self.kernel = resolve(kernel) if isinstance(kernel, str | Path) else kernel
         self.n_threads = checked_threads(n_threads)
         check_tiles(br, bc)
         self.br, self.bc = br, bc
@@ -142,7 +142,7 @@ def attention(
     *,
     causal: bool = False,
     scale: float | None = None,
-    kernel: Kernel | str | Path = kernels.DEFAULT,
+    kernel: Kernel | str | Path = DEFAULT,
     n_threads: int | None = None,
     br: int = 0,
     bc: int = 0,

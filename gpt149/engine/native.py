@@ -27,16 +27,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from . import abi
-from .build import build
-from .checkpoint import Checkpoint
-from .engine import checked_n_ctx
-from .errors import InputError, KernelDeclined
-from .kernels import Kernel
-from .loaders.contract import ContractKernel, check_tiles
-from .paths import shipped
+from ..errors import InputError, KernelDeclined
+from ..kernels import abi
+from ..kernels.build import build
+from ..kernels.loaders.contract import ContractKernel, check_tiles
+from ..kernels.registry import Kernel
+from ..model.checkpoint import Checkpoint
+from ..system.paths import shipped
+from ..system.threads import checked_threads
+from .generation import checked_n_ctx
 from .sampling import CSampling, Sampling
-from .threads import checked_threads
 
 DTYPES = {"float32": 0, "bf16": 1, "int8": 2}
 KV_DTYPES = {"float32": abi.FLOAT32, "bf16": abi.BFLOAT16}

@@ -21,7 +21,7 @@ from typing import Any
 
 import tiktoken
 
-from .errors import TokenizerError
+from ..errors import TokenizerError
 
 # GPT-2's splitting: contractions, letters, digits and other signs with the space before them.
 GPT2_PATTERN = r"""'(?:[sdmt]|ll|ve|re)| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"""

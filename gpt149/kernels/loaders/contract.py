@@ -6,8 +6,8 @@ import ctypes
 from ctypes import byref
 from pathlib import Path
 
+from ...errors import BuildError, InputError, KernelDeclined
 from .. import abi
-from ..errors import BuildError, InputError, KernelDeclined
 
 INT32_MAX = 2**31 - 1
 

@@ -22,14 +22,14 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 
+from ..errors import CheckpointError, MissingDependency
+from ..system.paths import shipped, write_whole
 from . import tokenizer as tokenizers
 from .config import ACTIVATIONS, CONV1D, GPTConfig
-from .errors import CheckpointError, MissingDependency
-from .paths import shipped, write_whole
 from .tokenizer import Tokenizer
 
 if TYPE_CHECKING:
-    from .model import GPT
+    from .gpt import GPT
 
 DEFAULT_MODEL = "shakespeare"
 
@@ -78,7 +78,7 @@ class Checkpoint:
         """The model in torch, on the same memory."""
         import torch
 
-        from .model import GPT
+        from .gpt import GPT
 
         with torch.device("meta"):
             model = GPT(self.config)
@@ -193,7 +193,7 @@ def _random(spec: str) -> Checkpoint:
         )
     import torch
 
-    from .model import GPT
+    from .gpt import GPT
 
     n_layer, n_head, n_embd, n_ctx, vocab_size = RANDOM_MODELS[name]
     config = GPTConfig(n_layer, n_head, n_embd, n_ctx, vocab_size)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from .checkpoint import Checkpoint
-from .engine import Engine
-from .errors import InputError
-from .kernels import Kernel, is_square, resolve
-from .loaders.contract import ContractKernel
+from ..errors import InputError
+from ..kernels.loaders.contract import ContractKernel
+from ..kernels.registry import Kernel, is_square, resolve
+from ..model.checkpoint import Checkpoint
+from .generation import Engine
 
 ENGINES = ("auto", "native", "torch")
 DTYPES = ("float32", "bf16", "int8")  # of the weights
@@ -71,8 +71,8 @@ def start(
         )  # fmt: skip
     import torch
 
-    from .dispatch import Attention
-    from .torch_engine import TorchEngine
+    from ..kernels.dispatch import Attention
+    from .torch import TorchEngine
 
     attention = Attention(kernel, n_threads=n_threads, br=br, bc=bc)
     torch.set_num_threads(attention.n_threads)

@@ -7,12 +7,12 @@ import sys
 from contextlib import suppress
 from pathlib import Path
 
-from .errors import InputError
+from ..errors import InputError
 
 
 def shipped(name: str) -> Path:
     """The folder `csrc` or `weights`: inside the package in a wheel, beside it in a checkout."""
-    package = Path(__file__).resolve().parent
+    package = Path(__file__).resolve().parents[1]
     for parent in (package, package.parent):
         if (parent / name).is_dir():
             return parent / name

@@ -28,8 +28,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from .errors import BuildError, InputError, MissingDependency
-from .paths import cache_dir, shipped
+from ..errors import BuildError, InputError, MissingDependency
+from ..system.paths import cache_dir, shipped
 
 log = logging.getLogger(__name__)
 
@@ -60,7 +60,7 @@ def build(source: Path, extra: Sequence[str] = (), *, subject: Path | None = Non
 
 
 def build_runner(source: Path, sanitizers: str, extra: Sequence[str] = ()) -> Path:
-    """The program csrc/runner.cpp around a kernel's source, with sanitizers compiled in.
+    """The program csrc/tools/runner.cpp around a kernel's source, with sanitizers compiled in.
 
     sanitizers: as for -fsanitize, such as "address,undefined". Raises as `build` does.
     """
@@ -68,7 +68,7 @@ def build_runner(source: Path, sanitizers: str, extra: Sequence[str] = ()) -> Pa
         raise InputError(f"cannot read the kernel source {source}.")
     kernel = f'-DKERNEL_FILE="{source.resolve()}"'
     flags = (*SANITIZER_FLAGS, f"-fsanitize={sanitizers}", kernel, *extra)
-    return _build(shipped("csrc") / "runner.cpp", flags, source)
+    return _build(shipped("csrc") / "tools" / "runner.cpp", flags, source)
 
 
 def cached(source: Path, extra: Sequence[str]) -> Path | None:
