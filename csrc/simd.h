@@ -67,6 +67,12 @@ static inline float to_float(bfloat16 x) {
     return y;
 }
 
+static inline bfloat16 to_bfloat16(float x) { // to nearest, ties to even
+    uint32_t bits;
+    std::memcpy(&bits, &x, sizeof bits);
+    return x != x ? 0x7fc0 : (bits + 0x7fff + (bits >> 16 & 1)) >> 16;
+}
+
 // The first n < LANES of them; the other lanes are 0, and what lies behind is not read.
 template <typename T> static inline Vector load_some(const T *at, int n) {
     float some[LANES] = {};

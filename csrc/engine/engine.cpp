@@ -6,14 +6,13 @@
 // gpt149/model/gpt.py says the same in torch and is the specification.
 //
 // Decode is bound by reading the weights, prefill by the FMA units: see matrix.h.
-#include "engine/int8.h"
-#include "engine/matrix.h"
 #include "engine/sample.h"
-#include "engine/screen.h"
+#include "engine/weights.h"
 #include "gpt149.h"
 
 #include <atomic>
 #include <chrono>
+#include <limits>
 #include <omp.h>
 #include <sched.h>
 #include <vector>
@@ -21,7 +20,7 @@
 // Mirrored by gpt149/engine/native.py.
 struct Config {
     int32_t n_layer, n_head, n_embd, n_inner, n_ctx, vocab_size;
-    int32_t activation, weight_type, kv_dtype, screened, n_threads, br, bc;
+    int32_t activation, kv_dtype, n_threads, br, bc;
     float layer_norm_epsilon;
 };
 
@@ -62,13 +61,12 @@ struct Engine {
     Pool pool; // of the matrices
     std::vector<Layer> layers;
     Matrix head, embedding; // embedding: unused where it is tied to the head
-    Screen screen;          // of the head, where it is screened
+    std::unique_ptr<Weights> weights;
+    std::unique_ptr<Bounds> screen; // of the head, where it is screened
     Memory<float> positions, ln_f_weight, ln_f_bias;
     uint8_t *k_cache = nullptr, *v_cache = nullptr; // (n_layer, batch, n_head, n_ctx, head_dim)
     int batch = 1, rows = 0;                        // rows: tokens that the buffers hold
     Memory<float> x, norm, qkv, y, hidden;          // (rows, width)
-    Quantised rounded;                              // for products with int8
-    Halved halved;                                  // for products with pairs of bfloat16
     std::vector<Memory<uint8_t>> workspaces;        // a thread's, for the kernel
     std::vector<int64_t> workspace_sizes;
     Barrier barrier;
@@ -86,13 +84,8 @@ struct Engine {
         qkv = allocate<float>((int64_t)n * 3 * c.n_embd);
         y = allocate<float>((int64_t)n * c.n_embd);
         hidden = allocate<float>((int64_t)n * inner_stride());
-        bool whole = x && norm && qkv && y && hidden;
-        const int most = std::max(n, c.n_threads), widest = std::max(c.n_inner, c.n_embd);
-        if (c.weight_type == INT8) whole = whole && rounded.reserve(most, widest);
-#if defined(FAST_PAIRS)
-        if (c.weight_type == BFLOAT16) whole = whole && halved.reserve(most, widest);
-#endif
-        rows = whole ? n : 0;
+        const bool kept = weights->reserve(std::max(n, c.n_threads), std::max(c.n_inner, c.n_embd));
+        rows = kept && x && norm && qkv && y && hidden ? n : 0;
         return rows > 0;
     }
 };
@@ -157,7 +150,7 @@ struct Step {
         for (int r = share.first; r < share.last; r++) {
             float *x = e.x.get() + (int64_t)r * width;
             const float *position = e.positions.get() + (int64_t)(start + r % n) * width;
-            table.row(ids[r], x);
+            e.weights->row(table, ids[r], x);
             for (int i = 0; i < width; i++)
                 x[i] += position[i];
         }
@@ -222,34 +215,26 @@ struct Step {
             std::memcpy(to, row, d * sizeof(float));
     }
 
-    // The row of `to` from which x stands there. As for `normed`, a single row is done by each.
-    template <typename Rows>
-    int round(Rows &to, const float *x, int64_t x_stride, int width, int n) {
+    // Rounds x where the products want that; the row from which it is kept. As for `normed`, a
+    // single row is done by each.
+    int round(const float *x, int64_t x_stride, int width, int n) {
+        if (!e.weights->rounds()) return 0;
         if (n == 1) {
-            to.keep(thread, x, width);
+            e.weights->keep(thread, x, width);
             return thread;
         }
         const Share share(n, thread, n_threads);
         for (int r = share.first; r < share.last; r++)
-            to.keep(r, x + r * x_stride, width);
+            e.weights->keep(r, x + r * x_stride, width);
         meet();
         return 0;
     }
 
     void multiply(const Matrix &w, const float *x, int64_t x_stride, float *y, int64_t y_stride,
                   int n, Epilogue epilogue, Share panels) {
-        const auto activation = (Activation)e.c.activation;
-        if (w.type == INT8)
-            multiply8(w, e.rounded, round(e.rounded, x, x_stride, w.in, n), y, y_stride, n,
-                      epilogue, activation, panels);
-#if defined(FAST_PAIRS)
-        else if (w.type == BFLOAT16)
-            multiply_as<bfloat16>(
-                w, e.halved.values.get() + round(e.halved, x, x_stride, w.in, n) * e.halved.width,
-                e.halved.width, y, y_stride, n, epilogue, activation, panels);
-#endif
-        else
-            ::multiply(w, x, x_stride, y, y_stride, n, epilogue, activation, panels);
+        const int row = round(x, x_stride, w.in, n);
+        e.weights->multiply(
+            {w, x, x_stride, row, y, y_stride, n, epilogue, (Activation)e.c.activation, panels});
     }
 
     void multiply(const Matrix &w, const float *x, int64_t x_stride, float *y, int64_t y_stride,
@@ -261,11 +246,8 @@ struct Step {
     // The logits behind a single token that may be among the likeliest; the others become the
     // lowest number there is. All of them, where more than a quarter of the panels have such.
     void screen(float *x, float *logits) {
-#if defined(FAST_PAIRS) // the product rounds x, and the bounds are those of the product
-        for (int i = 0; i < e.c.n_embd && e.head.type == BFLOAT16; i++)
-            x[i] = to_float(to_bfloat16(x[i]));
-#endif
-        Screen &screen = e.screen;
+        e.weights->round(x, e.c.n_embd); // the bounds are those of the product
+        Bounds &screen = *e.screen;
         const int n_panels = e.head.panels();
         screen.bound(x, wanted.known, thread, n_threads);
         meet();
@@ -275,7 +257,7 @@ struct Step {
         for (int p = 0; p < n_panels; p++)
             left += may_be(p);
         if (left > n_panels / 4) {
-            if (thread == 0) screen.pause = Screen::PAUSE;
+            if (thread == 0) screen.pause = Bounds::PAUSE;
             multiply(e.head, x, 0, logits, 0, 1, REPLACE);
             return;
         }
@@ -319,23 +301,25 @@ struct Step {
         }
         float *normed_x = normed(x, e.ln_f_weight.get(), e.ln_f_bias.get());
         const int k = wanted.likeliest;
-        if (x.n == 1 && 0 < k && k <= e.head.panels() / 8 && e.c.screened && !e.screen.pause)
+        if (x.n == 1 && 0 < k && k <= e.head.panels() / 8 && e.screen && !e.screen->pause)
             screen(normed_x, logits);
         else
             multiply(e.head, normed_x, normed_stride, logits, e.c.vocab_size, x.n, REPLACE);
     }
 };
 
-#define EXPORT extern "C" __attribute__((visibility("default")))
-
-EXPORT Engine *gpt149_engine_new(const Config *config) {
-    Engine *e = new (std::nothrow) Engine;
+// weights, screen: make those of the units; no screen where it is NULL.
+EXPORT Engine *gpt149_engine_new(const Config *config, Weights *(*weights)(), Bounds *(*screen)()) {
+    std::unique_ptr<Engine> e(new (std::nothrow) Engine);
     if (!e) return nullptr;
     e->c = *config;
+    e->weights.reset(weights());
+    if (screen) e->screen.reset(screen());
+    if (!e->weights || (screen && !e->screen)) return nullptr;
     e->layers.resize(config->n_layer);
     e->workspaces.resize(config->n_threads);
     e->workspace_sizes.resize(config->n_threads);
-    return e;
+    return e.release();
 }
 
 EXPORT void gpt149_engine_free(Engine *e) {
@@ -361,8 +345,7 @@ EXPORT void gpt149_engine_scale(Engine *e, int layer, float scale) {
 EXPORT bool gpt149_engine_matrix(Engine *e, int layer, int which, const float *w, int in, int out,
                                  int64_t in_stride, int64_t out_stride, const float *bias) {
     Matrix &m = e->layers[layer].matrices[which];
-    if (!m.pack(e->pool, (WeightType)e->c.weight_type, w, in, out, in_stride, out_stride,
-                e->c.n_threads))
+    if (!e->weights->pack(m, e->pool, w, in, out, in_stride, out_stride, e->c.n_threads))
         return false;
     if (bias) std::copy_n(bias, out, m.bias.get());
     return true;
@@ -373,12 +356,11 @@ EXPORT bool gpt149_engine_matrix(Engine *e, int layer, int which, const float *w
 EXPORT bool gpt149_engine_ends(Engine *e, const float *head, const float *embedding,
                                const float *positions, const float *weight, const float *bias) {
     const Config &c = e->c;
-    const auto type = (WeightType)c.weight_type;
     const auto pack = [&](Matrix &m, const float *w) {
-        return m.pack(e->pool, type, w, c.n_embd, c.vocab_size, 1, c.n_embd, c.n_threads);
+        return e->weights->pack(m, e->pool, w, c.n_embd, c.vocab_size, 1, c.n_embd, c.n_threads);
     };
     bool ok = pack(e->head, head);
-    if (c.screened) ok = ok && e->screen.pack(e->pool, e->head, c.n_threads);
+    if (e->screen) ok = ok && e->screen->pack(e->pool, e->head, c.n_threads);
     if (embedding) ok = ok && pack(e->embedding, embedding);
     return ok && keep_vector(e->positions, positions, (int64_t)c.n_ctx * c.n_embd) &&
            keep_vector(e->ln_f_weight, weight, c.n_embd) &&
@@ -430,7 +412,7 @@ EXPORT int gpt149_engine_decode(Engine *e, const gpt149_kernel *kernel, const in
     const Wanted wanted = {false, likeliest(*sampling), known};
     int done = 0;
     while (done < n) {
-        e->screen.pause = std::max(0, e->screen.pause - 1);
+        if (e->screen) e->screen->pause = std::max(0, e->screen->pause - 1);
         if ((*why = run_step(e, kernel, ids, n_ids, start, logits, wanted))) return -1;
         if (!all_finite(logits, e->c.vocab_size)) break; // the caller looks at them
         start += n_ids, ids = chosen + done, n_ids = 1;

@@ -65,13 +65,14 @@ struct Quantised {
     }
 };
 
-// ROWS of x, from `row` on, times PANELS of w from p on.
+// Of a product with what x keeps, ROWS rows and PANELS panels.
 template <int ROWS, int PANELS>
-static void product8(const Matrix &w, const Quantised &x, int row, float *y, int64_t y_stride,
-                     int p, Epilogue epilogue, Activation activation) {
+static void product8(const Product &product, const Quantised &x, int first_row, int p) {
+    const Matrix &w = product.w;
+    const int row = product.row + first_row;
     const uint8_t *panel[PANELS];
     for (int c = 0; c < PANELS; c++)
-        panel[c] = w.panel8(p + c);
+        panel[c] = panel8(w, p + c);
     const int8_t *values = x.values.get() + row * x.width;
     const bool distant = w.distant();
     Vector sum[ROWS][PANELS] = {};
@@ -99,34 +100,32 @@ static void product8(const Matrix &w, const Quantised &x, int row, float *y, int
                 sum[r][c] += x.scales[(row + r) * x.groups() + g] *
                              __builtin_convertvector(part[r][c], Vector);
     }
-    const Target target = {y, y_stride, p, true, true, epilogue, activation};
-    finish(w, sum, target);
+    float *y = product.y + first_row * product.y_stride;
+    finish(w, sum, {y, product.y_stride, p, true, true, product.epilogue, product.activation});
 }
 
-template <int PANELS>
-static void rows_of_panels8(const Matrix &w, const Quantised &x, int row, float *y,
-                            int64_t y_stride, int n_rows, int p, Epilogue e, Activation a) {
+template <int PANELS> static void panels8(const Product &product, const Quantised &x, int p) {
     int r = 0;
-    for (; r + MANY <= n_rows; r += MANY)
-        product8<MANY, PANELS>(w, x, row + r, y + r * y_stride, y_stride, p, e, a);
-    for (; r + 2 <= n_rows; r += 2)
-        product8<2, PANELS>(w, x, row + r, y + r * y_stride, y_stride, p, e, a);
-    for (; r < n_rows; r++)
-        product8<1, PANELS>(w, x, row + r, y + r * y_stride, y_stride, p, e, a);
+    for (; r + MANY <= product.n_rows; r += MANY)
+        product8<MANY, PANELS>(product, x, r, p);
+    for (; r + 2 <= product.n_rows; r += 2)
+        product8<2, PANELS>(product, x, r, p);
+    for (; r < product.n_rows; r++)
+        product8<1, PANELS>(product, x, r, p);
 }
 
-// y (n_rows, out) from rows of x from `row` on: some of the panels.
-static void multiply8(const Matrix &w, const Quantised &x, int row, float *y, int64_t y_stride,
-                      int n_rows, Epilogue e, Activation a, Share panels) {
-    int p = panels.first;
-    if (n_rows == 1)
-        for (; p + 8 <= panels.last; p += 8)
-            product8<1, 8>(w, x, row, y, y_stride, p, e, a);
-    if (n_rows <= 2)
-        for (; p + 4 <= panels.last; p += 4)
-            rows_of_panels8<4>(w, x, row, y, y_stride, n_rows, p, e, a);
-    for (; p + 3 <= panels.last; p += 3)
-        rows_of_panels8<3>(w, x, row, y, y_stride, n_rows, p, e, a);
-    for (; p < panels.last; p++)
-        rows_of_panels8<1>(w, x, row, y, y_stride, n_rows, p, e, a);
+// The product with what x keeps.
+static void multiply8(const Product &product, const Quantised &x) {
+    const int last = product.panels.last;
+    int p = product.panels.first;
+    if (product.n_rows == 1)
+        for (; p + 8 <= last; p += 8)
+            product8<1, 8>(product, x, 0, p);
+    if (product.n_rows <= 2)
+        for (; p + 4 <= last; p += 4)
+            panels8<4>(product, x, p);
+    for (; p + 3 <= last; p += 3)
+        panels8<3>(product, x, p);
+    for (; p < last; p++)
+        panels8<1>(product, x, p);
 }

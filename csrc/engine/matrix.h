@@ -11,159 +11,139 @@
 // Products with int8 are another matter, see int8.h.
 #pragma once
 
-#include "engine/memory.h"
 #include "engine/squeeze.h"
-#include "simd.h"
+#include "engine/weights.h"
 
 #include <algorithm>
 #include <cmath>
 
-enum WeightType : int32_t { FLOAT32 = 0, BFLOAT16 = 1, INT8 = 2 };
-
-// The share [first, last) of n things that falls to one of n_threads, or to several in a row; or
-// one of the things.
-struct Share {
-    int first, last;
-    Share(int n, int thread, int n_threads, int threads = 1)
-        : first((int64_t)n * thread / n_threads),
-          last((int64_t)n * (thread + threads) / n_threads) {}
-    explicit Share(int one) : first(one), last(one + 1) {}
-};
-
 constexpr int AHEAD = 1024; // bytes, of what is read in a row
 
-static inline bfloat16 to_bfloat16(float x) { // to nearest, ties to even
-    uint32_t bits;
-    std::memcpy(&bits, &x, sizeof bits);
-    return std::isnan(x) ? 0x7fc0 : (bits + 0x7fff + (bits >> 16 & 1)) >> 16;
+static inline int blocks(const Matrix &m) { // of a panel; zeros behind the inputs
+    return (m.in + BLOCK - 1) / BLOCK;
+}
+template <typename T> static inline uint8_t *panel(const Matrix &m, int p) {
+    return m.data + (int64_t)p * blocks(m) * BLOCK_BYTES<T>;
 }
 
-struct Matrix {
-    int in = 0, out = 0;
-    WeightType type = FLOAT32;
-    int64_t bytes = 0;          // of data
-    uint8_t *data = nullptr;    // in a pool: (panels, blocks) of squeeze.h; or see place8
-    Memory<float> scales, bias; // (out, padded to whole panels)
+// int8, with 128 added: (panels, in / 4, LANES, 4), `in` padded to whole fours.
+static inline int64_t bytes8(const Matrix &m) { // of a panel
+    return (int64_t)(m.in + 3) / 4 * 4 * LANES;
+}
+static inline const uint8_t *panel8(const Matrix &m, int p) {
+    return m.data + p * bytes8(m);
+}
+static inline int64_t place8(const Matrix &m, int p, int i, int lane) {
+    return p * bytes8(m) + i / 4 * 4 * LANES + lane * 4 + i % 4;
+}
 
-    int panels() const { return (out + LANES - 1) / LANES; }
-    int blocks() const { return (in + BLOCK - 1) / BLOCK; } // a panel; zeros behind the inputs
-    bool distant() const { return bytes >= 1 << 20; }       // no L2 holds it until the next step
-    template <typename T> uint8_t *panel(int p) const {
-        return data + (int64_t)p * blocks() * BLOCK_BYTES<T>;
+// Four inputs of LANES outputs, rounded.
+static inline void pack_four(uint8_t *to, const Vector *rows) {
+    Bits bytes = {};
+    for (int k = 0; k < 4; k++) {
+        const Vector shifted = rows[k] + ROUNDS;
+        bytes |= (((Bits)shifted + 128) & 0xff) << 8 * k;
     }
+    std::memcpy(to, &bytes, sizeof bytes);
+}
 
-    // int8, with 128 added: (panels, in / 4, LANES, 4), `in` padded to whole fours.
-    int64_t bytes8() const { return (int64_t)(in + 3) / 4 * 4 * LANES; } // a panel
-    const uint8_t *panel8(int p) const { return data + p * bytes8(); }
-    int64_t place8(int p, int i, int lane) const {
-        return p * bytes8() + i / 4 * 4 * LANES + lane * 4 + i % 4;
+// T is float, bfloat16 or int8_t.
+template <typename T> constexpr bool WHOLE = std::is_same_v<T, int8_t>;
+template <typename T>
+constexpr WeightType TYPE = WHOLE<T>                   ? INT8
+                            : std::is_same_v<T, float> ? FLOAT32
+                                                       : BFLOAT16;
+
+// Memory for what is packed; false where there is none.
+template <typename T> static bool reserve(Matrix &m, Pool &pool, int in, int out) {
+    m.in = in, m.out = out, m.type = TYPE<T>;
+    if constexpr (WHOLE<T>)
+        m.bytes = m.panels() * bytes8(m);
+    else
+        m.bytes = m.panels() * blocks(m) * BLOCK_BYTES<T>;
+    m.data = pool.take(m.bytes);
+    m.bias = allocate<float>(m.panels() * LANES);
+    m.scales = allocate<float>(m.panels() * LANES);
+    return m.data && m.bias && m.scales;
+}
+
+// For inputs i to i + LANES, the outputs of panel p; zeros outside the matrix.
+static inline void block(const Matrix &m, int p, int i, const float *w, int64_t in_stride,
+                         int64_t out_stride, Vector (&rows)[LANES]) {
+    const int first = p * LANES, width = std::min(LANES, m.out - first);
+    const int height = std::min(LANES, m.in - i);
+    const bool across = in_stride == 1; // then a load takes an output's inputs
+    const float *corner = w + i * in_stride + first * out_stride;
+    for (int r = 0; r < LANES; r++) {
+        const float *at = corner + r * (across ? out_stride : in_stride);
+        const int n = across ? height : width, rows_left = across ? width : height;
+        rows[r] = r >= rows_left ? Vector{} : n == LANES ? load(at) : load_some(at, n);
     }
+    if (across) transpose(rows);
+}
 
-    // Memory for what is packed; false where there is none.
-    bool reserve(Pool &pool, WeightType as, int n_in, int n_out) {
-        in = n_in, out = n_out, type = as;
-        const int64_t block = type == FLOAT32 ? BLOCK_BYTES<float> : BLOCK_BYTES<bfloat16>;
-        bytes = panels() * (type == INT8 ? bytes8() : blocks() * block);
-        data = pool.take(bytes);
-        bias = allocate<float>(panels() * LANES);
-        scales = allocate<float>(panels() * LANES);
-        return data && bias && scales;
+template <typename T>
+static void pack_panel(Matrix &m, int p, const float *w, int64_t in_stride, int64_t out_stride) {
+    constexpr int SPAN = LANES < BLOCK ? BLOCK : LANES;
+    Vector rows[SPAN], most = {}, odd = {}; // odd: NaN, where an output has NaN or infinity
+    const auto read = [&](int from) {
+        for (int i = 0; i < SPAN; i += LANES)
+            block(m, p, from + i, w, in_stride, out_stride, *(Vector(*)[LANES])(rows + i));
+    };
+    for (int i = 0; i < m.in; i += SPAN) {
+        read(i);
+        for (const Vector &row : rows) {
+            most = larger(larger(row, -row), most);
+            odd += row * 0.0f;
+        }
     }
+    Vector scale = odd;
+    if constexpr (WHOLE<T>)
+        scale += most / 127.0f;
+    else
+        scale += scale_for<T>(most);
+    const Vector inverse = scale > 0.0f ? 1.0f / scale : Vector{};
+    store(m.scales.get() + p * LANES, scale);
+    for (int i = 0; i < m.in; i += SPAN) {
+        read(i);
+        for (Vector &row : rows)
+            row *= inverse;
+        for (int k = 0; k < std::min(SPAN, m.in - i); k += WHOLE<T> ? 4 : BLOCK)
+            if constexpr (WHOLE<T>) {
+                pack_four(m.data + place8(m, p, i + k, 0), rows + k);
+            } else {
+                typename Squeezed<T>::Words words[WORDS<T>];
+                squeeze(rows + k, words);
+                fold<T>(words, panel<T>(m, p) + (i + k) / BLOCK * BLOCK_BYTES<T>);
+            }
+    }
+}
 
-    // w[i * in_stride + o * out_stride] is what multiplies input i for output o; one stride is 1.
-    bool pack(Pool &pool, WeightType as, const float *w, int n_in, int n_out, int64_t in_stride,
-              int64_t out_stride, int n_threads) {
-        if (!reserve(pool, as, n_in, n_out)) return false;
+// See Weights.
+template <typename T>
+static bool pack(Matrix &m, Pool &pool, const float *w, int in, int out, int64_t in_stride,
+                 int64_t out_stride, int n_threads) {
+    if (!reserve<T>(m, pool, in, out)) return false;
 #pragma omp parallel for num_threads(n_threads)
-        for (int p = 0; p < panels(); p++)
-            pack_panel(p, w, in_stride, out_stride);
-        return true;
-    }
+    for (int p = 0; p < m.panels(); p++)
+        pack_panel<T>(m, p, w, in_stride, out_stride);
+    return true;
+}
 
-    // Four inputs of LANES outputs, rounded.
-    static void pack_four(uint8_t *to, const Vector *rows) {
-        Bits bytes = {};
-        for (int k = 0; k < 4; k++) {
-            const Vector shifted = rows[k] + ROUNDS;
-            bytes |= (((Bits)shifted + 128) & 0xff) << 8 * k;
-        }
-        std::memcpy(to, &bytes, sizeof bytes);
-    }
-
-    // Row o of W, that is, what a one in output o reads: an embedding.
-    void row(int o, float *to) const {
-        if (type == FLOAT32) row_of<float>(o, to);
-        if (type == BFLOAT16) row_of<bfloat16>(o, to);
-        for (int i = 0; i < in && type == INT8; i++)
-            to[i] = scales[o] * (data[place8(o / LANES, i, o % LANES)] - 128);
-    }
-
-  private:
-    template <typename T> void row_of(int o, float *to) const {
+// See Weights.
+template <typename T> static void row(const Matrix &m, int o, float *to) {
+    if constexpr (WHOLE<T>) {
+        for (int i = 0; i < m.in; i++)
+            to[i] = m.scales[o] * (m.data[place8(m, o / LANES, i, o % LANES)] - 128);
+    } else {
         Vector columns[BLOCK];
-        for (int i = 0; i < in; i++) {
+        for (int i = 0; i < m.in; i++) {
             if (i % BLOCK == 0)
-                expand<T>(panel<T>(o / LANES) + i / BLOCK * BLOCK_BYTES<T>, columns);
-            to[i] = columns[i % BLOCK][o % LANES] * LIFT * scales[o];
+                expand<T>(panel<T>(m, o / LANES) + i / BLOCK * BLOCK_BYTES<T>, columns);
+            to[i] = columns[i % BLOCK][o % LANES] * LIFT * m.scales[o];
         }
     }
-
-    // For inputs i to i + LANES, the outputs of panel p; zeros outside the matrix.
-    void block(int p, int i, const float *w, int64_t in_stride, int64_t out_stride,
-               Vector (&rows)[LANES]) const {
-        const int first = p * LANES, width = std::min(LANES, out - first);
-        const int height = std::min(LANES, in - i);
-        const bool across = in_stride == 1; // then a load takes an output's inputs
-        const float *corner = w + i * in_stride + first * out_stride;
-        for (int r = 0; r < LANES; r++) {
-            const float *at = corner + r * (across ? out_stride : in_stride);
-            const int n = across ? height : width, rows_left = across ? width : height;
-            rows[r] = r >= rows_left ? Vector{} : n == LANES ? load(at) : load_some(at, n);
-        }
-        if (across) transpose(rows);
-    }
-
-    void pack_panel(int p, const float *w, int64_t in_stride, int64_t out_stride) {
-        constexpr int SPAN = LANES < BLOCK ? BLOCK : LANES;
-        Vector rows[SPAN], most = {}, odd = {}; // odd: NaN, where an output has NaN or infinity
-        const auto read = [&](int from) {
-            for (int i = 0; i < SPAN; i += LANES)
-                block(p, from + i, w, in_stride, out_stride, *(Vector(*)[LANES])(rows + i));
-        };
-        for (int i = 0; i < in; i += SPAN) {
-            read(i);
-            for (const Vector &row : rows) {
-                most = larger(larger(row, -row), most);
-                odd += row * 0.0f;
-            }
-        }
-        const Vector scale = odd + (type == FLOAT32    ? scale_for<float>(most)
-                                    : type == BFLOAT16 ? scale_for<bfloat16>(most)
-                                                       : most / 127.0f);
-        const Vector inverse = scale > 0.0f ? 1.0f / scale : Vector{};
-        store(scales.get() + p * LANES, scale);
-        for (int i = 0; i < in; i += SPAN) {
-            read(i);
-            for (Vector &row : rows)
-                row *= inverse;
-            for (int k = 0; k < std::min(SPAN, in - i); k += type == INT8 ? 4 : BLOCK) {
-                if (type == FLOAT32) pack_block<float>(p, i + k, rows + k);
-                if (type == BFLOAT16) pack_block<bfloat16>(p, i + k, rows + k);
-                if (type == INT8) pack_four(data + place8(p, i + k, 0), rows + k);
-            }
-        }
-    }
-
-    template <typename T> void pack_block(int p, int i, const Vector *rows) {
-        typename Squeezed<T>::Words words[WORDS<T>];
-        squeeze(rows, words);
-        fold<T>(words, panel<T>(p) + i / BLOCK * BLOCK_BYTES<T>);
-    }
-};
-
-// What becomes of x W + b: replaces y; through the activation first; is added to y.
-enum Epilogue { REPLACE, ACTIVATE, ADD };
-enum Activation : int32_t { GELU = 0, GELU_TANH = 1, RELU = 2 };
+}
 
 static inline Vector activate(Activation activation, Vector x) {
     if (activation == RELU) return larger(x, Vector{});
@@ -260,7 +240,7 @@ static void stream(const Matrix &w, const X *x, int64_t x_stride, const Target &
             for (int i = 0; i < inputs; i += SHARING<X>)
                 xs[r][i / SHARING<X>] = lifted(spread(x + r * x_stride + block * BLOCK + i));
         for (int c = 0; c < PANELS; c++) {
-            const uint8_t *at = w.panel<T>(target.p + c) + block * BLOCK_BYTES<T>;
+            const uint8_t *at = panel<T>(w, target.p + c) + block * BLOCK_BYTES<T>;
             if (distant) prefetch(at + AHEAD, BLOCK_BYTES<T>);
             expand<T>(at, columns);
             for (int r = 0; r < ROWS; r++)
@@ -294,7 +274,7 @@ template <typename X> using Tile = Column<X>[INPUTS / SHARING<X>];
 template <typename T, typename X>
 static void fill(Tile<X> &tile, const Matrix &w, int p, int from, int n) {
     constexpr int STEPS = BLOCK / SHARING<X>;
-    const uint8_t *at = w.panel<T>(p) + from / BLOCK * BLOCK_BYTES<T>;
+    const uint8_t *at = panel<T>(w, p) + from / BLOCK * BLOCK_BYTES<T>;
     for (int i = 0; i < n; i += BLOCK, at += BLOCK_BYTES<T>) {
         Column<X> columns[STEPS];
         expand<T>(at, columns);
@@ -338,22 +318,24 @@ static void many_rows(const Matrix &w, const X *x, int64_t x_stride, int n_rows,
                  : product<1, PANELS, X>)(w, tiles, x + r * x_stride + from, x_stride, n, target);
             const Share share(bytes, r, n_rows, rows); // of what the next tiles are made of
             for (int c = 0; c < PANELS && w.distant(); c++)
-                prefetch(w.panel<T>(next_p + c) + next / BLOCK * BLOCK_BYTES<T> + share.first,
+                prefetch(panel<T>(w, next_p + c) + next / BLOCK * BLOCK_BYTES<T> + share.first,
                          share.last - share.first);
         }
     }
 }
 
-// y (n_rows, out) from x (n_rows, in): some of the panels.
+// The product of x as it is given here.
 template <typename T, typename X>
-static void multiply_as(const Matrix &w, const X *x, int64_t x_stride, float *y, int64_t y_stride,
-                        int n_rows, Epilogue e, Activation a, Share panels) {
-    Target target = {y, y_stride, panels.first, true, true, e, a};
+static void multiply_as(const Product &product, const X *x, int64_t x_stride) {
+    const Matrix &w = product.w;
+    const int n_rows = product.n_rows;
+    Target target = {product.y, product.y_stride, product.panels.first, true,
+                     true,      product.epilogue, product.activation};
     const bool few = n_rows < MANY;
     const int wide = few ? STREAMS : 3;
-    for (; target.p + wide <= panels.last; target.p += wide)
+    for (; target.p + wide <= product.panels.last; target.p += wide)
         (few ? few_rows<T, STREAMS, X> : many_rows<T, 3, X>)(w, x, x_stride, n_rows, target);
-    for (; target.p < panels.last; target.p++)
+    for (; target.p < product.panels.last; target.p++)
         (few ? few_rows<T, 1, X> : many_rows<T, 1, X>)(w, x, x_stride, n_rows, target);
 }
 
@@ -373,9 +355,3 @@ struct Halved {
         values[row * width + n] = 0; // the other one of a last pair
     }
 };
-
-static void multiply(const Matrix &w, const float *x, int64_t x_stride, float *y, int64_t y_stride,
-                     int n_rows, Epilogue e, Activation a, Share panels) {
-    const auto as = w.type == FLOAT32 ? multiply_as<float, float> : multiply_as<bfloat16, float>;
-    as(w, x, x_stride, y, y_stride, n_rows, e, a, panels);
-}

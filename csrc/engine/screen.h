@@ -18,22 +18,18 @@
 #include <functional>
 #include <limits>
 
-struct Screen {
-    static constexpr int PAUSE = 64; // steps from a try that left too many panels to the next
-
+class Screen : public Bounds {
     Matrix copy;
     Memory<float> norms, errors;    // (outputs, padded to whole panels): |P| and |w - P|
     Memory<float> rough;            // (2, padded to whole panels)
-    Memory<float> lower, upper;     // (panels,): bounds of a panel's largest logit
     Quantised rounded;              // (2 * threads, in)
     Memory<float> rest, thresholds; // (threads, in), (threads, panels)
-    int pause = 0;                  // steps to the next try
 
     int64_t width() const { return copy.panels() * LANES; }
 
-    // Of a head in float32 or bfloat16, as it is packed. False where there is no memory.
-    bool pack(Pool &pool, const Matrix &head, int n_threads) {
-        if (!copy.reserve(pool, INT8, head.in, head.out)) return false;
+  public:
+    bool pack(Pool &pool, const Matrix &head, int n_threads) override {
+        if (!reserve<int8_t>(copy, pool, head.in, head.out)) return false;
         norms = allocate<float>(width()), errors = allocate<float>(width());
         rough = allocate<float>(2 * width());
         lower = allocate<float>(copy.panels()), upper = allocate<float>(copy.panels());
@@ -49,8 +45,7 @@ struct Screen {
         return true;
     }
 
-    // The bounds of a thread's share of the panels, over ids below `known`.
-    void bound(const float *x, int known, int thread, int n_threads) {
+    void bound(const float *x, int known, int thread, int n_threads) override {
         const int n = copy.in, row = 2 * thread;
         float *left = rest.get() + (int64_t)thread * n;
         rounded.keep(row, x, n);
@@ -65,13 +60,12 @@ struct Screen {
             sum += std::fabs(x[i]);
         }
         const Share share(copy.panels(), thread, n_threads);
-        multiply8(copy, rounded, row, rough.get(), width(), 2, REPLACE, RELU, share);
+        multiply8({copy, nullptr, 0, row, rough.get(), width(), 2, REPLACE, RELU, share}, rounded);
         for (int p = share.first; p < share.last; p++)
             bound_panel(p, known, std::sqrt(squares), std::sqrt(left_squares), sum);
     }
 
-    // At least so large are k of the logits. After all have their bounds.
-    float threshold(int k, int thread) {
+    float threshold(int k, int thread) override {
         float *sorted = thresholds.get() + (int64_t)thread * copy.panels();
         std::copy_n(lower.get(), copy.panels(), sorted);
         std::nth_element(sorted, sorted + k - 1, sorted + copy.panels(), std::greater<float>());
@@ -82,7 +76,7 @@ struct Screen {
     template <typename T> void pack_panel(const Matrix &head, int p) {
         Vector columns[BLOCK], most = {}, squares = {}, error_squares = {};
         const auto read = [&](int i) {
-            expand<T>(head.panel<T>(p) + i / BLOCK * BLOCK_BYTES<T>, columns);
+            expand<T>(panel<T>(head, p) + i / BLOCK * BLOCK_BYTES<T>, columns);
         };
         for (int i = 0; i < copy.in; i += BLOCK) {
             read(i);
@@ -99,7 +93,7 @@ struct Screen {
                 squares += whole * whole, error_squares += error * error;
             }
             for (int k = 0; k < std::min(BLOCK, copy.in - i); k += 4)
-                copy.pack_four(copy.data + copy.place8(p, i + k, 0), columns + k);
+                pack_four(copy.data + place8(copy, p, i + k, 0), columns + k);
         }
         for (int lane = 0; lane < LANES; lane++) {
             const int o = p * LANES + lane;

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import Gpt149Error, InputError
-from ..kernels.build import find_compiler
+from ..kernels.compiler import find_compiler
 from .ceilings import Ceilings, ceilings
 from .stats import Summary, summarise
 

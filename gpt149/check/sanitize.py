@@ -19,9 +19,8 @@ import numpy as np
 
 from ..errors import BuildError, CannotSanitize, InputError
 from ..kernels import abi
-from ..kernels.build import build_runner
-from ..kernels.loaders import cs149
-from ..kernels.registry import Source
+from ..kernels.build import build_all, under_sanitizers
+from ..kernels.registry import Source, to_build
 from .arena import place
 from .cases import Case
 
@@ -54,11 +53,10 @@ def sanitize(
     unknown = [name for name in sanitizers.split(",") if name not in KNOWN]
     if unknown:
         raise InputError(f"unknown sanitizer '{unknown[0]}'. Known: {', '.join(KNOWN)}.")
-    path = source.path
-    assert path is not None
-    build = cs149.compile_runner if source.loader == "cs149" else build_runner
+    target = to_build(source)
+    assert target is not None
     try:
-        runner = build(path, sanitizers)
+        [runner] = build_all([under_sanitizers(target, sanitizers)])
     except BuildError as e:
         raise CannotSanitize(
             f"{source} cannot be compiled with -fsanitize={sanitizers}. {e}"
@@ -79,7 +77,7 @@ def sanitize(
             return MemoryFault(case, f"it did not return within {10 * timeout:g} s", "", "")
         if done.returncode not in (0, 4):  # 4: it declines
             output = done.stderr.decode(errors="replace")
-            return MemoryFault(case, *_read(output, path), output)
+            return MemoryFault(case, *_read(output, target.name), output)
     return None
 
 

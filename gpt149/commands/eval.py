@@ -34,14 +34,16 @@ def run(
     Raises:
         Gpt149Error: see `errors`.
     """
+    from ..engine.start import prepare
     from ..engine.start import start as start_engine
-    from ..kernels.registry import resolve
     from ..model import checkpoint
     from .text import read_utf8
 
     if not 0 <= start < 1:
         raise InputError(f"--from is {start}, and must be from 0 to below 1.")
-    kernel = resolve(attention)  # what is wrong with it comes before the text
+    kernel = prepare(
+        attention, engine=engine, dtype=dtype
+    )  # what is wrong with it comes before the text
     text = read_utf8(text_file)
     text = text[int(start * len(text)) :]
     loaded = checkpoint.load(model)

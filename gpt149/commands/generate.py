@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..errors import Gpt149Error, InputError
-from ..kernels.registry import is_square, resolve
+from ..kernels.registry import is_square
 from ..system.memory import peak_rss
 from .text import read_utf8, utf8
 
@@ -106,7 +106,7 @@ class _Session:
     def __init__(self, request: Request) -> None:
         from ..engine.generation import Options
         from ..engine.sampling import Sampling
-        from ..engine.start import start
+        from ..engine.start import prepare, start
         from ..model import checkpoint
 
         r = self.request = request
@@ -115,7 +115,8 @@ class _Session:
             r.temperature, r.top_k, r.top_p, r.min_p, r.repetition_penalty, r.seed
         )
         self.options = Options(r.n, r.stop, r.num_samples, r.ignore_eos, r.logprobs)
-        kernel = resolve(r.attention)  # what is wrong with it comes before the weights
+        # What is wrong with the kernel comes before the weights.
+        kernel = prepare(r.attention, engine=r.engine, dtype=r.dtype, kv_cache=not r.no_kv_cache)
         loaded = checkpoint.load(r.model, meta=r.meta)
         self.tokenizer: Tokenizer | None = loaded.tokenizer
         self.engine: Engine = start(

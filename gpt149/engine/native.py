@@ -29,7 +29,7 @@ from numpy.typing import NDArray
 
 from ..errors import InputError, KernelDeclined
 from ..kernels import abi
-from ..kernels.build import build
+from ..kernels.build import Target, build_all
 from ..kernels.loaders.contract import ContractKernel, check_tiles
 from ..kernels.registry import Kernel
 from ..model.checkpoint import Checkpoint
@@ -38,7 +38,8 @@ from ..system.threads import checked_threads
 from .generation import checked_n_ctx
 from .sampling import CSampling, Sampling
 
-DTYPES = {"float32": 0, "bf16": 1, "int8": 2}
+# The unit of the engine for weights of a type: csrc/engine/NAME.cpp.
+DTYPES = {"float32": "float32", "bf16": "bfloat16", "int8": "int8"}
 KV_DTYPES = {"float32": abi.FLOAT32, "bf16": abi.BFLOAT16}
 ACTIVATIONS = {"gelu": 0, "gelu_new": 1, "gelu_pytorch_tanh": 1, "gelu_fast": 1, "relu": 2}
 VECTORS = ("ln_1.weight", "ln_1.bias", "ln_2.weight", "ln_2.bias")
@@ -54,22 +55,23 @@ class Config(ctypes.Structure):
 
     _fields_ = (
         *((name, c_int32) for name in ("n_layer", "n_head", "n_embd", "n_inner", "n_ctx")),
-        *((name, c_int32) for name in ("vocab_size", "activation", "weight_type", "kv_dtype")),
-        *((name, c_int32) for name in ("screened", "n_threads", "br", "bc")),
+        *((name, c_int32) for name in ("vocab_size", "activation", "kv_dtype")),
+        *((name, c_int32) for name in ("n_threads", "br", "bc")),
         ("layer_norm_epsilon", c_float),
     )
 
 
-def library() -> ctypes.CDLL:
-    """The engine, compiled if need be.
+def to_build(dtype: str, *, screened: bool = False) -> list[Target]:
+    """The engine and its units for weights of a type, and for a head that is screened."""
+    units = ["engine", DTYPES[dtype], *(["screen"] if screened else [])]
+    return [Target((shipped("csrc") / "engine" / f"{unit}.cpp",)) for unit in units]
 
-    Raises:
-        BuildError, MissingDependency: it cannot be compiled.
-    """
-    lib = ctypes.CDLL(str(build(shipped("csrc") / "engine" / "engine.cpp")))
+
+def _declared(lib: ctypes.CDLL) -> ctypes.CDLL:
+    """The engine's library, its functions with their types."""
     engine, kernel = c_void_p, POINTER(abi.KernelEntry)
     for name, result, arguments in (
-        ("new", c_void_p, (POINTER(Config),)),
+        ("new", c_void_p, (POINTER(Config), c_void_p, c_void_p)),
         ("free", None, (engine,)),
         ("vector", c_bool, (engine, c_int, c_int, c_void_p)),
         ("scale", None, (engine, c_int, c_float)),
@@ -126,7 +128,6 @@ class NativeEngine:
         self._kv_type = np.dtype(np.float32 if kv_dtype == "float32" else np.uint16)
         self.ids: list[list[int]] = [[]]
         self.calls = 0
-        self._library = library()
         if screened is None:
             screened = 4 * self.config.n_embd * self.config.vocab_size >= SCREENED_BYTES
         self._engine = self._new(br, bc, KV_DTYPES[kv_dtype], screened and dtype != "int8")
@@ -235,16 +236,22 @@ class NativeEngine:
             )
 
     def _new(self, br: int, bc: int, kv_dtype: int, screened: bool) -> int:
+        """Raise BuildError or MissingDependency where the engine cannot be compiled."""
+        built = build_all(to_build(self.dtype, screened=screened))
+        engine, weights, *screen = (ctypes.CDLL(str(path)) for path in built)
+        self._library = _declared(engine)
         c = self.config
         sizes = (c.n_layer, c.n_head, c.n_embd, c.n_inner or 4 * c.n_embd, self.n_ctx, c.vocab_size)
         config = Config(
-            *sizes, ACTIVATIONS[c.activation], DTYPES[self.dtype], kv_dtype, screened,
-            self.n_threads, br, bc, c.layer_norm_epsilon,
+            *sizes, ACTIVATIONS[c.activation], kv_dtype, self.n_threads, br, bc,
+            c.layer_norm_epsilon,
         )  # fmt: skip
-        engine: int | None = self._library.gpt149_engine_new(byref(config))
-        if engine is None:
+        made: int | None = self._library.gpt149_engine_new(
+            byref(config), weights.gpt149_weights, screen[0].gpt149_screen if screen else None
+        )
+        if made is None:
             raise _no_memory()
-        return engine
+        return made
 
     def _load(self, weights: dict[str, F32]) -> None:
         """Pack the weights, the largest first: what is mapped is let go as soon as it is packed."""

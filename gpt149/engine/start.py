@@ -3,13 +3,30 @@
 from __future__ import annotations
 
 from ..errors import InputError
+from ..kernels.build import build_all
 from ..kernels.loaders.contract import ContractKernel
-from ..kernels.registry import Kernel, is_square, resolve
+from ..kernels.registry import Kernel, compiled, is_square, load, locate, to_build
 from ..model.checkpoint import Checkpoint
 from .generation import Engine
 
 ENGINES = ("auto", "native", "torch")
 DTYPES = ("float32", "bf16", "int8")  # of the weights
+
+
+def prepare(
+    spec: str, *, engine: str = "auto", dtype: str = "float32", kv_cache: bool = True
+) -> Kernel:
+    """The kernel that `spec` names, compiled side by side with the engine that is to run it.
+
+    The arguments are those of `start`. Raises as it.
+    """
+    source = locate(spec)
+    target = to_build(source) if source.loader == "contract" else None
+    if target and engine != "torch" and kv_cache and dtype in DTYPES:
+        from . import native
+
+        build_all([target, *native.to_build(dtype)])
+    return load(source, compiled(source))
 
 
 def start(
@@ -47,7 +64,8 @@ def start(
     """
     if engine not in ENGINES or dtype not in DTYPES:
         raise InputError(f"engine is {engine!r} of {ENGINES}, dtype {dtype!r} of {DTYPES}.")
-    kernel = resolve(kernel) if isinstance(kernel, str) else kernel
+    if isinstance(kernel, str):
+        kernel = prepare(kernel, engine=engine, dtype=dtype, kv_cache=kv_cache)
     problem = ""
     if engine == "torch":
         problem = "the torch engine runs float32 only"

@@ -1,9 +1,10 @@
-"""A C++ source file becomes a cached shared library, compiled on first use.
+"""C++ sources become a cached shared library, compiled on first use.
 
-An entry of the cache is a folder named after a digest of the source, its path, the command, the
-compiler's version and the CPU. It holds the library and a manifest of the headers that the source
-included (the compiler lists them) with their digests: while those match, the library is current.
-One file is one compiler run, so no build system stands between.
+An entry of the cache is a folder named after a digest of the sources, their paths, the commands,
+the compiler's version and the CPU. It holds the library, the build.ninja that made it, and a
+manifest of the headers that the sources included (the compiler lists them) with their digests:
+while those match, the library is current. Ninja compiles side by side what is not; it is never
+asked what is current, for it would go by time stamps.
 
 Two processes that want the same library meet at an flock, which the operating system releases even
 when its holder is killed; results appear by rename, so a library is whole or absent.
@@ -17,70 +18,107 @@ import hashlib
 import json
 import logging
 import os
-import platform
 import re
-import shlex
-import shutil
-import subprocess
-import sys
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from ..errors import BuildError, InputError, MissingDependency
+from ..errors import BuildError, InputError
 from ..system.paths import cache_dir, shipped
+from . import ninja
+from .compiler import (
+    FLAGS,
+    LIBRARY_FLAGS,
+    SANITIZER_FLAGS,
+    cpu,
+    find_compiler,
+    machine_flags,
+    machine_libraries,
+    version_of,
+)
+from .ninja import Product
 
 log = logging.getLogger(__name__)
 
-# No -ffast-math: it lets the compiler assume that there are no NaNs and infinities.
-FLAGS = ("-std=c++17", "-Wall", "-Wextra")
-LIBRARY_FLAGS = ("-O3", "-fPIC", "-shared")
-SANITIZER_FLAGS = ("-O1", "-g", "-fno-omit-frame-pointer", "-fno-sanitize-recover=all")
-TARGET = "library"  # of the rule in the compiler's dependency file
-HOMEBREW_OPENMP = ("/opt/homebrew/opt/libomp", "/usr/local/opt/libomp")
+
+@dataclass(frozen=True)
+class Target:
+    """What to build: a shared library, or, with sanitizers, a program.
+
+    sources: of C++, the first gives it its name. flags: more of the compiler's arguments.
+    libraries: what is linked: -l and -L, object files. sanitizers: as for -fsanitize, such as
+    "address,undefined". subject: the user's file, for messages, where it is not the first source.
+    """
+
+    sources: tuple[Path, ...]
+    flags: tuple[str, ...] = ()
+    libraries: tuple[str, ...] = ()
+    sanitizers: str = ""
+    subject: Path | None = None
+
+    @property
+    def name(self) -> Path:
+        """The file that messages are about."""
+        return self.subject or self.sources[0]
 
 
-def build(source: Path, extra: Sequence[str] = (), *, subject: Path | None = None) -> Path:
-    """The shared library of a C++ source file, compiled unless a current one is cached.
+def build(source: Path) -> Path:
+    """The shared library of one C++ source file; see `build_all`."""
+    return build_all([Target((source,))])[0]
 
-    `GPT149_MARCH` replaces `native` in -march=native, for tests of other instruction sets.
 
-    Args:
-        source: the file that the compiler is given.
-        extra: more of the compiler's arguments; part of the cache's key.
-        subject: the user's file, for messages, where source is an adapter around it.
+def build_all(targets: Sequence[Target]) -> list[Path]:
+    """The library or program of each, compiled side by side where no current one is cached.
 
     Raises:
-        InputError: the source cannot be read, or the cache directory cannot be written.
-        MissingDependency: there is no C++ compiler.
+        InputError: a source cannot be read, or the cache directory cannot be written.
+        MissingDependency: there is no C++ compiler, or no ninja.
         BuildError: the compiler fails; its whole output is in the message.
     """
-    return _build(source, (*LIBRARY_FLAGS, *extra), subject or source)
+    started = time.time_ns()
+    entries = _entries(targets)
+    with _in_cache():
+        built = [_current(entry) for entry in entries]
+    stale = {e: t for e, t, b in zip(entries, targets, built, strict=True) if b is None}
+    if stale:
+        with ExitStack() as locks:
+            for entry in sorted(stale):  # in one order, so that nobody waits in a circle
+                locks.enter_context(locked(entry))
+            made = _compile({e: t for e, t in stale.items() if not _current(e)}, started)
+            built = [b or made.get(e) or _current(e) for e, b in zip(entries, built, strict=True)]
+    return [path for path in built if path is not None]
 
 
-def build_runner(source: Path, sanitizers: str, extra: Sequence[str] = ()) -> Path:
-    """The program csrc/tools/runner.cpp around a kernel's source, with sanitizers compiled in.
+def under_sanitizers(target: Target, sanitizers: str) -> Target:
+    """The program csrc/tools/runner.cpp around a kernel's target.
 
-    sanitizers: as for -fsanitize, such as "address,undefined". Raises as `build` does.
+    Raises:
+        InputError: there is no such source.
     """
-    if not source.is_file():
-        raise InputError(f"cannot read the kernel source {source}.")
-    kernel = f'-DKERNEL_FILE="{source.resolve()}"'
-    flags = (*SANITIZER_FLAGS, f"-fsanitize={sanitizers}", kernel, *extra)
-    return _build(shipped("csrc") / "tools" / "runner.cpp", flags, source)
+    kernel, *parts = target.sources
+    if not kernel.is_file():
+        raise InputError(f"cannot read the kernel source {kernel}.")
+    return replace(
+        target,
+        sources=(shipped("csrc") / "tools" / "runner.cpp", *parts),
+        flags=(f'-DKERNEL_FILE="{kernel.resolve()}"', *target.flags),
+        sanitizers=sanitizers,
+        subject=target.name,
+    )
 
 
-def cached(source: Path, extra: Sequence[str]) -> Path | None:
-    """What `build` would give at once; None if it would have to compile."""
+def cached(target: Target) -> Path | None:
+    """What `build_all` would give at once; None if it would have to compile."""
     try:
-        return _current(_entry(source, _command(source, (*LIBRARY_FLAGS, *extra))))
+        return _current(_entries([target])[0])
     except OSError:
         return None
 
 
 def made_of(library: Path) -> list[Path]:
-    """The source and every header that a library of `build` was made of; empty if not recorded."""
+    """The sources and every header that a library was made of; empty if not recorded."""
     try:
         manifest = json.loads((library.parent / "manifest.json").read_text())
     except (OSError, ValueError):
@@ -88,91 +126,96 @@ def made_of(library: Path) -> list[Path]:
     return [Path(path) for path in manifest["headers"]]
 
 
-def _build(source: Path, flags: tuple[str, ...], subject: Path) -> Path:
-    started = time.time_ns()
-    command = _command(source, flags)
-    entry = _entry(source, command)
-    with _in_cache(entry):
-        if library := _current(entry):
-            return library
-    with locked(entry):
-        return _current(entry) or _compile(command, source, subject, entry, started)
-
-
-def _command(source: Path, flags: tuple[str, ...]) -> list[str]:
-    # What is linked (in the flags) comes behind what needs it.
-    include = f"-I{shipped('csrc')}"
-    return [*find_compiler(), *FLAGS, *_machine_flags(), include, str(source.resolve()), *flags]
-
-
-def _entry(source: Path, command: list[str]) -> Path:
-    """The folder of the cache for this command on this source."""
-    try:
-        content = source.read_bytes()
-    except OSError as e:
-        raise InputError(f"cannot read the kernel source {source}: {e.strerror}.") from e
-    key = digest(content, *command, version_of(find_compiler()), _cpu())
-    return cache_dir() / "kernels" / f"{source.stem}-{key[:20]}"
-
-
-def find_compiler() -> list[str]:
-    """$CXX (which may carry flags), or the first of c++, g++ and clang++ on the PATH.
+def commands(target: Target) -> str:
+    """The compilation database of a target: a JSON list, an entry a source. Compiles nothing.
 
     Raises:
-        MissingDependency: there is none.
+        InputError: the cache directory cannot be written.
+        MissingDependency: there is no C++ compiler, or no ninja.
     """
-    chosen = shlex.split(os.environ.get("CXX", ""))
-    wanted = chosen[:1] or ["c++", "g++", "clang++"]
-    for name in wanted:
-        if path := shutil.which(name):
-            return [path, *chosen[1:]]
-    hint = (
-        "`xcode-select --install`, and `brew install libomp` for OpenMP"
-        if sys.platform == "darwin"
-        else "`sudo apt install g++` (Debian, Ubuntu) or `sudo dnf install gcc-c++` (Fedora)"
-    )
-    raise MissingDependency(
-        f"no C++ compiler found (looked for {', '.join(wanted)}), and kernels, the engine "
-        f"and what chooses tokens are compiled on first use. Install one with {hint}."
-    )
+    [entry] = _entries([target])
+    with locked(entry):
+        product = _product(entry, target)
+        (entry / ninja.FILE).write_text(ninja.as_ninja(product))
+        return ninja.commands(product, entry.parent)
 
 
-def _machine_flags() -> list[str]:
-    """The instruction set and OpenMP, as this platform's compiler spells them."""
-    arm = platform.machine() in ("arm64", "aarch64")
-    flags = [f"-m{'cpu' if arm else 'arch'}={os.environ.get('GPT149_MARCH', 'native')}"]
-    if sys.platform != "darwin":
-        return [*flags, "-fopenmp"]
-    prefix = next((p for p in HOMEBREW_OPENMP if Path(p).is_dir()), HOMEBREW_OPENMP[0])
-    return [*flags, "-Xpreprocessor", "-fopenmp", f"-I{prefix}/include", f"-L{prefix}/lib", "-lomp"]
+def _entries(targets: Sequence[Target]) -> list[Path]:
+    """The folders of the cache for these targets."""
+    compiler = find_compiler()
+    version = version_of(compiler)
+    entries = []
+    for target in targets:
+        product = _product(Path(), target)
+        try:
+            contents = [source.read_bytes() for source in target.sources]
+        except OSError as e:
+            raise InputError(f"cannot read the kernel source {e.filename}: {e.strerror}.") from e
+        paths = [str(source.resolve()) for source in target.sources]
+        asked = (*paths, *product.compile, *product.link, *product.libraries)
+        key = digest(*contents, *asked, version, cpu())
+        stem = re.sub(r"\W", "_", target.sources[0].stem, flags=re.ASCII)
+        entries.append(cache_dir() / "kernels" / f"{stem}-{key[:20]}")
+    return entries
 
 
-def _compile(command: list[str], source: Path, subject: Path, entry: Path, started: int) -> Path:
-    """Run the compiler; put the library, then the manifest that makes it current, in place.
+def _product(entry: Path, target: Target) -> Product:
+    include = f"-I{shipped('csrc')}"
+    flags = [*find_compiler(), *FLAGS, *machine_flags(), include]
+    if target.sanitizers:
+        flags += [*SANITIZER_FLAGS, f"-fsanitize={target.sanitizers}"]
+    else:
+        flags += LIBRARY_FLAGS
+    compiling = (*flags, *target.flags)
+    linking = tuple(flags if target.sanitizers else [*flags, "-shared"])
+    libraries = (*target.libraries, *machine_libraries())
+    return Product(entry.name, target.sources, compiling, linking, libraries)
+
+
+def _compile(targets: dict[Path, Target], started: int) -> dict[Path, Path]:
+    """Run the compiler for all entries; put libraries, then manifests, in place.
 
     A file that was saved since `started` (ns) may not be what was compiled: then no manifest is
     written, and the next call compiles again.
     """
-    for stale in entry.glob("*.tmp*"):  # of a compilation that was killed
-        stale.unlink()
-    library, depfile = entry / "library.tmp", entry / "depfile.tmp"
-    command = [*command, "-MMD", "-MF", str(depfile), "-MT", TARGET, "-o", str(library)]
-    log.info("compiling %s", subject.name)
-    done = _run(command)
-    if done.returncode and os.strerror(errno.ENOSPC) in done.stderr:
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-    if done.returncode or not library.exists():
-        message = f"{subject} does not compile.\n$ {shlex.join(command)}\n{done.stderr}"
-        raise BuildError(message, output=done.stderr)
-    if done.stderr:
-        log.warning("%s", done.stderr.rstrip())
-    dependencies = _dependencies(depfile)
+    if not targets:
+        return {}
+    products = {entry: _product(entry, target) for entry, target in targets.items()}
+    for entry, product in products.items():
+        for stale in entry.glob("*.tmp*"):  # of a compilation that was killed
+            stale.unlink()
+        (entry / ninja.FILE).write_text(ninja.as_ninja(product))
+        log.info("compiling %s", targets[entry].name.name)
+    outcome = ninja.run(list(products.values()), next(iter(products)).parent)
+    if outcome.warnings:
+        log.warning("%s", outcome.warnings)
+    made = {
+        entry: _keep(entry, product, started)
+        for entry, product in products.items()
+        if product.folder not in outcome.failures
+    }
+    for entry, target in targets.items():
+        if failure := outcome.failures.get(entry.name):
+            if os.strerror(errno.ENOSPC) in failure.output:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            message = f"{target.name} does not compile.\n$ {failure.command}\n{failure.output}\n"
+            raise BuildError(message, output=failure.output)
+    return made
+
+
+def _keep(entry: Path, product: Product, started: int) -> Path:
+    """Put what was made in its place; see `_compile`."""
+    folder = entry.parent
+    dependencies = dict.fromkeys(
+        path for depfile in product.depfiles for path in _dependencies(folder / depfile)
+    )
     headers = {str(path): file_digest(path) for path in dependencies}
     # Named after its inputs: dlopen would answer a known path with the library already loaded.
     current = entry / f"{digest(*headers.values())[:20]}.so"
-    os.replace(library, current)
-    depfile.unlink()
-    if any(path.stat().st_mtime_ns >= started for path in (source, *dependencies)):
+    os.replace(folder / product.output, current)
+    for name in (*product.objects, *product.depfiles):
+        (folder / name).unlink()
+    if any(path.stat().st_mtime_ns >= started for path in dependencies):
         return current
     manifest = entry / "manifest.json.tmp"
     kept = {"library": current.name, "digest": file_digest(current), "headers": headers}
@@ -197,12 +240,12 @@ def _current(entry: Path) -> Path | None:
 
 
 @contextmanager
-def _in_cache(entry: Path) -> Iterator[None]:
+def _in_cache() -> Iterator[None]:
     try:
         yield
     except OSError as e:
         raise InputError(
-            f"cannot write the kernel cache {entry.parent}: {e.strerror or e}. "
+            f"cannot write the kernel cache {cache_dir() / 'kernels'}: {e.strerror or e}. "
             "Point GPT149_CACHE to a directory that can be written."
         ) from e
 
@@ -214,7 +257,7 @@ def locked(entry: Path) -> Iterator[None]:
     Raises:
         InputError: it, or what is written meanwhile, cannot be written.
     """
-    with _in_cache(entry):
+    with _in_cache():
         entry.mkdir(parents=True, exist_ok=True)
         with (entry / "lock").open("w") as f:
             fcntl.flock(f, fcntl.LOCK_EX)
@@ -222,39 +265,10 @@ def locked(entry: Path) -> Iterator[None]:
 
 
 def _dependencies(depfile: Path) -> list[Path]:
-    r"""The headers in a make rule `target: source header header \\`, in make's own escapes."""
-    prerequisites = (
-        os.fsdecode(depfile.read_bytes()).removeprefix(f"{TARGET}:").replace("\\\n", " ")
-    )
+    r"""The files in a make rule `target: source header header \\`, in make's own escapes."""
+    prerequisites = os.fsdecode(depfile.read_bytes()).partition(":")[2].replace("\\\n", " ")
     words = re.findall(r"(?:\\[ #]|\S)+", prerequisites)
-    unescaped = [re.sub(r"\\([ #])", r"\1", word).replace("$$", "$") for word in words]
-    return [Path(word) for word in unescaped[1:]]
-
-
-def version_of(compiler: list[str]) -> str:
-    """What a compiler says of itself."""
-    return _run([*compiler, "--version"]).stdout
-
-
-def _run(command: list[str]) -> subprocess.CompletedProcess[str]:
-    english = {**os.environ, "LC_ALL": "C"}  # its messages are read, not only shown
-    try:
-        return subprocess.run(
-            command, capture_output=True, text=True, errors="replace", check=False, env=english
-        )
-    except OSError as e:
-        raise BuildError(f"cannot run the compiler {command[0]}: {e.strerror}. Set CXX.") from e
-
-
-def _cpu() -> str:
-    """Model and feature flags: a library for one CPU can be an illegal instruction on another."""
-    try:
-        cpuinfo = Path("/proc/cpuinfo").read_text().split("\n\n", 1)[0]
-    except OSError:
-        return f"{platform.machine()} {platform.processor()}"
-    return "\n".join(
-        line for line in cpuinfo.splitlines() if line.startswith(("model", "flags", "Features"))
-    )
+    return [Path(re.sub(r"\\([ #])", r"\1", word).replace("$$", "$")) for word in words]
 
 
 def file_digest(path: Path) -> str:

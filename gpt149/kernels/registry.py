@@ -9,7 +9,7 @@ from pathlib import Path
 
 from ..errors import InputError
 from ..system.paths import shipped
-from .build import build
+from .build import Target, build_all
 from .loaders import contract, cs149, python
 from .loaders.contract import ContractKernel
 from .loaders.tensors import TENSOR_KERNELS, TensorKernel
@@ -94,11 +94,25 @@ def compiled(source: Source) -> Path | None:
     Raises:
         BuildError, MissingDependency: it cannot be compiled.
     """
-    if source.loader == "contract" and source.path:
-        return build(source.path)
     if source.loader == "cs149" and source.path:
         return cs149.compile_module(source.path)
-    return None
+    target = to_build(source)
+    return build_all([target])[0] if target else None
+
+
+def to_build(source: Source) -> Target | None:
+    """What the source's library is built of; None for what is not C++.
+
+    A kernel that ships may lie in several files, NAME.cpp and NAME_*.cpp.
+    """
+    if source.path is None or source.loader == "python":
+        return None
+    if source.loader == "cs149":
+        return cs149.target(source.path)
+    folder = shipped("csrc") / "kernels"
+    ours = source.path.parent == folder
+    parts = sorted(folder.glob(f"{source.path.stem}_*.cpp")) if ours else []
+    return Target((source.path, *parts))
 
 
 def load(source: Source, library: Path | None) -> Kernel:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from gpt149.kernels import abi
-from gpt149.kernels.build import find_compiler
+from gpt149.kernels.compiler import find_compiler
 from gpt149.system.paths import shipped
 
 STRUCTS: dict[str, type[ctypes.Structure]] = {

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ctypes
 import errno
+import json
 import os
 import signal
 import subprocess
@@ -14,7 +16,8 @@ import pytest
 
 from gpt149.errors import BuildError, InputError, MissingDependency
 from gpt149.kernels import build as build_module
-from gpt149.kernels.build import build
+from gpt149.kernels.build import Target, build, build_all, commands
+from gpt149.kernels.compiler import find_compiler
 from gpt149.kernels.registry import resolve
 from gpt149.system.paths import shipped
 
@@ -39,15 +42,18 @@ def source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def compilations(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A compiler that writes a line to this file whenever it compiles; COMPILE_DELAY slows it."""
+    """A compiler that writes a line to this file whenever it compiles; COMPILE_DELAY slows it.
+
+    Linking and saying its version are not counted.
+    """
     log = tmp_path / "compilations"
     log.write_text("")
     wrapper = tmp_path / "cxx"
     wrapper.write_text(
         "#!/bin/sh\n"
-        f'case "$*" in *--version*) exec {build_module.find_compiler()[0]} "$@";; esac\n'
+        f'case "$*" in *" -c "*);; *) exec {find_compiler()[0]} "$@";; esac\n'
         f"echo compiled >> '{log}'\nsleep ${{COMPILE_DELAY:-0}}\n"
-        f'exec {build_module.find_compiler()[0]} "$@"\n'
+        f'exec {find_compiler()[0]} "$@"\n'
     )
     wrapper.chmod(0o755)
     monkeypatch.setenv("CXX", str(wrapper))
@@ -87,7 +93,7 @@ def test_other_instruction_set_or_cpu_is_another_library(
     source: Path, compilations: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     libraries = {build(source)}
-    monkeypatch.setattr(build_module, "_cpu", lambda: "another CPU")
+    monkeypatch.setattr(build_module, "cpu", lambda: "another CPU")
     libraries.add(build(source))
     monkeypatch.setattr(build_module, "version_of", lambda _: "another compiler")
     libraries.add(build(source))
@@ -154,7 +160,8 @@ def test_compile_error_shows_command_and_whole_output(source: Path) -> None:
     message = str(caught.value)
     assert "missing_name" in message
     assert "other_name" in message
-    assert f"$ {build_module.find_compiler()[0]} " in message
+    assert f"$ {find_compiler()[0]} " in message
+    assert "ninja" not in message
     assert not list((source.parents[1] / "cache").glob("**/*.so"))
 
 
@@ -207,7 +214,7 @@ def test_a_disk_that_fills_up_is_not_the_sources_fault(source: Path, compilation
 def test_compiler_with_flags_and_one_that_is_none(
     source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("CXX", f"{build_module.find_compiler()[0]} -DCHOSEN=1")
+    monkeypatch.setenv("CXX", f"{find_compiler()[0]} -DCHOSEN=1")
     source.write_text(source.read_text() + "static_assert(CHOSEN == 1);\n")
     assert build(source).is_file()
     (tmp_path / "nonsense").write_text("not a program")
@@ -236,3 +243,74 @@ def test_a_damaged_library_is_compiled_again(tmp_path: Path) -> None:
     manifest = library.parent / "manifest.json"
     manifest.write_text("{}")
     assert build(source).read_bytes() == whole
+
+
+def sources_of_two(tmp_path: Path) -> list[Target]:
+    """A library of two files, and one of one."""
+    for name, value in (("one", 1), ("two", 2), ("three", 3)):
+        (tmp_path / f"{name}.cpp").write_text(f'extern "C" int {name}() {{ return {value}; }}\n')
+    return [
+        Target((tmp_path / "one.cpp", tmp_path / "two.cpp")),
+        Target((tmp_path / "three.cpp",)),
+    ]
+
+
+def test_several_are_compiled_side_by_side(tmp_path: Path, compilations: Path) -> None:
+    """Each compilation waits for another one to begin."""
+    if len(os.sched_getaffinity(0)) < 2:
+        pytest.skip("one processor compiles one file at a time")
+    wrapper = Path(os.environ["CXX"])
+    waits = f"for i in $(seq 200); do [ $(wc -l < '{compilations}') -ge 2 ] && break; sleep 0.1; "
+    lines = wrapper.read_text().splitlines()
+    lines[-1:] = [f"{waits}done; [ $i -lt 200 ] || exit 1", lines[-1]]
+    wrapper.write_text("\n".join(lines) + "\n")
+    first, second = build_all(sources_of_two(tmp_path))
+    library = ctypes.CDLL(str(first))
+    assert (library.one(), library.two(), ctypes.CDLL(str(second)).three()) == (1, 2, 3)
+    assert count(compilations) == 3
+    assert build_all(sources_of_two(tmp_path)) == [first, second]
+    assert count(compilations) == 3
+
+
+def test_what_fails_does_not_keep_the_others_from_the_cache(
+    tmp_path: Path, compilations: Path
+) -> None:
+    broken, whole = sources_of_two(tmp_path)
+    broken.sources[1].write_text("no such thing;\n")
+    with pytest.raises(BuildError, match=r"one\.cpp does not compile.\n\$ .*two\.cpp") as caught:
+        build_all([broken, whole])
+    assert "three" not in str(caught.value)
+    assert count(compilations) == 3
+    build_all([whole])
+    assert count(compilations) == 3
+
+
+def test_no_ninja_says_what_to_install(source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CXX", find_compiler()[0])
+    monkeypatch.setenv("PATH", "")
+    monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
+    with pytest.raises(MissingDependency, match=r"no ninja found.*pip install ninja"):
+        build(source)
+
+
+@pytest.mark.parametrize("name", ["a|b", "a\nb"])
+def test_a_path_that_ninja_cannot_say_is_refused(source: Path, name: str) -> None:
+    odd = source.with_name(f"{name}.cpp")
+    odd.write_text(source.read_text())
+    with pytest.raises(InputError, match="cannot be compiled: there is a line break or a"):
+        build(odd)
+
+
+def test_warnings_are_shown(source: Path, caplog: pytest.LogCaptureFixture) -> None:
+    source.write_text(source.read_text() + "static int forgotten;\n")
+    assert build(source).is_file()
+    assert "forgotten" in caplog.text
+
+
+def test_the_compilation_database_names_the_file_and_its_flags(
+    source: Path, compilations: Path
+) -> None:
+    [entry] = json.loads(commands(Target((source,))))
+    assert entry["file"] == str(source)
+    assert f"-I{shipped('csrc')}" in entry["command"]
+    assert count(compilations) == 0

@@ -16,14 +16,15 @@ extern "C" bool multiply(const float *w, int in, int out, const float *bias, con
     Pool pool;
     Matrix m;
     Quantised q;
-    if (!m.pack(pool, INT8, w, in, out, 1, in, n_threads) || !q.reserve(rows, in)) return false;
+    if (!pack<int8_t>(m, pool, w, in, out, 1, in, n_threads)) return false;
+    if (!q.reserve(rows, in)) return false;
     std::copy_n(bias, out, m.bias.get());
     for (int r = 0; r < rows; r++)
         q.keep(r, x + r * in, in);
     for (int thread = 0; thread < n_threads; thread++)
-        multiply8(m, q, 0, y, out, rows, REPLACE, RELU,
-                  Share(m.panels(), thread, n_threads));
-    m.row(out - 1, w_row);
+        multiply8({m, nullptr, 0, 0, y, out, rows, REPLACE, RELU,
+                   Share(m.panels(), thread, n_threads)}, q);
+    row<int8_t>(m, out - 1, w_row);
     return true;
 }
 """

@@ -15,30 +15,36 @@ extern "C" bool pairs() { return true; }
 #else
 extern "C" bool pairs() { return false; }
 #endif
-extern "C" bool multiply(int type, bool transposed, const float *w, int in, int out,
-                         const float *bias, const float *x, int rows, float *y, float *w_row,
-                         int n_threads) {
+template <typename T>
+static bool multiply_by(bool transposed, const float *w, int in, int out, const float *bias,
+                        const float *x, int rows, float *y, float *w_row, int n_threads) {
     Pool pool;
     Matrix m;
     Halved halved;
     const int in_stride = transposed ? out : 1, out_stride = transposed ? 1 : in;
-    if (!m.pack(pool, (WeightType)type, w, in, out, in_stride, out_stride, n_threads)) return false;
+    if (!pack<T>(m, pool, w, in, out, in_stride, out_stride, n_threads)) return false;
     if (!halved.reserve(rows, in)) return false;
     std::copy_n(bias, out, m.bias.get());
     for (int r = 0; r < rows; r++)
         halved.keep(r, x + r * in, in);
     for (int thread = 0; thread < n_threads; thread++) {
         const Share share(m.panels(), thread, n_threads);
+        const Product product = {m, nullptr, 0, 0, y, out, rows, ADD, RELU, share};
 #if defined(FAST_PAIRS)
-        if (m.type == BFLOAT16)
-            multiply_as<bfloat16>(m, halved.values.get(), halved.width, y, out, rows, ADD, RELU,
-                                  share);
+        if constexpr (std::is_same_v<T, bfloat16>)
+            multiply_as<T>(product, halved.values.get(), halved.width);
         else
 #endif
-            multiply(m, x, in, y, out, rows, ADD, RELU, share);
+            multiply_as<T>(product, x, in);
     }
-    m.row(out - 1, w_row);
+    row<T>(m, out - 1, w_row);
     return true;
+}
+extern "C" bool multiply(int type, bool transposed, const float *w, int in, int out,
+                         const float *bias, const float *x, int rows, float *y, float *w_row,
+                         int n_threads) {
+    const auto by = type == FLOAT32 ? multiply_by<float> : multiply_by<bfloat16>;
+    return by(transposed, w, in, out, bias, x, rows, y, w_row, n_threads);
 }
 """
 TYPES = {"float32": 0, "bf16": 1}

@@ -12,13 +12,14 @@ from numpy.typing import NDArray
 SOURCE = """
 #include "engine/screen.h"
 extern "C" int lanes() { return LANES; }
-extern "C" bool screen(int type, const float *w, int in, int out, const float *x, int known, int k,
-                       int n_threads, float *lower, float *upper, float *thresholds,
-                       float *logits) {
+template <typename T>
+static bool screen_of(const float *w, int in, int out, const float *x, int known, int k,
+                      int n_threads, float *lower, float *upper, float *thresholds,
+                      float *logits) {
     Pool pool;
     Matrix head;
     Screen screen;
-    if (!head.pack(pool, (WeightType)type, w, in, out, 1, in, n_threads)) return false;
+    if (!pack<T>(head, pool, w, in, out, 1, in, n_threads)) return false;
     if (!screen.pack(pool, head, n_threads)) return false;
     for (int thread = 0; thread < n_threads; thread++)
         screen.bound(x, known, thread, n_threads);
@@ -27,17 +28,24 @@ extern "C" bool screen(int type, const float *w, int in, int out, const float *x
     std::copy_n(screen.lower.get(), head.panels(), lower);
     std::copy_n(screen.upper.get(), head.panels(), upper);
     const Share all(head.panels(), 0, 1);
+    const Product product = {head, nullptr, 0, 0, logits, out, 1, REPLACE, RELU, all};
 #if defined(FAST_PAIRS)
     Halved halved;
     if (!halved.reserve(1, in)) return false;
     halved.keep(0, x, in);
-    if (head.type == BFLOAT16) {
-        multiply_as<bfloat16>(head, halved.values.get(), in, logits, out, 1, REPLACE, RELU, all);
+    if constexpr (std::is_same_v<T, bfloat16>) {
+        multiply_as<T>(product, halved.values.get(), halved.width);
         return true;
     }
 #endif
-    multiply(head, x, in, logits, out, 1, REPLACE, RELU, all);
+    multiply_as<T>(product, x, in);
     return true;
+}
+extern "C" bool screen(int type, const float *w, int in, int out, const float *x, int known, int k,
+                       int n_threads, float *lower, float *upper, float *thresholds,
+                       float *logits) {
+    const auto of = type == FLOAT32 ? screen_of<float> : screen_of<bfloat16>;
+    return of(w, in, out, x, known, k, n_threads, lower, upper, thresholds, logits);
 }
 """
 TYPES = {"float32": 0, "bf16": 1}

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from gpt149.kernels.build import find_compiler
+from gpt149.kernels.compiler import find_compiler
 from gpt149.system.paths import shipped
 
 A = torch.arange(24.0).reshape(2, 3, 4)

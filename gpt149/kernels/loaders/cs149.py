@@ -14,11 +14,13 @@ import re
 import shutil
 import subprocess
 import sysconfig
+from dataclasses import replace
 from pathlib import Path
 
 from ...errors import BuildError, MissingDependency
 from ...system.paths import cache_dir, shipped
-from ..build import build, build_runner, cached, digest, locked, version_of
+from ..build import Target, build_all, cached, digest, locked
+from ..compiler import version_of
 
 log = logging.getLogger(__name__)
 
@@ -65,13 +67,11 @@ def compile_module(path: Path) -> Path:
         BuildError: it does not compile, not even against torch's own headers.
         MissingDependency: it needs ispc, or a compiler, or Python's headers.
     """
-    ours = module_flags(path)
-    torchs = _torch_flags(path)
-    adapter = _adapter()
-    if torchs and (library := cached(adapter, torchs)):
+    torchs = _torch_target(path)
+    if torchs and (library := cached(torchs)):
         return library
     try:
-        return build(adapter, ours, subject=path)
+        return build_all([target(path)])[0]
     except BuildError as e:
         beyond = BEYOND_STANDIN.search(e.output)
         if not beyond or not torchs:
@@ -82,57 +82,58 @@ def compile_module(path: Path) -> Path:
             path.name,
             beyond[0].strip(),
         )
-    return build(adapter, torchs, subject=path)
+    return build_all([torchs])[0]
 
 
-def compile_runner(path: Path, sanitizers: str) -> Path:
-    """The module behind the adapter in the runner, with sanitizers (see `build_runner`)."""
-    return build_runner(_adapter(), sanitizers, module_flags(path))
+def target(path: Path) -> Target:
+    """The module behind the adapter, against the stand-in.
+
+    Raises:
+        MissingDependency: it needs ispc.
+        BuildError: ispc fails.
+    """
+    adapter = shipped("csrc") / "cs149" / "adapter.cpp"
+    ispc = _ispc(path)
+    flags = (
+        f"-I{adapter.parent / 'standin'}",
+        f'-DMODULE_FILE="{path.resolve()}"',
+        *QUIET,
+        *(f"-I{binary.parent}" for binary in ispc),
+    )
+    return Target((adapter,), flags, tuple(map(str, ispc)), subject=path)
 
 
-def module_flags(path: Path) -> tuple[str, ...]:
-    """What the adapter is compiled with, against the stand-in."""
-    return (f"-I{_adapter().parent / 'standin'}", *_common_flags(path))
-
-
-def _common_flags(path: Path) -> tuple[str, ...]:
-    return (f'-DMODULE_FILE="{path.resolve()}"', *QUIET, *_ispc(path))
-
-
-def _adapter() -> Path:
-    return shipped("csrc") / "cs149" / "adapter.cpp"
-
-
-def _torch_flags(path: Path) -> tuple[str, ...]:
-    """Torch's headers and libraries; empty where torch or Python's headers are missing."""
+def _torch_target(path: Path) -> Target | None:
+    """Likewise against torch; None where torch or Python's headers are missing."""
     spec = importlib.util.find_spec("torch")
     python = Path(sysconfig.get_paths()["include"])
     if spec is None or spec.origin is None or not (python / "Python.h").exists():
-        return ()
+        return None
     folder = Path(spec.origin).parent
     headers = (folder / "include", folder / "include/torch/csrc/api/include", python)
     libraries = folder / "lib"
-    return (
+    ours = target(path)
+    flags = (
         "-std=c++20",
         *(f"-isystem{header}" for header in headers),
         f"-DTORCH_VERSION={importlib.metadata.version('torch')}",  # for the cache's key
         "-DTORCH_EXTENSION_NAME=module",
-        *_common_flags(path),
-        f"-L{libraries}",
-        f"-Wl,-rpath,{libraries}",
-        *("-ltorch_cpu", "-lc10", "-ltorch", "-ltorch_python"),
+        *ours.flags[1:],  # without the stand-in
     )
+    linked = (f"-L{libraries}", f"-Wl,-rpath,{libraries}")
+    names = ("-ltorch_cpu", "-lc10", "-ltorch", "-ltorch_python")
+    return replace(ours, flags=flags, libraries=(*ours.libraries, *linked, *names))
 
 
-def _ispc(path: Path) -> tuple[str, ...]:
-    """Compile the `module.ispc` beside a module that includes its header; what to link.
+def _ispc(path: Path) -> list[Path]:
+    """Compile the `module.ispc` beside a module that includes its header; what to link, if any.
 
     Raises:
         MissingDependency: there is no ispc, or no module.ispc.
         BuildError: ispc fails.
     """
     if not ISPC_INCLUDE.search(path.read_text(encoding="utf-8", errors="replace")):
-        return ()
+        return []
     source = path.with_name("module.ispc")
     ispc = shutil.which("ispc")
     if ispc is None or not source.is_file():
@@ -147,7 +148,7 @@ def _ispc(path: Path) -> tuple[str, ...]:
     with locked(out):
         if not binary.exists():
             _run_ispc([ispc, *ISPC_FLAGS, str(source), "-h", str(header)], source, binary)
-    return (f"-I{out}", str(binary))
+    return [binary]
 
 
 def _run_ispc(command: list[str], source: Path, binary: Path) -> None:

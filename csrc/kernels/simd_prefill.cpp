@@ -1,0 +1,273 @@
+// simd, prefill: lanes are queries.
+//
+// A tile is up to BR queries against bc keys, computed transposed: a vector's lanes are queries.
+// Scores S^T = K Q^T and output O^T += V^T P^T are then two products of one form: a value of K or
+// V, broadcast, times vectors of Q^T or P^T. K and V are read in place (bfloat16 is widened once
+// for all queries of a tile); only Q is packed, once a tile, and what the softmax keeps of a row
+// (maximum m, sum l) is a lane, so that nothing is ever summed across a vector.
+//
+//   micro-kernel    KEYS x VECTORS accumulators in registers, each the start of its own chain of
+//                   fused multiply-adds. A chain waits about 4 cycles for itself and two FMAs start
+//                   a cycle, so 8 or more chains keep the CPU busy; 8 x 3 of 32 registers (4 x 3 of
+//                   16) leave room for a row of Q^T and a broadcast, and need 11 loads per 24 FMAs.
+//   tile            Q^T and O^T, 12 KB each at head_dim 64, and P^T, 24 KB, stay in the first two
+//                   levels of cache, while the bc rows of K or V stream through.
+//   maximum         accumulators start at -m, with m from the first KEYS keys. Keeping it would
+//                   take a pass over the scores and a rescale of O^T for each tile; instead m stays
+//                   until a row's sum in a tile passes LIMIT, which is when floats might run out.
+//   mask            vectors of queries that see none of the keys are dropped from the products; a
+//                   compare and select is done only where the diagonal passes.
+#include "simd_plan.h"
+
+constexpr float LIMIT = 65536; // of a row's sum
+
+// Where a tile's matrices are, each row BR floats; moved on by whole vectors where some are
+// dropped.
+struct Tile {
+    float *qt, *ot, *pt;    // (head_dim, BR), (head_dim, BR), (bc, BR)
+    float *m, *l, *run_l;   // (BR); run_l: l of the keys at hand
+    int32_t *visible;       // (BR)
+    float *widened, *spare; // (bc, head_dim) of K, of V; (BR)
+
+    Tile(const Plan &plan, float *scratch) {
+        qt = scratch;
+        ot = qt + plan.padded() * BR;
+        pt = ot + plan.padded() * BR;
+        m = pt + plan.bc * BR;
+        l = m + BR;
+        run_l = l + BR;
+        visible = (int32_t *)(run_l + BR);
+        spare = run_l + 2 * BR;
+        widened = spare + BR;
+    }
+
+    void drop(int vectors) {
+        for (float **at : {&qt, &ot, &pt, &m, &l, &run_l, &spare})
+            *at += vectors * LANES;
+        visible += vectors * LANES;
+    }
+};
+
+// FIRST sets m from the block itself. NEXT takes it as it is. MOST only finds by how much the
+// scores exceed m, into spare.
+enum Step { FIRST, NEXT, MOST };
+
+// Keys j to j + KEYS against NV vectors of queries: P^T into pt, its sums to run_l.
+template <Step STEP, bool MASKED, int NV>
+static void score_block(const Tile &t, const float *const (&k)[KEYS], int head_dim, int j,
+                        float *pt) {
+    Vector s[KEYS][NV];
+    for (auto &row : s)
+        for (int v = 0; v < NV; v++)
+            row[v] = STEP == FIRST ? Vector{} : -load(t.m + v * LANES);
+    for (int x = 0; x < head_dim; x++)
+        for (int r = 0; r < KEYS; r++)
+            for (int v = 0; v < NV; v++)
+                s[r][v] += k[r][x] * load(t.qt + x * BR + v * LANES);
+
+#pragma GCC unroll 3
+    for (int v = 0; v < NV; v++) {
+        Ints sees[KEYS];
+        if (MASKED)
+            for (int r = 0; r < KEYS; r++) {
+                sees[r] = *(const Ints *)(t.visible + v * LANES) > j + r;
+                s[r][v] = sees[r] ? s[r][v] : splat(NEVER);
+            }
+        if (STEP != NEXT) {
+            float *most_at = (STEP == FIRST ? t.m : t.spare) + v * LANES;
+            Vector most = STEP == FIRST ? splat(NEVER) : load(most_at);
+            for (int r = 0; r < KEYS; r++)
+                most = larger(most, s[r][v]);
+            store(most_at, most);
+            if (STEP == MOST) continue;
+            for (int r = 0; r < KEYS; r++)
+                s[r][v] -= most;
+        }
+        Vector l = load(t.run_l + v * LANES);
+        for (int r = 0; r < KEYS; r++) {
+            Vector p = exp2(s[r][v]);
+            if (MASKED) p = sees[r] ? p : Vector{};
+            store(pt + r * BR + v * LANES, p);
+            l += p;
+        }
+        store(t.run_l + v * LANES, l);
+    }
+}
+
+// O^T += V^T P^T for NX of head_dim and n keys. fresh: what was in O^T does not count.
+template <int NX, int NV>
+static void add_values(const float *v, int64_t stride, const float *pt, int n, float *ot,
+                       bool fresh) {
+    Vector o[NX][NV];
+    for (int x = 0; x < NX; x++)
+        for (int w = 0; w < NV; w++)
+            o[x][w] = fresh ? Vector{} : load(ot + x * BR + w * LANES);
+    for (int j = 0; j < n; j++, v += stride, pt += BR)
+        for (int x = 0; x < NX; x++)
+            for (int w = 0; w < NV; w++)
+                o[x][w] += v[x] * load(pt + w * LANES);
+    for (int x = 0; x < NX; x++)
+        for (int w = 0; w < NV; w++)
+            store(ot + x * BR + w * LANES, o[x][w]);
+}
+
+// n keys from j on, of which k and v are the first rows. masked_from: the first key that not every
+// query sees.
+struct Run {
+    const float *k, *v;
+    int64_t k_stride, v_stride;
+    int j, n, masked_from;
+    bool fresh;
+};
+
+template <Step STEP, bool MASKED, int NV>
+static void score_run(const Tile &t, const Run &run, int head_dim, int from, int to) {
+    for (int b = from; b < to; b += KEYS) {
+        const float *k[KEYS]; // past the end the last key again: nobody sees it
+        for (int r = 0; r < KEYS; r++)
+            k[r] = run.k + std::min(b + r, run.n - 1) * run.k_stride;
+        score_block<STEP, MASKED, NV>(t, k, head_dim, run.j + b, t.pt + b * BR);
+    }
+}
+
+template <int NV> static void attend_run(const Tile &t, const Run &run, int head_dim) {
+    const int first = run.fresh ? std::min(KEYS, run.n) : 0;
+    const int open = std::clamp((run.masked_from - run.j) / KEYS * KEYS, first, run.n);
+    std::fill_n(t.run_l, NV * LANES, 0.0f);
+    score_run<FIRST, true, NV>(t, run, head_dim, 0, first);
+    score_run<NEXT, false, NV>(t, run, head_dim, first, open);
+    score_run<NEXT, true, NV>(t, run, head_dim, open, run.n);
+
+    bool in_range = true;
+    for (int i = 0; i < NV * LANES; i++)
+        in_range &= t.run_l[i] <= LIMIT;
+    if (!in_range) {
+        std::fill_n(t.spare, NV * LANES, 0.0f);
+        score_run<MOST, true, NV>(t, run, head_dim, 0, run.n);
+        for (int v = 0; v < NV; v++) {
+            const Vector rise = load(t.spare + v * LANES), shrink = exp2(-rise);
+            store(t.m + v * LANES, load(t.m + v * LANES) + rise);
+            store(t.l + v * LANES, load(t.l + v * LANES) * shrink);
+            for (int x = 0; x < head_dim && !run.fresh; x++)
+                store(t.ot + x * BR + v * LANES, load(t.ot + x * BR + v * LANES) * shrink);
+        }
+        std::fill_n(t.run_l, NV * LANES, 0.0f);
+        score_run<NEXT, true, NV>(t, run, head_dim, 0, run.n);
+    }
+    for (int v = 0; v < NV; v++)
+        store(t.l + v * LANES, load(t.l + v * LANES) + load(t.run_l + v * LANES));
+
+    int x = 0;
+    for (; x + KEYS <= head_dim; x += KEYS)
+        add_values<KEYS, NV>(run.v + x, run.v_stride, t.pt, run.n, t.ot + x * BR, run.fresh);
+    for (; x < head_dim; x++)
+        add_values<1, NV>(run.v + x, run.v_stride, t.pt, run.n, t.ot + x * BR, run.fresh);
+}
+
+// Q^T times scale, in units of log2(e) so that 2^x serves for e^x; lanes without a query are 0.
+static void pack_queries(const float *const *q, int n_rows, int head_dim, float scale, float *qt) {
+    for (int r = 0; r < n_rows; r += LANES)
+        for (int x = 0; x < head_dim; x += LANES) {
+            Vector rows[LANES] = {};
+            const int n = std::min(LANES, n_rows - r), width = std::min(LANES, head_dim - x);
+            for (int i = 0; i < n; i++) {
+                const float *at = q[r + i] + x;
+                rows[i] = scale * (width == LANES ? load(at) : load_some(at, width));
+            }
+            transpose(rows);
+            for (int i = 0; i < LANES; i++)
+                store(qt + (x + i) * BR + r, rows[i]);
+        }
+}
+
+// O^T to its rows; whole: divided by l, else a share, behind which m and l are put.
+static void unpack_output(const Tile &t, float *const *to, int n_rows, int head_dim, bool whole) {
+    for (int r = 0; r < n_rows; r += LANES) {
+        const int n = std::min(LANES, n_rows - r);
+        const Vector shrink = whole ? 1 / load(t.l + r) : splat(1);
+        for (int x = 0; x < head_dim; x += LANES) {
+            Vector rows[LANES];
+            const int width = std::min(LANES, head_dim - x);
+            for (int i = 0; i < LANES; i++)
+                rows[i] = shrink * load(t.ot + (x + i) * BR + r);
+            transpose(rows);
+            for (int i = 0; i < n; i++) {
+                float *at = to[r + i] + x;
+                width == LANES ? store(at, rows[i]) : store_some(at, rows[i], width);
+            }
+        }
+        for (int i = 0; !whole && i < n; i++) {
+            to[r + i][head_dim] = t.m[r + i];
+            to[r + i][head_dim + 1] = t.l[r + i];
+        }
+    }
+}
+
+static const float *widen(const float *rows, int64_t &, int, int, float *) {
+    return rows;
+}
+
+static const float *widen(const bfloat16 *rows, int64_t &stride, int n, int head_dim, float *to) {
+    for (int j = 0; j < n; j++)
+        for (int x = 0; x < head_dim; x++)
+            to[j * head_dim + x] = to_float(rows[j * stride + x]);
+    stride = head_dim;
+    return to;
+}
+
+template <typename T> static void attend_tile(const Plan &plan, const Item &it, float *scratch) {
+    const gpt149_args *a = plan.a;
+    const int n_vectors = (it.n_rows + LANES - 1) / LANES;
+    Tile whole(plan, scratch);
+    const float *q[BR];
+    float *to[BR];
+    plan.each_row(it, [&](int r, int head, int query) {
+        q[r] = gpt149_q(a, it.batch, head, query);
+        to[r] = plan.target(it, r, head, query);
+        whole.visible[r] = plan.visible(it, query);
+    });
+    std::fill_n(whole.visible + it.n_rows, BR - it.n_rows, whole.visible[it.n_rows - 1]);
+    std::fill_n(whole.l, BR, 0.0f);
+    pack_queries(q, it.n_rows, a->head_dim, a->scale * LOG2E, whole.qt);
+    int least[VECTORS],
+        most[VECTORS]; // keys that every query sees from this vector on; that any of
+    for (int v = n_vectors - 1; v >= 0; v--) { // this vector sees
+        const auto [low, high] =
+            std::minmax_element(whole.visible + v * LANES, whole.visible + (v + 1) * LANES);
+        least[v] = v + 1 < n_vectors ? std::min(*low, least[v + 1]) : *low;
+        most[v] = *high;
+    }
+
+    int dropped = 0;
+    bool fresh = true;
+    for (int j = it.begin, n; j < it.end; j += n) {
+        while (!fresh && dropped + 1 < n_vectors && most[dropped] <= j)
+            dropped++;
+        n = std::min(plan.bc, it.end - j);
+        if (dropped + 1 < n_vectors && most[dropped] > j) // up to where a vector can be dropped
+            n = std::min(n, (most[dropped] - j + KEYS - 1) / KEYS * KEYS);
+        Tile t = whole;
+        t.drop(dropped);
+        Run run = {nullptr, nullptr, a->k_stride[2], a->v_stride[2], j, n, least[dropped], fresh};
+        run.k = widen(plan.k<T>(it, j), run.k_stride, n, a->head_dim, whole.widened);
+        run.v = widen(plan.v<T>(it, j), run.v_stride, n, a->head_dim,
+                      whole.widened + plan.bc * a->head_dim);
+        switch (n_vectors - dropped) {
+        case 1:
+            attend_run<1>(t, run, a->head_dim);
+            break;
+        case 2:
+            attend_run<2>(t, run, a->head_dim);
+            break;
+        default:
+            attend_run<VECTORS>(t, run, a->head_dim);
+        }
+        fresh = false;
+    }
+    unpack_output(whole, to, it.n_rows, a->head_dim, plan.splits == 1);
+}
+
+void simd_prefill(const Plan &plan, const Item &it, float *scratch) {
+    const bool half = plan.a->kv_dtype == GPT149_BFLOAT16;
+    (half ? attend_tile<bfloat16> : attend_tile<float>)(plan, it, scratch);
+}
