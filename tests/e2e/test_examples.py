@@ -45,8 +45,8 @@ def test_every_example_is_listed() -> None:
 def test_engines_are_compared_at_several_depths(tmp_path: Path) -> None:
     engines = "gpt149;gpt149, int8;(reading the weights alone)"
     table = run(
-        ROOT / "scripts" / "bench_engines.py", "--model", "tiny", "-p", "3", "-p", "9", "-n", "12",
-        "--rounds", "1", "--threads", "1", "--engines", engines, "--plot", "depth.png",
+        ROOT / "scripts" / "peers" / "engines.py", "--model", "tiny", "-p", "3", "-p", "9",
+        "-n", "12", "--rounds", "1", "--threads", "1", "--engines", engines, "--plot", "depth.png",
         cwd=tmp_path,
     )  # fmt: skip
     for prompt in (3, 9):
