@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 
 from ..errors import InputError
-from ..kernels.registry import CONTRACT_BUILTINS, CPP
+from ..kernels.registry import CONTRACT_BUILTINS, CPP, locate, to_build
 from ..system.paths import shipped
 
 TEMPLATES = Path(__file__).resolve().parents[1] / "kernels" / "templates"
@@ -58,7 +58,22 @@ def _template(path: Path, name: str) -> str:
 
 
 def _copy(start: str, name: str) -> str:
-    """A shipped kernel's source under another name."""
-    text = (shipped("csrc") / "kernels" / f"{start}.cpp").read_text(encoding="utf-8")
+    """A shipped kernel's source under another name; one of several files becomes one."""
+    target = to_build(locate(start))
+    assert target is not None
+    text = _in_one_file(*target.sources)
     text = text.replace(f"// {start}: ", f"// {name}, from {start}: ", 1)
     return text.replace(f'GPT149_KERNEL({{"{start}"', f'GPT149_KERNEL({{"{name}"', 1)
+
+
+def _in_one_file(main: Path, *parts: Path) -> str:
+    """The main file, its own header in the place where it is included, the parts behind that."""
+    text = main.read_text(encoding="utf-8")
+    for header in sorted(main.parent.glob("*.h")):
+        include = f'#include "{header.name}"\n'
+        if include not in text:
+            continue
+        bodies = [part.read_text(encoding="utf-8").replace(include, "") for part in parts]
+        shared = header.read_text(encoding="utf-8").replace("#pragma once\n\n", "")
+        text = text.replace(include, "\n".join(["", shared, *bodies]))
+    return text

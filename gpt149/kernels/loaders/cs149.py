@@ -94,13 +94,17 @@ def target(path: Path) -> Target:
     """
     adapter = shipped("csrc") / "cs149" / "adapter.cpp"
     ispc = _ispc(path)
-    flags = (
-        f"-I{adapter.parent / 'standin'}",
-        f'-DMODULE_FILE="{path.resolve()}"',
-        *QUIET,
-        *(f"-I{binary.parent}" for binary in ispc),
-    )
-    return Target((adapter,), flags, tuple(map(str, ispc)), subject=path)
+    flags = (f"-I{adapter.parent / 'standin'}", *QUIET, *(f"-I{file.parent}" for file in ispc))
+    module = f'-DMODULE_FILE="{path.resolve()}"'
+    return Target((adapter,), (*flags, module), tuple(map(str, ispc)), subject=path)
+
+
+def seen_in_editor(path: Path) -> Target:
+    """The module as the file that is compiled, the adapter before it. Raises as `target`."""
+    ours = target(path)
+    adapter = str(ours.sources[0])
+    flags = (*ours.flags[:-1], '-DMODULE_FILE="/dev/null"', "-include", adapter)
+    return replace(ours, sources=(path,), flags=flags)
 
 
 def _torch_target(path: Path) -> Target | None:

@@ -1,0 +1,49 @@
+"""What an editor needs to know of a kernel's file: how it is compiled, and where gpt149.h is."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from ..errors import InputError
+from ..system.paths import write_whole
+from .build import commands
+from .loaders import cs149
+from .registry import locate, to_build
+
+NAME = "compile_commands.json"
+
+
+def write_compile_commands(kernel: Path) -> Path:
+    """Write the compilation database beside a kernel, which clangd and other editors look for.
+
+    What a database that is there says of other files stays.
+
+    Raises:
+        InputError: there is no such kernel, it is not compiled, or the file cannot be written.
+        MissingDependency: there is no C++ compiler, or no ninja.
+    """
+    source = locate(str(kernel.resolve()))
+    module = source.loader == "cs149" and source.path
+    target = cs149.seen_in_editor(module) if module else to_build(source)
+    if target is None:
+        raise InputError(f"{kernel} is not compiled, so there is nothing to tell an editor.")
+    entries = json.loads(commands(target))
+    database = kernel.resolve().parent / NAME
+    files = {entry["file"] for entry in entries}
+    others = [entry for entry in _entries(database) if entry.get("file") not in files]
+    write_whole(database, (json.dumps([*others, *entries], indent=2) + "\n").encode())
+    return database
+
+
+def _entries(database: Path) -> list[dict[str, object]]:
+    """What the database says so far."""
+    try:
+        found = json.loads(database.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return []
+    except (OSError, ValueError):
+        found = None
+    if not isinstance(found, list) or not all(isinstance(entry, dict) for entry in found):
+        raise InputError(f"{database} is no compilation database. Move it away, or mend it.")
+    return found
