@@ -412,7 +412,8 @@ ENGINES: dict[str, type[Any]] = {
 
 def write_model(spec: str) -> Path:
     """Random weights as a Hugging Face directory."""
-    from gpt149.model.checkpoint import load, save_gpt2
+    from gpt149.model.checkpoint import load
+    from gpt149.model.formats.gpt2 import save_gpt2
 
     folder = cache_dir() / "engines" / spec
     if (folder / "done").exists():
