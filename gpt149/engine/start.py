@@ -6,10 +6,8 @@ from ..errors import InputError
 from ..kernels.loaders.contract import ContractKernel
 from ..kernels.registry import Kernel, is_square, resolve
 from ..model.checkpoint import Checkpoint
-from .generation import Engine
-
-ENGINES = ("auto", "native", "torch")
-DTYPES = ("float32", "bf16", "int8")  # of the weights
+from .choices import DTYPES, ENGINES
+from .protocol import Engine
 
 
 def start(
@@ -38,7 +36,7 @@ def start(
         bc: keys a tile, likewise.
         dtype: of the weights, one of DTYPES.
         kv_cache: False recomputes every token at every step.
-        kv_dtype: of the KV cache, float32 or bf16; auto: bf16 beside weights in fewer bits than
+        kv_dtype: of the KV cache, one of KV_DTYPES; auto: bf16 beside weights in fewer bits than
             float32, if the kernel reads it, for then reading the cache is much of a decode step.
 
     Raises:

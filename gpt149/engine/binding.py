@@ -1,0 +1,85 @@
+"""csrc/engine/engine.cpp as ctypes sees it: its struct, its functions, its numbers for names."""
+
+from __future__ import annotations
+
+import ctypes
+from ctypes import (
+    POINTER,
+    c_bool,
+    c_char_p,
+    c_double,
+    c_float,
+    c_int,
+    c_int32,
+    c_int64,
+    c_void_p,
+)
+
+from ..kernels import abi
+from ..kernels.build import build
+from ..model.config import GPTConfig
+from ..system.paths import shipped
+from .choices import DTYPES, KV_DTYPES
+from .sampling import CSampling
+
+WEIGHT_TYPES = {name: number for number, name in enumerate(DTYPES)}
+KV_TYPES = dict(zip(KV_DTYPES, (abi.FLOAT32, abi.BFLOAT16), strict=True))
+ACTIVATIONS = {"gelu": 0, "gelu_new": 1, "gelu_pytorch_tanh": 1, "gelu_fast": 1, "relu": 2}
+VECTORS = ("ln_1.weight", "ln_1.bias", "ln_2.weight", "ln_2.bias")
+MATRICES = ("attn.c_attn", "attn.c_proj", "mlp.c_fc", "mlp.c_proj")
+
+
+class Config(ctypes.Structure):
+    """`Config` of csrc/engine/engine.cpp."""
+
+    _fields_ = (
+        *((name, c_int32) for name in ("n_layer", "n_head", "n_embd", "n_inner", "n_ctx")),
+        *((name, c_int32) for name in ("vocab_size", "activation", "weight_type", "kv_dtype")),
+        *((name, c_int32) for name in ("screened", "n_threads", "br", "bc")),
+        ("layer_norm_epsilon", c_float),
+    )
+
+    @classmethod
+    def of(
+        cls,
+        c: GPTConfig,
+        *,
+        n_ctx: int,
+        dtype: str,
+        kv_dtype: str,
+        screened: bool,
+        n_threads: int,
+        br: int,
+        bc: int,
+    ) -> Config:
+        sizes = (c.n_layer, c.n_head, c.n_embd, c.n_inner or 4 * c.n_embd, n_ctx, c.vocab_size)
+        types = ACTIVATIONS[c.activation], WEIGHT_TYPES[dtype], KV_TYPES[kv_dtype]
+        return cls(*sizes, *types, screened, n_threads, br, bc, c.layer_norm_epsilon)
+
+
+def library() -> ctypes.CDLL:
+    """The engine, compiled if need be.
+
+    Raises:
+        BuildError, MissingDependency: it cannot be compiled.
+    """
+    lib = ctypes.CDLL(str(build(shipped("csrc") / "engine" / "engine.cpp")))
+    engine, kernel = c_void_p, POINTER(abi.KernelEntry)
+    for name, result, arguments in (
+        ("new", c_void_p, (POINTER(Config),)),
+        ("free", None, (engine,)),
+        ("vector", c_bool, (engine, c_int, c_int, c_void_p)),
+        ("scale", None, (engine, c_int, c_float)),
+        ("matrix", c_bool, (engine, c_int, c_int, c_void_p, c_int, c_int, c_int64, c_int64,
+                            c_void_p)),
+        ("ends", c_bool, (engine, *[c_void_p] * 5)),
+        ("cache", None, (engine, c_void_p, c_void_p, c_int)),
+        ("attention_seconds", c_double, (engine,)),
+        ("step", c_char_p, (engine, kernel, c_void_p, c_int, c_int, c_void_p, c_bool)),
+        ("decode", c_int, (engine, kernel, c_void_p, c_int, c_int, POINTER(CSampling), c_int,
+                           c_void_p, c_int, c_int, c_double, c_int, c_void_p, c_void_p,
+                           POINTER(c_char_p))),
+    ):  # fmt: skip
+        function = getattr(lib, f"gpt149_engine_{name}")
+        function.restype, function.argtypes = result, arguments
+    return lib
