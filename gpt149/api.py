@@ -46,8 +46,8 @@ def generate(
         n_threads: of the engine and the kernel; None: every processor.
         kv_cache: False recomputes every token at every step.
         kv_dtype: what the cache holds: float32, bf16, which only some kernels read, or auto; see
-            `engines.start`.
-        engine: auto, native (C++) or torch; see `engines.start`.
+            `engine.start`.
+        engine: auto, native (C++) or torch; see `engine.start`.
         dtype: of the weights: float32, bf16 or int8 (native only).
         **sampling: the fields of `Sampling`: temperature, top_k, top_p, ..., seed.
 

@@ -45,8 +45,8 @@ from torch.nn.utils.parametrize import register_parametrization, remove_parametr
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from gpt149.engine.evaluate import scored_logits, total_nats
-from gpt149.model.checkpoint import save_gpt2
 from gpt149.model.config import GPTConfig
+from gpt149.model.formats.gpt2 import save_gpt2
 from gpt149.model.gpt import GPT
 
 DEV_SHARE = 0.01  # of the training text, its end: chooses the checkpoint

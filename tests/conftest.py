@@ -1,4 +1,4 @@
-"""What several test files share: a cache of compiled kernels, and a tiny model on disk."""
+"""What several test files share: a cache of compiled kernels, tiny models on disk, tokenizers."""
 
 from __future__ import annotations
 
@@ -11,12 +11,14 @@ from pathlib import Path
 
 import pytest
 import torch
+from modelfiles import bpe, tiny
 
 from gpt149.kernels.build import build
-from gpt149.model.checkpoint import save_gpt2
 from gpt149.model.config import GPTConfig
+from gpt149.model.formats.bpe import bytes_of_characters
+from gpt149.model.formats.gpt2 import save_gpt2
 from gpt149.model.gpt import GPT
-from gpt149.model.tokenizer import bytes_of_characters
+from gpt149.model.tokenizer import Tokenizer
 
 TINY = GPTConfig(n_layer=2, n_head=4, n_embd=32, n_ctx=64, vocab_size=257)
 
@@ -91,3 +93,21 @@ def tiny_model_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (path / "vocab.json").write_text(json.dumps(vocab), encoding="utf-8")
     (path / "merges.txt").write_text("#version: 0.2\n")
     return path
+
+
+@pytest.fixture
+def saved(tmp_path: Path) -> Path:
+    """A GPT-2 directory without a tokenizer."""
+    save_gpt2(tiny.random_model(), tmp_path / "model")
+    return tmp_path / "model"
+
+
+@pytest.fixture(scope="session")
+def gpt2() -> Tokenizer:
+    return bpe.loaded(bpe.gpt2_files()[0].parent)
+
+
+@pytest.fixture(scope="session")
+def of_bytes(tmp_path_factory: pytest.TempPathFactory) -> Tokenizer:
+    """Each of the 256 bytes is a token, and nothing else is."""
+    return bpe.loaded(bpe.write_bpe(tmp_path_factory.mktemp("bytes"), bpe.BYTES))

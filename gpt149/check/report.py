@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .diagnosis import describe_rows
+from .finding import describe_rows
 from .judge import Verdict
 from .observe import Observation
 from .run import Report

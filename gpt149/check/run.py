@@ -10,7 +10,8 @@ from ..errors import InputError
 from ..kernels.registry import compiled, locate
 from .arena import Arena
 from .cases import Case
-from .diagnosis import Finding, diagnose
+from .diagnosis import diagnose
+from .finding import Finding
 from .isolation import Child
 from .observe import Bench, Memo, Observation
 from .sanitize import MemoryFault, sanitize

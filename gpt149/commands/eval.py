@@ -15,7 +15,7 @@ import click
 from ..errors import InputError, NotFinite
 
 if TYPE_CHECKING:
-    from ..engine.generation import Engine
+    from ..engine.protocol import Engine
 
 
 def run(

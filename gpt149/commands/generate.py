@@ -22,7 +22,8 @@ from ..system.memory import peak_rss
 from .text import read_utf8, utf8
 
 if TYPE_CHECKING:
-    from ..engine.generation import Engine, Generation, Piece, Stats
+    from ..engine.generation import Generation, Piece, Stats
+    from ..engine.protocol import Engine
     from ..model.tokenizer import Tokenizer
 
 SQUARE_NOTE = (

@@ -1,113 +1,25 @@
 """From token ids to more of them: prefill, decode, stop, and what it cost.
 
-An engine (torch.py, native.py) runs the model a step at a time and holds the sequences;
-`Generation` is the loop over steps, the same for any of them.
+`Generation` is the loop over an engine's steps, the same for any of them (see protocol.py).
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Protocol, runtime_checkable
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import InputError, NotFinite
-from ..kernels.registry import Kernel
-from ..model.config import GPTConfig
 from ..model.tokenizer import TextStream, Tokenizer
+from .protocol import Burst, Decoder, Engine
 from .sampling import Sampler, Sampling, log_probabilities
 
 MOST_SAMPLES = 4096
-
-
-class Engine(Protocol):
-    """A model that is fed tokens: one sequence, or several after `fork`.
-
-    name: torch or native. dtype, kv_dtype: of the weights, and of the KV cache: float32, bf16 or
-    int8. calls: of the kernel, and attention_seconds spent in them.
-    """
-
-    name: str
-    dtype: str
-    kv_dtype: str
-    config: GPTConfig
-    kernel: Kernel
-    n_threads: int
-    n_ctx: int
-    ids: list[list[int]]  # that were fed
-
-    @property
-    def length(self) -> int:
-        """Tokens fed, the same for every sequence."""
-
-    @property
-    def calls(self) -> int: ...
-
-    @property
-    def attention_seconds(self) -> float: ...
-
-    def feed(self, ids: Sequence[Sequence[int]]) -> NDArray[np.float32]:
-        """One step: append (batch, n) ids to the sequences.
-
-        Returns:
-            The logits behind the last one, (batch, vocab_size).
-        """
-
-    def using(self, kernel: Kernel) -> AbstractContextManager[None]:
-        """Feed through another kernel meanwhile, of the kind that the engine runs."""
-
-    def fork(self, n: int) -> None:
-        """Go on with n copies of the only sequence."""
-
-    def rewind(self, length: int) -> None:
-        """Forget what was fed behind the first `length` tokens."""
-
-    def clear(self) -> None:
-        """Forget the sequences; one empty one remains."""
-
-
-def checked_n_ctx(wanted: int | None, config: GPTConfig) -> int:
-    """The wanted context; None: the model's.
-
-    Raises:
-        InputError: the model does not allow it.
-    """
-    n_ctx = config.n_ctx if wanted is None else wanted
-    if not 1 <= n_ctx <= config.n_ctx:
-        raise InputError(f"n_ctx is {n_ctx}, and this model allows 1 to {config.n_ctx}.")
-    return n_ctx
-
-
-@runtime_checkable
-class Decoder(Protocol):
-    """An engine that also chooses tokens itself, several a call."""
-
-    def decode(
-        self,
-        ids: Sequence[int],
-        n: int,
-        sampling: Sampling,
-        known: int,
-        step: int,
-        stop: int | None,
-    ) -> list[int]:
-        """Feed the ids in a step, and then each token chosen behind them, but not the last.
-
-        Args:
-            ids: the prompt, or what was chosen before.
-            n: how many at most; fewer where a fiftieth of a second is over.
-            sampling: how.
-            known: ids below it can be chosen.
-            step: how many tokens the sample has so far.
-            stop: an id behind which to end.
-
-        Returns:
-            The chosen ids; none if a logit is no number, after the ids were fed.
-        """
 
 
 @dataclass(frozen=True)
@@ -225,12 +137,10 @@ class Generation:
 
         Raises:
             InputError: the prompt is empty, has an id outside the vocabulary, or does not fit.
-            BuildError, MissingDependency: the sampler cannot be compiled.
         """
         self.engine, self.prompt, self.tokenizer = engine, list(prompt), tokenizer
         self.sampling, self.options = sampling or Sampling(), options or Options()
         self._check_prompt()
-        self._sampler = Sampler(self.sampling)
         self._start, self._ran = engine.length, False
         self.samples = [Sample() for _ in range(self.options.num_samples)]
         self._streams = [
@@ -336,7 +246,6 @@ class Generation:
     def _decode(self, engine: Decoder) -> Iterator[Piece]:
         """Everything, by an engine that chooses tokens itself: the first, then several a call."""
         sample, stats = self.samples[0], self.stats
-        known, eos = self._known, self._eos
         ids = self.prompt
         while not sample.finish_reason:
             n_chosen, held = len(sample.token_ids), self.engine.length
@@ -347,9 +256,10 @@ class Generation:
                 return
             if n_chosen == 0:  # alone: the prefill is timed
                 n = 1
+            burst = Burst(ids, n, self.sampling, self._known, n_chosen, self._eos)
             before = time.perf_counter()
             with self._counting():
-                chosen = engine.decode(ids, n, self.sampling, known, n_chosen, eos)
+                chosen = engine.decode(burst)
             seconds = time.perf_counter() - before
             if not chosen:  # the same step again finds out why
                 self.engine.rewind(held)
@@ -384,6 +294,11 @@ class Generation:
                 f"the prompt has {len(self.prompt)} tokens{held}, and n_ctx is {engine.n_ctx}. "
                 "Shorten it, or choose a model with a longer context."
             )
+
+    @cached_property
+    def _sampler(self) -> Sampler:
+        """Compiled when it is first needed: an engine may choose tokens itself."""
+        return Sampler(self.sampling)
 
     def _next(self, i: int, logits: NDArray[np.float32]) -> int:
         """Choose sample i's next token, and note it unless the sample is finished."""

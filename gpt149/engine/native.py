@@ -10,18 +10,7 @@ import math
 import mmap
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from ctypes import (
-    POINTER,
-    byref,
-    c_bool,
-    c_char_p,
-    c_double,
-    c_float,
-    c_int,
-    c_int32,
-    c_int64,
-    c_void_p,
-)
+from ctypes import byref, c_char_p
 from typing import Any
 
 import numpy as np
@@ -29,69 +18,23 @@ from numpy.typing import NDArray
 
 from ..errors import InputError, KernelDeclined
 from ..kernels import abi
-from ..kernels.build import Target, build_all
-from ..kernels.loaders.contract import ContractKernel, check_tiles
+from ..kernels.loaders.contract import ContractKernel, check_tiles, declined
 from ..kernels.registry import Kernel
 from ..model.checkpoint import Checkpoint
-from ..system.paths import shipped
 from ..system.threads import checked_threads
-from .generation import checked_n_ctx
-from .sampling import CSampling, Sampling
+from .binding import MATRICES, VECTORS, Config, library
+from .choices import DTYPES, KV_DTYPES, check_choice
+from .protocol import Burst, checked_n_ctx
+from .sampling import CSampling
 
-# The unit of the engine for weights of a type: csrc/engine/NAME.cpp.
-DTYPES = {"float32": "float32", "bf16": "bfloat16", "int8": "int8"}
-KV_DTYPES = {"float32": abi.FLOAT32, "bf16": abi.BFLOAT16}
-ACTIVATIONS = {"gelu": 0, "gelu_new": 1, "gelu_pytorch_tanh": 1, "gelu_fast": 1, "relu": 2}
-VECTORS = ("ln_1.weight", "ln_1.bias", "ln_2.weight", "ln_2.bias")
-MATRICES = ("attn.c_attn", "attn.c_proj", "mlp.c_fc", "mlp.c_proj")
 SCREENED_BYTES = 16 << 20  # of a head in float32, from which on reading all of it costs
 BURST_SECONDS = 0.02  # of tokens chosen without a look at them: text still flows
 
 F32 = NDArray[np.float32]
 
 
-class Config(ctypes.Structure):
-    """`Config` of csrc/engine/engine.cpp."""
-
-    _fields_ = (
-        *((name, c_int32) for name in ("n_layer", "n_head", "n_embd", "n_inner", "n_ctx")),
-        *((name, c_int32) for name in ("vocab_size", "activation", "kv_dtype")),
-        *((name, c_int32) for name in ("n_threads", "br", "bc")),
-        ("layer_norm_epsilon", c_float),
-    )
-
-
-def to_build(dtype: str, *, screened: bool = False) -> list[Target]:
-    """The engine and its units for weights of a type, and for a head that is screened."""
-    units = ["engine", DTYPES[dtype], *(["screen"] if screened else [])]
-    return [Target((shipped("csrc") / "engine" / f"{unit}.cpp",)) for unit in units]
-
-
-def _declared(lib: ctypes.CDLL) -> ctypes.CDLL:
-    """The engine's library, its functions with their types."""
-    engine, kernel = c_void_p, POINTER(abi.KernelEntry)
-    for name, result, arguments in (
-        ("new", c_void_p, (POINTER(Config), c_void_p, c_void_p)),
-        ("free", None, (engine,)),
-        ("vector", c_bool, (engine, c_int, c_int, c_void_p)),
-        ("scale", None, (engine, c_int, c_float)),
-        ("matrix", c_bool, (engine, c_int, c_int, c_void_p, c_int, c_int, c_int64, c_int64,
-                            c_void_p)),
-        ("ends", c_bool, (engine, *[c_void_p] * 5)),
-        ("cache", None, (engine, c_void_p, c_void_p, c_int)),
-        ("attention_seconds", c_double, (engine,)),
-        ("step", c_char_p, (engine, kernel, c_void_p, c_int, c_int, c_void_p, c_bool)),
-        ("decode", c_int, (engine, kernel, c_void_p, c_int, c_int, POINTER(CSampling), c_int,
-                           c_void_p, c_int, c_int, c_double, c_int, c_void_p, c_void_p,
-                           POINTER(c_char_p))),
-    ):  # fmt: skip
-        function = getattr(lib, f"gpt149_engine_{name}")
-        function.restype, function.argtypes = result, arguments
-    return lib
-
-
 class NativeEngine:
-    """See `engine.Engine`. Also chooses tokens itself: see `engine.Decoder`."""
+    """See `protocol.Engine`. Also chooses tokens itself: see `protocol.Decoder`."""
 
     name = "native"
 
@@ -108,7 +51,7 @@ class NativeEngine:
         kv_dtype: str = "float32",
         screened: bool | None = None,
     ) -> None:
-        """dtype: of the weights, one of DTYPES. kv_dtype: of the KV cache. The rest as elsewhere.
+        """dtype: of the weights, one of DTYPES. kv_dtype: of the KV cache, one of KV_DTYPES.
 
         screened: whether a head that is not in int8 anyway has a copy in int8, for greedy and top-k
         decoding to read instead of most of it (csrc/engine/screen.h); None: if it is large.
@@ -122,15 +65,14 @@ class NativeEngine:
         self.n_threads = checked_threads(n_threads)
         check_tiles(br, bc)
         self.n_ctx = checked_n_ctx(n_ctx, self.config)
-        for name, value, known in (("dtype", dtype, DTYPES), ("kv_dtype", kv_dtype, KV_DTYPES)):
-            if value not in known:
-                raise InputError(f"{name} is {value!r}, and must be one of {list(known)}.")
+        check_choice("dtype", dtype, DTYPES)
+        check_choice("kv_dtype", kv_dtype, KV_DTYPES)
         self._kv_type = np.dtype(np.float32 if kv_dtype == "float32" else np.uint16)
         self.ids: list[list[int]] = [[]]
         self.calls = 0
         if screened is None:
             screened = 4 * self.config.n_embd * self.config.vocab_size >= SCREENED_BYTES
-        self._engine = self._new(br, bc, KV_DTYPES[kv_dtype], screened and dtype != "int8")
+        self._engine = self._new(br, bc, screened and dtype != "int8")
         self._load(checkpoint.weights)
         self._reserve(1)
 
@@ -147,7 +89,7 @@ class NativeEngine:
         return float(self._library.gpt149_engine_attention_seconds(self._engine))
 
     def feed(self, ids: Sequence[Sequence[int]]) -> F32:
-        """See `engine.Engine`; raises KernelDeclined."""
+        """See `protocol.Engine`; raises KernelDeclined."""
         logits = np.empty((len(self.ids), self.config.vocab_size), np.float32)
         self._step(ids, logits, every=False)
         return logits
@@ -170,33 +112,25 @@ class NativeEngine:
         self.calls += self.config.n_layer
         self.ids = [old + list(new) for old, new in zip(self.ids, ids, strict=True)]
 
-    def decode(
-        self,
-        ids: Sequence[int],
-        n: int,
-        sampling: Sampling,
-        known: int,
-        step: int,
-        stop: int | None,
-    ) -> list[int]:
-        """See `engine.Decoder`; raises KernelDeclined."""
+    def decode(self, burst: Burst) -> list[int]:
+        """See `protocol.Decoder`; raises KernelDeclined."""
         assert len(self.ids) == 1
-        assert self.length + len(ids) + n - 1 <= self.n_ctx
-        array = np.array(ids, np.int32)
+        assert self.length + len(burst.ids) + burst.n - 1 <= self.n_ctx
+        ids = np.array(burst.ids, np.int32)
         seen = np.zeros(self.config.vocab_size, np.uint8)
-        seen[self.ids[0]] = seen[array] = 1
-        chosen, why = np.empty(n, np.int32), c_char_p()
+        seen[self.ids[0]] = seen[ids] = 1
+        chosen, why = np.empty(burst.n, np.int32), c_char_p()
         logits = np.empty(self.config.vocab_size, np.float32)
         done = self._library.gpt149_engine_decode(
-            self._engine, self._kernel(), _address(array), len(ids), self.length,
-            byref(CSampling.of(sampling)), known, _address(seen), step,
-            -1 if stop is None else stop, BURST_SECONDS, n, _address(chosen), _address(logits),
-            byref(why),
+            self._engine, self._kernel(), _address(ids), len(ids), self.length,
+            byref(CSampling.of(burst.sampling)), burst.known, _address(seen), burst.step,
+            -1 if burst.stop is None else burst.stop, BURST_SECONDS, burst.n, _address(chosen),
+            _address(logits), byref(why),
         )  # fmt: skip
         self._check(why.value)
         self.calls += max(1, done) * self.config.n_layer
         tokens: list[int] = chosen[:done].tolist()
-        self.ids[0] += [*ids, *tokens[:-1]]
+        self.ids[0] += [*burst.ids, *tokens[:-1]]
         return tokens
 
     @contextmanager
@@ -228,27 +162,17 @@ class NativeEngine:
 
     def _check(self, why: bytes | None) -> None:
         if why is not None:
-            reason = why.decode(errors="replace").rstrip(".")
             others = "" if self.kv_dtype == "float32" else ", or --kv-dtype float32"
-            raise KernelDeclined(
-                f"the kernel '{self.kernel.name}' declines: {reason}. "
-                f"Choose another with -a{others}."
-            )
+            raise declined(self.kernel.name, why, others=others)
 
-    def _new(self, br: int, bc: int, kv_dtype: int, screened: bool) -> int:
+    def _new(self, br: int, bc: int, screened: bool) -> int:
         """Raise BuildError or MissingDependency where the engine cannot be compiled."""
-        built = build_all(to_build(self.dtype, screened=screened))
-        engine, weights, *screen = (ctypes.CDLL(str(path)) for path in built)
-        self._library = _declared(engine)
-        c = self.config
-        sizes = (c.n_layer, c.n_head, c.n_embd, c.n_inner or 4 * c.n_embd, self.n_ctx, c.vocab_size)
-        config = Config(
-            *sizes, ACTIVATIONS[c.activation], kv_dtype, self.n_threads, br, bc,
-            c.layer_norm_epsilon,
+        self._library, weights, screen = library(self.dtype, screened=screened)
+        config = Config.of(
+            self.config, n_ctx=self.n_ctx, kv_dtype=self.kv_dtype, n_threads=self.n_threads,
+            br=br, bc=bc,
         )  # fmt: skip
-        made: int | None = self._library.gpt149_engine_new(
-            byref(config), weights.gpt149_weights, screen[0].gpt149_screen if screen else None
-        )
+        made: int | None = self._library.gpt149_engine_new(byref(config), weights, screen)
         if made is None:
             raise _no_memory()
         return made

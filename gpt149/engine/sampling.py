@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import InputError
-from ..kernels.build import build
+from ..kernels.build import Target, build_all
 from ..system.paths import shipped
 
 
@@ -77,9 +77,14 @@ class CSampling(ctypes.Structure):
         return cls(s.temperature, s.top_p, s.min_p, s.repetition_penalty, top_k, s.seed)
 
 
+def to_build() -> Target:
+    """What chooses tokens, in C++."""
+    return Target((shipped("csrc") / "engine" / "sampler.cpp",))
+
+
 @functools.cache
 def _library() -> ctypes.CDLL:
-    library = ctypes.CDLL(str(build(shipped("csrc") / "engine" / "sampler.cpp")))
+    library = ctypes.CDLL(str(build_all([to_build()])[0]))
     library.gpt149_uniform.restype = c_double
     library.gpt149_uniform.argtypes = (c_uint64, c_int64, c_int64)
     library.gpt149_choose.argtypes = (

@@ -7,10 +7,8 @@ from ..kernels.build import build_all
 from ..kernels.loaders.contract import ContractKernel
 from ..kernels.registry import Kernel, compiled, is_square, load, locate, to_build
 from ..model.checkpoint import Checkpoint
-from .generation import Engine
-
-ENGINES = ("auto", "native", "torch")
-DTYPES = ("float32", "bf16", "int8")  # of the weights
+from .choices import DTYPES, ENGINES
+from .protocol import Engine
 
 
 def prepare(
@@ -20,12 +18,13 @@ def prepare(
 
     The arguments are those of `start`. Raises as it.
     """
+    from . import binding, sampling
+
     source = locate(spec)
     target = to_build(source) if source.loader == "contract" else None
-    if target and engine != "torch" and kv_cache and dtype in DTYPES:
-        from . import native
-
-        build_all([target, *native.to_build(dtype)])
+    if target:
+        native = engine != "torch" and kv_cache and dtype in DTYPES
+        build_all([target, *(binding.to_build(dtype) if native else [sampling.to_build()])])
     return load(source, compiled(source))
 
 
@@ -55,7 +54,7 @@ def start(
         bc: keys a tile, likewise.
         dtype: of the weights, one of DTYPES.
         kv_cache: False recomputes every token at every step.
-        kv_dtype: of the KV cache, float32 or bf16; auto: bf16 beside weights in fewer bits than
+        kv_dtype: of the KV cache, one of KV_DTYPES; auto: bf16 beside weights in fewer bits than
             float32, if the kernel reads it, for then reading the cache is much of a decode step.
 
     Raises:

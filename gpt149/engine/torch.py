@@ -9,14 +9,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ..errors import InputError
 from ..kernels.dispatch import Attention
 from ..kernels.registry import Kernel
 from ..model.cache import KVCache
 from ..model.gpt import GPT
-from .generation import checked_n_ctx
+from .choices import KV_DTYPES, check_choice
+from .protocol import checked_n_ctx
 
-KV_DTYPES = {"float32": torch.float32, "bf16": torch.bfloat16}
+KV_TYPES = dict(zip(KV_DTYPES, (torch.float32, torch.bfloat16), strict=True))
 
 
 class TorchEngine:
@@ -37,7 +37,7 @@ class TorchEngine:
         kv_cache: bool = True,
         kv_dtype: str = "float32",
     ) -> None:
-        """n_ctx: a context shorter than the model's; None: the model's. kv_dtype: of KV_DTYPES.
+        """n_ctx: a context shorter than the model's; None: the model's. kv_dtype: one of KV_DTYPES.
 
         Raises:
             InputError: n_ctx is out of range, or kv_dtype is unknown.
@@ -45,8 +45,7 @@ class TorchEngine:
         self.model, self.attention, self.kv_cache = model, attention, kv_cache
         self.config, self.kernel = model.config, attention.kernel
         self.n_threads = attention.n_threads
-        if kv_dtype not in KV_DTYPES:
-            raise InputError(f"kv_dtype is {kv_dtype!r}, and must be one of {list(KV_DTYPES)}.")
+        check_choice("kv_dtype", kv_dtype, KV_DTYPES)
         self.kv_dtype = kv_dtype
         self.n_ctx = checked_n_ctx(n_ctx, self.config)
         self.ids: list[list[int]] = [[]]
@@ -108,4 +107,4 @@ class TorchEngine:
         c = self.model.config
         if not self.kv_cache:
             return None
-        return KVCache(c.n_layer, 1, c.n_head, self.n_ctx, c.head_dim, KV_DTYPES[self.kv_dtype])
+        return KVCache(c.n_layer, 1, c.n_head, self.n_ctx, c.head_dim, KV_TYPES[self.kv_dtype])

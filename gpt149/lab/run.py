@@ -12,9 +12,9 @@ from pathlib import Path
 import numpy as np
 
 from ..check.arena import Arena
-from ..check.diagnosis import MOST_WORK
 from ..check.isolation import Answer, Child
 from ..check.observe import Observation
+from ..check.predictions import MOST_WORK
 from ..check.report import as_text
 from ..check.run import Report, check
 from ..check.sanitize import sanitize

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from pathlib import Path
 
+from ..errors import CheckpointError
+
+LARGEST_SIZE = 2**24  # of any dimension: keeps sizes of damaged files from overflowing
 ACTIVATIONS = ("gelu", "gelu_new", "gelu_pytorch_tanh", "gelu_fast", "relu")
 
 # Stored (in, out) by GPT-2's Conv1D, (out, in) by nn.Linear.
@@ -61,3 +65,38 @@ class GPTConfig:
         if self.bias:
             shapes["ln_f.bias"] = (n,)
         return shapes | {"lm_head.weight": (self.vocab_size, n)}
+
+    def check(self, path: Path) -> None:
+        """Raise CheckpointError, with the path that it was read from, unless it can be run."""
+        sizes = {
+            "n_layer": self.n_layer,
+            "n_head": self.n_head,
+            "n_embd": self.n_embd,
+            "n_ctx": self.n_ctx,
+            "vocab_size": self.vocab_size,
+            "n_inner": 1 if self.n_inner is None else self.n_inner,
+        }
+        for name, value in sizes.items():
+            if type(value) is not int or not 1 <= value <= LARGEST_SIZE:
+                raise CheckpointError(
+                    f"{path}: {name} is {value!r}, and must be a whole number from 1 to "
+                    f"{LARGEST_SIZE}."
+                )
+        for name in ("scale_attn", "scale_attn_by_layer", "tie_word_embeddings", "bias"):
+            if type(getattr(self, name)) is not bool:
+                raise CheckpointError(
+                    f"{path}: {name} is {getattr(self, name)!r}, not true or false."
+                )
+        epsilon = self.layer_norm_epsilon
+        if not isinstance(epsilon, float | int) or not 0 <= epsilon < 1:
+            raise CheckpointError(
+                f"{path}: layer_norm_epsilon is {epsilon!r}, and must be a number from 0 to 1."
+            )
+        if self.n_embd % self.n_head:
+            raise CheckpointError(
+                f"{path}: n_head={self.n_head} does not divide n_embd={self.n_embd}."
+            )
+        if not isinstance(self.activation, str) or self.activation not in ACTIVATIONS:
+            raise CheckpointError(
+                f"{path}: activation '{self.activation}' is not one of {', '.join(ACTIVATIONS)}."
+            )

@@ -10,7 +10,8 @@ from gpt149.system.paths import cache_dir
 
 def write_model(spec: str) -> Path:
     """Random weights as a Hugging Face directory, written once."""
-    from gpt149.model.checkpoint import load, save_gpt2
+    from gpt149.model.checkpoint import load
+    from gpt149.model.formats.gpt2 import save_gpt2
 
     folder = cache_dir() / "engines" / spec
     if (folder / "done").exists():

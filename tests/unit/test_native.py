@@ -23,8 +23,9 @@ from gpt149.kernels.dispatch import Attention
 from gpt149.kernels.loaders.contract import ContractKernel
 from gpt149.kernels.registry import CONTRACT_BUILTINS, resolve
 from gpt149.model import checkpoint
-from gpt149.model.checkpoint import Checkpoint, save_gpt2
+from gpt149.model.checkpoint import Checkpoint
 from gpt149.model.config import GPTConfig
+from gpt149.model.formats.gpt2 import save_gpt2
 from gpt149.model.gpt import GPT
 
 PROMPT = [72, 101, 108, 108, 111]

@@ -1,6 +1,6 @@
 """Mutated references: attention with one known mistake, so that a wrong output can be recognised.
 
-What a mistake predicts for a case is compared with what the kernel gave: see `diagnosis.py`.
+What a mistake predicts for a case is compared with what the kernel gave: see `predictions.py`.
 """
 
 from __future__ import annotations

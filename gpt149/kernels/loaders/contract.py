@@ -49,13 +49,20 @@ class ContractKernel:
         """
         why = self.entry.run(byref(args))
         if why is not None:
-            reason = why.decode(errors="replace").rstrip(".")
-            raise KernelDeclined(
-                f"the kernel '{self.name}' declines this call: {reason}. "
+            shape = (
                 f"batch={args.batch} n_head={args.n_head} n_kv_head={args.n_kv_head} "
                 f"head_dim={args.head_dim} n_q={args.n_q} n_kv={args.n_kv} causal={args.causal}. "
-                "Choose another with -a."
             )
+            raise declined(self.name, why, shape)
+
+
+def declined(kernel: str, why: bytes, shape: str = "", *, others: str = "") -> KernelDeclined:
+    """The error for what a kernel's `run` returned. others: what to choose besides a kernel."""
+    reason = why.decode(errors="replace").rstrip(".")
+    return KernelDeclined(
+        f"the kernel '{kernel}' declines this call: {reason}. {shape}"
+        f"Choose another with -a{others}."
+    )
 
 
 def check_tiles(br: int, bc: int) -> None:

@@ -1,0 +1,180 @@
+"""A call of a kernel on what the arena holds, as a command describes it; made in the child."""
+
+from __future__ import annotations
+
+import ctypes
+import mmap
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from threading import Barrier, Event
+from typing import TYPE_CHECKING, Any
+
+from ..errors import KernelDeclined
+from ..kernels import abi
+from ..kernels.loaders.contract import ContractKernel
+from ..kernels.loaders.tensors import TensorKernel
+from ..system.child import Reply
+from ..system.memory import peak_rss
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Command = dict[str, Any]  # what `Child.run` asks
+
+WORKSPACE_GUARD = 4096
+NAN_BYTE = 0xFF  # four of them are a NaN
+AT_ONCE_SECONDS = 0.04  # of CPU time: some of the scheduler's slices even where one core is free
+
+
+class Workspace:
+    """Memory of the size that the kernel asked for, poisoned, between guards."""
+
+    def __init__(self, n_bytes: int, fill: int) -> None:
+        size = n_bytes + 2 * WORKSPACE_GUARD
+        try:
+            self._memory = mmap.mmap(-1, size)
+        except (OSError, OverflowError) as e:
+            raise KernelDeclined(
+                f"it wants {n_bytes:,} bytes of workspace, and there is not that much memory"
+            ) from e
+        self._base = ctypes.addressof(ctypes.c_char.from_buffer(self._memory))
+        ctypes.memset(self._base, NAN_BYTE, size)
+        ctypes.memset(self._base + WORKSPACE_GUARD, fill, n_bytes)
+        self.address = self._base + WORKSPACE_GUARD
+        self.n_bytes = n_bytes
+
+    def written_outside(self) -> bool:
+        guard = bytes([NAN_BYTE]) * WORKSPACE_GUARD
+        before = ctypes.string_at(self._base, WORKSPACE_GUARD)
+        behind = ctypes.string_at(self.address + self.n_bytes, WORKSPACE_GUARD)
+        return before != guard or behind != guard
+
+
+class Clock:
+    """Wall and CPU time of a call, in seconds."""
+
+    def __init__(self) -> None:
+        self._wall, self._cpu = time.perf_counter(), time.process_time()
+
+    def stop(self) -> dict[str, float]:
+        """The time since it was made."""
+        return {
+            "seconds": time.perf_counter() - self._wall,
+            "cpu_seconds": time.process_time() - self._cpu,
+        }
+
+
+def call_contract(kernel: ContractKernel, base: int, command: Command) -> Reply:
+    """Fill the struct from the command and run the kernel; heads apart if the case says so."""
+    args = filled(base, command)
+    calls = _split_heads(args) if command["calls"] == "heads" else [args]
+    workspaces = []
+    for one in calls:
+        n_bytes = kernel.workspace_bytes(without_pointers(one))
+        workspaces.append(Workspace(n_bytes, command["workspace_fill"]))
+        one.workspace = workspaces[-1].address
+    before = peak_rss()
+    clock = Clock()
+    _at_once(kernel, calls) if len(calls) > 1 else kernel.run(args)
+    return {
+        **clock.stop(),
+        "workspace_bytes": sum(w.n_bytes for w in workspaces),
+        "workspace_overrun": any(w.written_outside() for w in workspaces),
+        "peak_growth": peak_rss() - before,
+    }
+
+
+def call_tensors(kernel: TensorKernel, memory: mmap.mmap, command: Command) -> Reply:
+    """The call of a kernel that is a function on torch tensors."""
+    views, shape = tensor_views(memory, command), command["shape"]
+    q, k, v = (views[name] for name in "qkv")
+    clock = Clock()
+    out = kernel.function(q, k, v, causal=shape["causal"], scale=shape["scale"])
+    times = clock.stop()
+    views["out"].copy_(out)
+    return times
+
+
+def _at_once(kernel: ContractKernel, calls: Sequence[abi.Args]) -> None:
+    """Each call by itself, then all at the same time, over and over, a thread each.
+
+    Ends when time is up, or with the first result that is not what the call gave by itself: that
+    one is left in out. A thread that is done early would leave the last ones undisturbed.
+    """
+    for one in calls:
+        kernel.run(one)
+    alone = [_result(one) for one in calls]
+    start, ended = Barrier(len(calls)), Event()
+
+    def run(one: abi.Args, undisturbed: list[bytes]) -> None:
+        start.wait()
+        clock = Clock()
+        while not ended.is_set():
+            kernel.run(one)
+            if _result(one) != undisturbed or clock.stop()["cpu_seconds"] > AT_ONCE_SECONDS:
+                ended.set()
+
+    with ThreadPoolExecutor(len(calls)) as pool:
+        list(pool.map(run, calls, alone))
+
+
+def _result(args: abi.Args) -> list[bytes]:
+    """The rows of a call's out."""
+    batch, head, token = args.out_stride
+    return [
+        ctypes.string_at(args.out + 4 * (b * batch + h * head + i * token), 4 * args.head_dim)
+        for b in range(args.batch)
+        for h in range(args.n_head)
+        for i in range(args.n_q)
+    ]
+
+
+def filled(base: int, command: Command) -> abi.Args:
+    """The struct of a command's call, without workspace; base: the arena's address."""
+    args = abi.shape_args(**command["shape"])
+    for name, (start, strides) in command["tensors"].items():
+        setattr(args, name, base + 4 * start)
+        setattr(args, f"{name}_stride", abi.Strides(*strides))
+    return args
+
+
+def tensor_views(memory: mmap.mmap, command: Command) -> dict[str, Tensor]:
+    """q, k, v and out of a command's call, on the arena's memory."""
+    import torch
+
+    shape = command["shape"]
+    floats = torch.frombuffer(memory, dtype=torch.float32)
+    sizes = {
+        name: (shape["batch"], shape[heads], shape[n], shape["head_dim"])
+        for name, heads, n in (
+            ("q", "n_head", "n_q"),
+            ("k", "n_kv_head", "n_kv"),
+            ("v", "n_kv_head", "n_kv"),
+            ("out", "n_head", "n_q"),
+        )
+    }
+    return {
+        name: floats.as_strided(sizes[name], (*strides, 1), start)
+        for name, (start, strides) in command["tensors"].items()
+    }
+
+
+def _split_heads(args: abi.Args) -> list[abi.Args]:
+    """One call a key head, with the query heads that read it: how a native engine calls."""
+    group = args.n_head // args.n_kv_head
+    calls = []
+    for h in range(args.n_kv_head):
+        one = abi.Args.from_buffer_copy(args)
+        one.n_head, one.n_kv_head, one.n_threads = group, 1, 1
+        for name, step in (("q", group), ("k", 1), ("v", 1), ("out", group)):
+            stride = getattr(args, f"{name}_stride")[1]
+            setattr(one, name, getattr(args, name) + 4 * h * step * stride)
+        calls.append(one)
+    return calls
+
+
+def without_pointers(args: abi.Args) -> abi.Args:
+    bare = abi.Args.from_buffer_copy(args)
+    bare.q = bare.k = bare.v = bare.out = bare.workspace = None
+    return bare

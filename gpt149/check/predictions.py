@@ -1,0 +1,134 @@
+"""Mutated references: attention with one known mistake, or two, predicts what the kernel gave.
+
+A prediction is held against failing cases, which it must explain, and against passing ones, which
+it must not contradict.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from itertools import combinations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .finding import Finding
+from .mistakes import Setup, mistakes, right
+from .observe import Observation
+
+MATCH = 16.0  # times the tolerance: predictions are float64, the kernel has rounding of its own
+MOST_WORK = 3_000_000  # of a case that is worth trying every mistake on
+MOST_CASES = 10  # failing, and as many passing ones
+PAIR_CASES = 3
+ENOUGH = 0.7  # of the cases that one mistake must explain, before two are tried
+
+# (cause, sentence, the kernel's own choice of bc or 0): one consistent way of being wrong.
+Hypothesis = tuple[str, str, int]
+
+
+def by_mistake(wrong: Sequence[Observation], all_of_them: Sequence[Observation]) -> list[Finding]:
+    """Mistakes that explain the failing cases and contradict no passing one."""
+    failing = [o for o in wrong if _worth(o)][:MOST_CASES]
+    passing = [o for o in all_of_them if o.passed and _worth(o)]
+    passing = sorted(passing, key=lambda o: o.case.work)[:MOST_CASES]
+    explained = [_hypotheses(o, _agrees_tellingly) for o in failing]
+    explains = Counter(h for hypotheses in explained for h in hypotheses)
+    denied = Counter(h for o in passing for h in _hypotheses(o, _shows) if h in explains)
+    findings: dict[str, Finding] = {}
+    for hypothesis, n in sorted(explains.items(), key=lambda item: denied[item[0]] - item[1]):
+        cause, sentence, bc = hypothesis
+        share = max(0, n - denied[hypothesis]) / len(failing)
+        if cause in findings or not share:
+            continue
+        tile = f" (bc={bc} where none is asked for)" if bc else ""
+        evidence = f"a reference with this mistake gives this output in {n} of {len(failing)} cases"
+        findings[cause] = Finding(cause, sentence + tile, evidence, share)
+    found = list(findings.values())
+    if found and found[0].share >= ENOUGH:
+        return found
+    # A pair shows where its first mistake alone does not explain everything.
+    best = {h for h in explains if found and h[0] == found[0].cause}
+    rest = [o for o, h in zip(failing, explained, strict=True) if not best & h]
+    return _by_pair(rest) or found
+
+
+def _worth(o: Observation) -> bool:
+    plain = o.case.calls == "once" and not o.case.half_kv
+    return plain and o.case.work <= MOST_WORK and o.verdict is not None
+
+
+def _hypotheses(
+    o: Observation, holds: Callable[[Observation, NDArray[np.float64]], bool]
+) -> set[Hypothesis]:
+    """The hypotheses whose prediction for this case does what `holds` asks."""
+    setup = _setup(o)
+    return {
+        (mistake.cause, mistake.sentence, bc)
+        for mistake in mistakes(o.case)
+        if holds(o, mistake.change(setup).predict())
+        for bc in mistake.tiles
+    }
+
+
+def _by_pair(failing: Sequence[Observation]) -> list[Finding]:
+    """Two mistakes at once that explain the smallest failing cases."""
+    some = [o for o in failing if o.case.n_q > 1 and o.case.head_dim > 1][:PAIR_CASES]
+    if not some:
+        return []
+    candidates: set[tuple[str, str]] | None = None
+    said: dict[tuple[str, str], str] = {}
+    for o in some:
+        setup = _setup(o)
+        found = set()
+        showing = [m for m in mistakes(o.case) if _shows(o, m.change(setup).predict())]
+        for a, b in combinations(showing, 2):
+            key = (a.cause, b.cause)
+            if (
+                a.step == b.step
+                or key in found
+                or (candidates is not None and key not in candidates)
+            ):
+                continue
+            if _agrees_tellingly(o, b.change(a.change(setup)).predict()):
+                found.add(key)
+                said.setdefault(key, f"{a.sentence}; and {b.sentence}")
+        candidates = found if candidates is None else candidates & found
+        if not candidates:
+            return []
+    return [
+        Finding(
+            " + ".join(key),
+            said[key],
+            f"a reference with both mistakes gives this output in {len(some)} of {len(some)} "
+            "failing cases; neither alone does",
+            1.0,
+        )
+        for key in sorted(candidates or ())
+    ]
+
+
+def _setup(o: Observation) -> Setup:
+    q, k, v = (t.astype(np.float64) for t in (o.q, o.k, o.v))
+    return right(o.case, q, k, v)
+
+
+def _shows(o: Observation, predicted: NDArray[np.float64]) -> bool:
+    """Whether the prediction can be told from the right answer."""
+    assert o.verdict is not None
+    with np.errstate(invalid="ignore"):
+        error = np.abs(predicted - o.verdict.expected.want)
+    return not bool((error <= 2 * MATCH * o.verdict.expected.tolerance).all())
+
+
+def _agrees_tellingly(o: Observation, predicted: NDArray[np.float64]) -> bool:
+    """Whether the output is the predicted one, NaN for NaN, and not the right one as well."""
+    assert o.verdict is not None
+    out, finite = o.out.astype(np.float64), np.isfinite(o.out)
+    if not finite.any() or not np.array_equal(finite, np.isfinite(predicted)):
+        return False  # where all is NaN, many mistakes would explain it
+    off = np.abs(out[finite] - predicted[finite]).max(initial=0)
+    # A mistake that makes values large makes their rounding large as well.
+    largest = np.abs(predicted[finite]).max(initial=0)
+    growth = max(1.0, largest / np.abs(o.verdict.expected.want).max())
+    return bool(off <= MATCH * growth * o.verdict.expected.tolerance) and _shows(o, predicted)

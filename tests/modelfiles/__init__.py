@@ -1,0 +1,1 @@
+"""Models and tokenizers as tests write them to disk."""
