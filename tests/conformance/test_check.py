@@ -6,6 +6,7 @@ import errno
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -162,6 +163,7 @@ def test_self_test_counts_what_was_caught_and_named(
     for name in ("zeros", "plain_sequential", "scale_missing"):
         source = next(f for f in WRONG if f.stem == name).read_text()
         (tmp_path / f"{name}.cpp").write_text(source)
+    shutil.copy(WRONG[0].with_name("rows.h"), tmp_path)
     mislabelled = (tmp_path / "zeros.cpp").read_text().replace("cause: zeros", "cause: v_mean")
     (tmp_path / "zeros.cpp").write_text(mislabelled)
     from gpt149.commands.check import self_test
@@ -201,14 +203,13 @@ def test_shipped_kernels_are_clean_under_the_sanitizers(kernel: str) -> None:
     assert report.right
 
 
-def test_a_planted_overrun_is_reported_with_its_line(tmp_path: Path) -> None:
-    wrong = next(f for f in WRONG if f.stem == "writes_past_end").read_text()
-    file = tmp_path / "mine.cpp"
-    file.write_text(wrong)
-    line = next(i for i, text in enumerate(wrong.splitlines(), 1) if "// wrong:" in text)
+def test_a_planted_overrun_is_reported_with_its_line() -> None:
+    file = next(f for f in WRONG if f.stem == "writes_past_end")
+    line = next(i for i, text in enumerate(file.read_text().splitlines(), 1) if "// wrong:" in text)
     done = CliRunner().invoke(main, ["check", str(file), "--case", "n17", "--sanitize", "address"])
     assert done.exit_code == 1
-    assert f"heap-buffer-overflow, WRITE of size 4 at mine.cpp:{line}, in case n17" in done.stdout
+    place = f"{file.name}:{line}, in case n17"
+    assert f"heap-buffer-overflow, WRITE of size 4 at {place}" in done.stdout
 
 
 def test_undefined_behaviour_is_reported_with_its_line(tmp_path: Path) -> None:

@@ -1,50 +1,13 @@
 // cause: causal_off_by_one
 // The causal mask is off by one: query i also sees the key behind its own, if there is one. Right
 // without a mask, and for a decode step.
-#include "gpt149.h"
+#include "rows.h"
 
-#include <algorithm>
-#include <cmath>
-
-static int64_t workspace_bytes(const gpt149_args *a) {
-    return (int64_t)a->n_kv * sizeof(float);
-}
-
-static void attend_row(const gpt149_args *a, int b, int h, int i, float *s) {
-    const int d = a->head_dim;
-    const int n = std::min(gpt149_visible(a, i) + 1, a->n_kv); // wrong: without the + 1
-    const float *q = gpt149_q(a, b, h, i);
-    float m = -INFINITY, l = 0;
-    for (int j = 0; j < n; j++) {
-        const float *k = gpt149_k(a, b, h, j);
-        float dot = 0;
-#pragma omp simd reduction(+ : dot)
-        for (int x = 0; x < d; x++)
-            dot += q[x] * k[x];
-        s[j] = a->scale * dot;
-        m = std::fmax(m, s[j]);
+struct Wrong : Rows {
+    int keys() override {
+        return std::min(gpt149_visible(a, i) + 1, a->n_kv); // wrong: without the + 1
     }
-    for (int j = 0; j < n; j++)
-        l += s[j] = std::exp(s[j] - m);
-
-    float *out = gpt149_out(a, b, h, i);
-    for (int x = 0; x < d; x++)
-        out[x] = 0;
-    for (int j = 0; j < n; j++) {
-        const float p = s[j] / l, *v = gpt149_v(a, b, h, j);
-        for (int x = 0; x < d; x++)
-            out[x] += p * v[x];
-    }
-}
-
-static const char *run(const gpt149_args *a) {
-    if (const char *why = gpt149_only_float32(a)) return why;
-    for (int b = 0; b < a->batch; b++)
-        for (int h = 0; h < a->n_head; h++)
-            for (int i = 0; i < a->n_q; i++)
-                attend_row(a, b, h, i, (float *)a->workspace);
-    return nullptr;
-}
+};
 
 GPT149_KERNEL({"causal_sees_next", "a row of scores; one key of the future in sight", "n_kv",
-               workspace_bytes, run})
+               one_row, run<Wrong>})

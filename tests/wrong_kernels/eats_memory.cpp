@@ -1,54 +1,19 @@
 // cause: out_of_memory
 // Allocates and touches memory without end, 64 MiB at a time, when there are more than 64 keys.
 // Else right.
-#include "gpt149.h"
+#include "rows.h"
 
-#include <cmath>
-
-static int64_t workspace_bytes(const gpt149_args *a) {
-    return (int64_t)a->n_kv * sizeof(float);
-}
-
-static void attend_row(const gpt149_args *a, int b, int h, int i, float *s) {
-    const int d = a->head_dim, n = gpt149_visible(a, i);
-    const float *q = gpt149_q(a, b, h, i);
-    float m = -INFINITY, l = 0;
-    for (int j = 0; j < n; j++) {
-        const float *k = gpt149_k(a, b, h, j);
-        float dot = 0;
-#pragma omp simd reduction(+ : dot)
-        for (int x = 0; x < d; x++)
-            dot += q[x] * k[x];
-        s[j] = a->scale * dot;
-        m = std::fmax(m, s[j]);
+struct Wrong : Rows {
+    void call() override {
+        constexpr int64_t STEP = 64 << 20;
+        while (a->n_kv > 64) { // wrong: nothing ends it, nothing is freed
+            volatile char *memory = new char[STEP];
+            for (int64_t x = 0; x < STEP; x += 4096)
+                memory[x] = 1;
+        }
+        Rows::call();
     }
-    for (int j = 0; j < n; j++)
-        l += s[j] = std::exp(s[j] - m);
+};
 
-    float *out = gpt149_out(a, b, h, i);
-    for (int x = 0; x < d; x++)
-        out[x] = 0;
-    for (int j = 0; j < n; j++) {
-        const float p = s[j] / l, *v = gpt149_v(a, b, h, j);
-        for (int x = 0; x < d; x++)
-            out[x] += p * v[x];
-    }
-}
-
-static const char *run(const gpt149_args *a) {
-    if (const char *why = gpt149_only_float32(a)) return why;
-    constexpr int64_t STEP = 64 << 20;
-    while (a->n_kv > 64) { // wrong: nothing ends it, nothing is freed
-        volatile char *memory = new char[STEP];
-        for (int64_t x = 0; x < STEP; x += 4096)
-            memory[x] = 1;
-    }
-    for (int b = 0; b < a->batch; b++)
-        for (int h = 0; h < a->n_head; h++)
-            for (int i = 0; i < a->n_q; i++)
-                attend_row(a, b, h, i, (float *)a->workspace);
-    return nullptr;
-}
-
-GPT149_KERNEL({"eats_memory", "a row of scores; at most 64 keys in finite memory", "n_kv",
-               workspace_bytes, run})
+GPT149_KERNEL({"eats_memory", "a row of scores; at most 64 keys in finite memory", "n_kv", one_row,
+               run<Wrong>})

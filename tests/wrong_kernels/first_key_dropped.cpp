@@ -1,49 +1,14 @@
 // cause: first_key_dropped
 // Loops over the keys from 1, so key 0 is never seen, unless it is the only one in sight. Right
 // for such rows alone.
-#include "gpt149.h"
+#include "rows.h"
 
-#include <cmath>
+struct Wrong : Rows {
+    int first() { return gpt149_visible(a, i) > 1 ? 1 : 0; } // wrong: 0
+    int keys() override { return gpt149_visible(a, i) - first(); }
+    const float *k(int j) override { return Rows::k(first() + j); }
+    const float *v(int j) override { return Rows::v(first() + j); }
+};
 
-static int64_t workspace_bytes(const gpt149_args *a) {
-    return (int64_t)a->n_kv * sizeof(float);
-}
-
-static void attend_row(const gpt149_args *a, int b, int h, int i, float *s) {
-    const int d = a->head_dim, n = gpt149_visible(a, i);
-    const int first = n > 1 ? 1 : 0; // wrong: 0
-    const float *q = gpt149_q(a, b, h, i);
-    float m = -INFINITY, l = 0;
-    for (int j = first; j < n; j++) {
-        const float *k = gpt149_k(a, b, h, j);
-        float dot = 0;
-#pragma omp simd reduction(+ : dot)
-        for (int x = 0; x < d; x++)
-            dot += q[x] * k[x];
-        s[j] = a->scale * dot;
-        m = std::fmax(m, s[j]);
-    }
-    for (int j = first; j < n; j++)
-        l += s[j] = std::exp(s[j] - m);
-
-    float *out = gpt149_out(a, b, h, i);
-    for (int x = 0; x < d; x++)
-        out[x] = 0;
-    for (int j = first; j < n; j++) {
-        const float p = s[j] / l, *v = gpt149_v(a, b, h, j);
-        for (int x = 0; x < d; x++)
-            out[x] += p * v[x];
-    }
-}
-
-static const char *run(const gpt149_args *a) {
-    if (const char *why = gpt149_only_float32(a)) return why;
-    for (int b = 0; b < a->batch; b++)
-        for (int h = 0; h < a->n_head; h++)
-            for (int i = 0; i < a->n_q; i++)
-                attend_row(a, b, h, i, (float *)a->workspace);
-    return nullptr;
-}
-
-GPT149_KERNEL({"first_key_dropped", "a row of scores; from the second key on", "n_kv",
-               workspace_bytes, run})
+GPT149_KERNEL({"first_key_dropped", "a row of scores; from the second key on", "n_kv", one_row,
+               run<Wrong>})

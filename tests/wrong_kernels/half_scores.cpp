@@ -1,57 +1,19 @@
 // cause: half_precision
 // Scores and weights are rounded to the 11 bits of half precision (its range is not imitated),
 // where float32 was asked for.
-#include "gpt149.h"
+#include "rows.h"
 
-#include <cmath>
-#include <cstring>
+struct Wrong : Rows {
+    static float to_half(float x) { return shortened(x, 13); }
 
-static int64_t workspace_bytes(const gpt149_args *a) {
-    return (int64_t)a->n_kv * sizeof(float);
-}
-
-// The nearest float of 11 significant bits.
-static float to_half(float x) {
-    uint32_t bits;
-    std::memcpy(&bits, &x, sizeof bits);
-    bits = (bits + 0xfff + (bits >> 13 & 1)) & ~0x1fffu; // to nearest, ties to even
-    std::memcpy(&x, &bits, sizeof x);
-    return x;
-}
-
-static void attend_row(const gpt149_args *a, int b, int h, int i, float *s) {
-    const int d = a->head_dim, n = gpt149_visible(a, i);
-    const float *q = gpt149_q(a, b, h, i);
-    float m = -INFINITY, l = 0;
-    for (int j = 0; j < n; j++) {
-        const float *k = gpt149_k(a, b, h, j);
-        float dot = 0;
-#pragma omp simd reduction(+ : dot)
-        for (int x = 0; x < d; x++)
-            dot += q[x] * k[x];
-        s[j] = to_half(a->scale * dot); // wrong: a->scale * dot
-        m = std::fmax(m, s[j]);
+    float score(int j) override { return to_half(Rows::score(j)); } // wrong: no to_half
+    void softmax() override {
+        float *s = scores();
+        m = highest(s, keys());
+        for (int j = 0; j < keys(); j++)
+            l += s[j] = to_half(std::exp(s[j] - m)); // wrong: no to_half
+        divide(s, keys(), l);
     }
-    for (int j = 0; j < n; j++)
-        l += s[j] = to_half(std::exp(s[j] - m)); // wrong: no to_half
+};
 
-    float *out = gpt149_out(a, b, h, i);
-    for (int x = 0; x < d; x++)
-        out[x] = 0;
-    for (int j = 0; j < n; j++) {
-        const float p = s[j] / l, *v = gpt149_v(a, b, h, j);
-        for (int x = 0; x < d; x++)
-            out[x] += p * v[x];
-    }
-}
-
-static const char *run(const gpt149_args *a) {
-    if (const char *why = gpt149_only_float32(a)) return why;
-    for (int b = 0; b < a->batch; b++)
-        for (int h = 0; h < a->n_head; h++)
-            for (int i = 0; i < a->n_q; i++)
-                attend_row(a, b, h, i, (float *)a->workspace);
-    return nullptr;
-}
-
-GPT149_KERNEL({"half_scores", "a row of scores in half precision", "n_kv", workspace_bytes, run})
+GPT149_KERNEL({"half_scores", "a row of scores in half precision", "n_kv", one_row, run<Wrong>})

@@ -1,52 +1,16 @@
 // cause: k_flat_reshape
 // Reads a head's (n_kv, d) keys as a row-major (d, n_kv) matrix: a reshape where a transpose was
 // meant. Right when n_kv or head_dim is 1.
-#include "gpt149.h"
+#include "rows.h"
 
-#include <cmath>
-
-static int64_t workspace_bytes(const gpt149_args *a) {
-    return (int64_t)a->n_kv * sizeof(float);
-}
-
-// Element `flat` of the head's keys, taken in memory order.
-static float flat_k(const gpt149_args *a, int b, int h, int64_t flat) {
-    return gpt149_k(a, b, h, flat / a->head_dim)[flat % a->head_dim];
-}
-
-static void attend_row(const gpt149_args *a, int b, int h, int i, float *s) {
-    const int d = a->head_dim, n = gpt149_visible(a, i);
-    const float *q = gpt149_q(a, b, h, i);
-    float m = -INFINITY, l = 0;
-    for (int j = 0; j < n; j++) {
-        float dot = 0;
-#pragma omp simd reduction(+ : dot)
-        for (int x = 0; x < d; x++)
-            dot += q[x] * flat_k(a, b, h, (int64_t)x * a->n_kv + j); // wrong: k[j][x]
-        s[j] = a->scale * dot;
-        m = std::fmax(m, s[j]);
+struct Wrong : Rows {
+    // Element `flat` of the head's keys, taken in memory order.
+    float flat_k(int64_t flat) { return k(flat / a->head_dim)[flat % a->head_dim]; }
+    float score(int j) override {
+        auto key = [=](int x) { return flat_k((int64_t)x * a->n_kv + j); }; // wrong: k(j)[x]
+        return a->scale * sum(a->head_dim, [=](int x) { return q()[x] * key(x); });
     }
-    for (int j = 0; j < n; j++)
-        l += s[j] = std::exp(s[j] - m);
+};
 
-    float *out = gpt149_out(a, b, h, i);
-    for (int x = 0; x < d; x++)
-        out[x] = 0;
-    for (int j = 0; j < n; j++) {
-        const float p = s[j] / l, *v = gpt149_v(a, b, h, j);
-        for (int x = 0; x < d; x++)
-            out[x] += p * v[x];
-    }
-}
-
-static const char *run(const gpt149_args *a) {
-    if (const char *why = gpt149_only_float32(a)) return why;
-    for (int b = 0; b < a->batch; b++)
-        for (int h = 0; h < a->n_head; h++)
-            for (int i = 0; i < a->n_q; i++)
-                attend_row(a, b, h, i, (float *)a->workspace);
-    return nullptr;
-}
-
-GPT149_KERNEL({"k_flat_reshape", "a row of scores; K reshaped, not transposed", "n_kv",
-               workspace_bytes, run})
+GPT149_KERNEL({"k_flat_reshape", "a row of scores; K reshaped, not transposed", "n_kv", one_row,
+               run<Wrong>})

@@ -1,67 +1,20 @@
 // cause: k_flat_reshape + aliased_scores
 // Two mistakes: K is read as a row-major (d, n_kv) matrix, and scores are stored at i * head_dim +
 // j, so that a row of more than head_dim runs into the next.
-#include "gpt149.h"
+#include "heads.h"
 
-#include <algorithm>
-#include <cmath>
-
-static int64_t workspace_bytes(const gpt149_args *a) {
-    return (int64_t)a->n_q * a->n_kv * sizeof(float);
-}
-
-// Element `flat` of the head's keys, taken in memory order.
-static float flat_k(const gpt149_args *a, int b, int h, int64_t flat) {
-    return gpt149_k(a, b, h, flat / a->head_dim)[flat % a->head_dim];
-}
-
-// A row of scores. No longer than n_kv, so that nothing outside the workspace is touched.
-static float *score_row(const gpt149_args *a, int i) {
-    const int64_t length = std::min(a->head_dim, a->n_kv); // wrong: n_kv
-    return (float *)a->workspace + i * length;
-}
-
-static void attend_head(const gpt149_args *a, int b, int h) {
-    const int n_q = a->n_q, d = a->head_dim;
-    for (int i = 0; i < n_q; i++)
-        for (int j = 0; j < gpt149_visible(a, i); j++) {
-            const float *q = gpt149_q(a, b, h, i);
-            float dot = 0;
-#pragma omp simd reduction(+ : dot)
-            for (int x = 0; x < d; x++)
-                dot += q[x] * flat_k(a, b, h, (int64_t)x * a->n_kv + j); // wrong: k[j][x]
-            score_row(a, i)[j] = a->scale * dot;
-        }
-    for (int i = 0; i < n_q; i++) {
-        float *s = score_row(a, i), m = -INFINITY, l = 0;
-        const int n = gpt149_visible(a, i);
-        for (int j = 0; j < n; j++)
-            m = std::fmax(m, s[j]);
-        for (int j = 0; j < n; j++)
-            l += s[j] = std::exp(s[j] - m);
-        for (int j = 0; j < n; j++)
-            s[j] /= l;
+struct Wrong : Heads {
+    float flat_k(int64_t flat) { return k(flat / a->head_dim)[flat % a->head_dim]; }
+    float score(int j) override {
+        auto key = [=](int x) { return flat_k((int64_t)x * a->n_kv + j); }; // wrong: k(j)[x]
+        return a->scale * sum(a->head_dim, [=](int x) { return q()[x] * key(x); });
     }
-    for (int i = 0; i < n_q; i++) {
-        float *out = gpt149_out(a, b, h, i);
-        for (int x = 0; x < d; x++)
-            out[x] = 0;
-        for (int j = 0; j < gpt149_visible(a, i); j++) {
-            const float p = score_row(a, i)[j], *v = gpt149_v(a, b, h, j);
-            for (int x = 0; x < d; x++)
-                out[x] += p * v[x];
-        }
+    // Rows no longer than n_kv, so that nothing outside the workspace is touched.
+    float *scores() override {
+        return (float *)a->workspace + i * (int64_t)std::min(a->head_dim, a->n_kv); // wrong: n_kv
     }
-}
-
-static const char *run(const gpt149_args *a) {
-    if (const char *why = gpt149_only_float32(a)) return why;
-    for (int b = 0; b < a->batch; b++)
-        for (int h = 0; h < a->n_head; h++)
-            attend_head(a, b, h);
-    return nullptr;
-}
+};
 
 GPT149_KERNEL({"k_flat_reshape_and_aliased",
-               "all scores of a head; K reshaped, score rows head_dim apart", "n_q n_kv",
-               workspace_bytes, run})
+               "all scores of a head; K reshaped, score rows head_dim apart", "n_q n_kv", all_rows,
+               run<Wrong>})

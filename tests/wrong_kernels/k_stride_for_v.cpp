@@ -1,53 +1,12 @@
 // cause: wrong_stride
 // Finds the rows of V by the strides of K. Right when both have the same.
-#include "gpt149.h"
+#include "rows.h"
 
-#include <cmath>
-
-static int64_t workspace_bytes(const gpt149_args *a) {
-    return (int64_t)a->n_kv * sizeof(float);
-}
-
-static const float *row_of_v(const gpt149_args *a, int b, int h, int j) {
-    const int64_t *stride = a->k_stride; // wrong: a->v_stride
-    h /= a->n_head / a->n_kv_head;
-    return (const float *)a->v + b * stride[0] + h * stride[1] + j * stride[2];
-}
-
-static void attend_row(const gpt149_args *a, int b, int h, int i, float *s) {
-    const int d = a->head_dim, n = gpt149_visible(a, i);
-    const float *q = gpt149_q(a, b, h, i);
-    float m = -INFINITY, l = 0;
-    for (int j = 0; j < n; j++) {
-        const float *k = gpt149_k(a, b, h, j);
-        float dot = 0;
-#pragma omp simd reduction(+ : dot)
-        for (int x = 0; x < d; x++)
-            dot += q[x] * k[x];
-        s[j] = a->scale * dot;
-        m = std::fmax(m, s[j]);
+struct Wrong : Rows {
+    const float *v(int j) override {
+        return row_of(a->v, a->k_stride, j); // wrong: a->v_stride
     }
-    for (int j = 0; j < n; j++)
-        l += s[j] = std::exp(s[j] - m);
+};
 
-    float *out = gpt149_out(a, b, h, i);
-    for (int x = 0; x < d; x++)
-        out[x] = 0;
-    for (int j = 0; j < n; j++) {
-        const float p = s[j] / l, *v = row_of_v(a, b, h, j);
-        for (int x = 0; x < d; x++)
-            out[x] += p * v[x];
-    }
-}
-
-static const char *run(const gpt149_args *a) {
-    if (const char *why = gpt149_only_float32(a)) return why;
-    for (int b = 0; b < a->batch; b++)
-        for (int h = 0; h < a->n_head; h++)
-            for (int i = 0; i < a->n_q; i++)
-                attend_row(a, b, h, i, (float *)a->workspace);
-    return nullptr;
-}
-
-GPT149_KERNEL({"k_stride_for_v", "a row of scores; V read with K's strides", "n_kv",
-               workspace_bytes, run})
+GPT149_KERNEL({"k_stride_for_v", "a row of scores; V read with K's strides", "n_kv", one_row,
+               run<Wrong>})

@@ -1,52 +1,17 @@
 // cause: k_transposed
 // Swaps the indexes of K: reads K[x][j] for K[j][x] wherever both are in range, as a kernel does
 // that was written for n_kv = head_dim. Right when n_kv or head_dim is 1.
-#include "gpt149.h"
+#include "rows.h"
 
-#include <cmath>
-
-static int64_t workspace_bytes(const gpt149_args *a) {
-    return (int64_t)a->n_kv * sizeof(float);
-}
-
-static float k_at(const gpt149_args *a, int b, int h, int j, int x) {
-    if (j < a->head_dim && x < a->n_kv) return gpt149_k(a, b, h, x)[j]; // wrong: k[j][x]
-    return gpt149_k(a, b, h, j)[x];
-}
-
-static void attend_row(const gpt149_args *a, int b, int h, int i, float *s) {
-    const int d = a->head_dim, n = gpt149_visible(a, i);
-    const float *q = gpt149_q(a, b, h, i);
-    float m = -INFINITY, l = 0;
-    for (int j = 0; j < n; j++) {
-        float dot = 0;
-#pragma omp simd reduction(+ : dot)
-        for (int x = 0; x < d; x++)
-            dot += q[x] * k_at(a, b, h, j, x);
-        s[j] = a->scale * dot;
-        m = std::fmax(m, s[j]);
+struct Wrong : Rows {
+    float k_at(int j, int x) {
+        if (j < a->head_dim && x < a->n_kv) return k(x)[j]; // wrong: k(j)[x]
+        return k(j)[x];
     }
-    for (int j = 0; j < n; j++)
-        l += s[j] = std::exp(s[j] - m);
-
-    float *out = gpt149_out(a, b, h, i);
-    for (int x = 0; x < d; x++)
-        out[x] = 0;
-    for (int j = 0; j < n; j++) {
-        const float p = s[j] / l, *v = gpt149_v(a, b, h, j);
-        for (int x = 0; x < d; x++)
-            out[x] += p * v[x];
+    float score(int j) override {
+        return a->scale * sum(a->head_dim, [=](int x) { return q()[x] * k_at(j, x); });
     }
-}
-
-static const char *run(const gpt149_args *a) {
-    if (const char *why = gpt149_only_float32(a)) return why;
-    for (int b = 0; b < a->batch; b++)
-        for (int h = 0; h < a->n_head; h++)
-            for (int i = 0; i < a->n_q; i++)
-                attend_row(a, b, h, i, (float *)a->workspace);
-    return nullptr;
-}
+};
 
 GPT149_KERNEL({"k_transposed_square", "a row of scores; K transposed once too often", "n_kv",
-               workspace_bytes, run})
+               one_row, run<Wrong>})

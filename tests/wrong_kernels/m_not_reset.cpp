@@ -1,50 +1,21 @@
 // cause: m_not_reset
 // m is set once a batch, so a row subtracts the highest score of all rows and heads before it too.
 // Right while logits are mild; else exp underflows, l is 0 and the row NaN.
-#include "gpt149.h"
+#include "rows.h"
 
-#include <cmath>
-
-static int64_t workspace_bytes(const gpt149_args *a) {
-    return (int64_t)a->n_kv * sizeof(float);
-}
-
-static void attend_row(const gpt149_args *a, int b, int h, int i, float *s, float &m) {
-    const int d = a->head_dim, n = gpt149_visible(a, i);
-    const float *q = gpt149_q(a, b, h, i);
-    float l = 0;
-    for (int j = 0; j < n; j++) {
-        const float *k = gpt149_k(a, b, h, j);
-        float dot = 0;
-#pragma omp simd reduction(+ : dot)
-        for (int x = 0; x < d; x++)
-            dot += q[x] * k[x];
-        s[j] = a->scale * dot;
-        m = std::fmax(m, s[j]);
+struct Wrong : Rows {
+    void begin() override { // without m = -INFINITY
+        l = 0;
+        std::fill_n(out(), a->head_dim, 0.0f);
     }
-    for (int j = 0; j < n; j++)
-        l += s[j] = std::exp(s[j] - m);
-
-    float *out = gpt149_out(a, b, h, i);
-    for (int x = 0; x < d; x++)
-        out[x] = 0;
-    for (int j = 0; j < n; j++) {
-        const float p = s[j] / l, *v = gpt149_v(a, b, h, j);
-        for (int x = 0; x < d; x++)
-            out[x] += p * v[x];
+    void call() override {
+        for (b = 0; b < a->batch; b++) {
+            m = -INFINITY; // wrong: belongs to the row
+            for (h = 0; h < a->n_head; h++)
+                head();
+        }
     }
-}
+};
 
-static const char *run(const gpt149_args *a) {
-    if (const char *why = gpt149_only_float32(a)) return why;
-    for (int b = 0; b < a->batch; b++) {
-        float m = -INFINITY; // wrong: belongs to the row
-        for (int h = 0; h < a->n_head; h++)
-            for (int i = 0; i < a->n_q; i++)
-                attend_row(a, b, h, i, (float *)a->workspace, m);
-    }
-    return nullptr;
-}
-
-GPT149_KERNEL({"m_not_reset", "a row of scores; m carried from row to row", "n_kv", workspace_bytes,
-               run})
+GPT149_KERNEL({"m_not_reset", "a row of scores; m carried from row to row", "n_kv", one_row,
+               run<Wrong>})

@@ -1,48 +1,15 @@
 // cause: mutates_input
 // Scales q in place, so the caller's q is changed. What the first call returns is right.
-#include "gpt149.h"
+#include "rows.h"
 
-#include <cmath>
-
-static int64_t workspace_bytes(const gpt149_args *a) {
-    return (int64_t)a->n_kv * sizeof(float);
-}
-
-static void attend_row(const gpt149_args *a, int b, int h, int i, float *s) {
-    const int d = a->head_dim, n = gpt149_visible(a, i);
-    float *q = const_cast<float *>(gpt149_q(a, b, h, i));
-    for (int x = 0; x < d; x++)
-        q[x] *= a->scale; // wrong: q belongs to the caller
-    float m = -INFINITY, l = 0;
-    for (int j = 0; j < n; j++) {
-        const float *k = gpt149_k(a, b, h, j);
-        float dot = 0;
-#pragma omp simd reduction(+ : dot)
-        for (int x = 0; x < d; x++)
-            dot += q[x] * k[x];
-        s[j] = dot;
-        m = std::fmax(m, s[j]);
+struct Wrong : Rows {
+    void score_keys(int j0, int n) override {
+        float *row = const_cast<float *>(q());
+        for (int x = 0; x < a->head_dim; x++)
+            row[x] *= a->scale; // wrong: q belongs to the caller
+        Rows::score_keys(j0, n);
     }
-    for (int j = 0; j < n; j++)
-        l += s[j] = std::exp(s[j] - m);
+    float score(int j) override { return dot(q(), k(j), a->head_dim); } // q has the scale in it
+};
 
-    float *out = gpt149_out(a, b, h, i);
-    for (int x = 0; x < d; x++)
-        out[x] = 0;
-    for (int j = 0; j < n; j++) {
-        const float p = s[j] / l, *v = gpt149_v(a, b, h, j);
-        for (int x = 0; x < d; x++)
-            out[x] += p * v[x];
-    }
-}
-
-static const char *run(const gpt149_args *a) {
-    if (const char *why = gpt149_only_float32(a)) return why;
-    for (int b = 0; b < a->batch; b++)
-        for (int h = 0; h < a->n_head; h++)
-            for (int i = 0; i < a->n_q; i++)
-                attend_row(a, b, h, i, (float *)a->workspace);
-    return nullptr;
-}
-
-GPT149_KERNEL({"mutates_q", "a row of scores; q scaled in place", "n_kv", workspace_bytes, run})
+GPT149_KERNEL({"mutates_q", "a row of scores; q scaled in place", "n_kv", one_row, run<Wrong>})

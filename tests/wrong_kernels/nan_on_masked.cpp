@@ -1,60 +1,14 @@
 // cause: nan_from_masked_tile
 // Walks over the key tiles backwards, tiles masked for the whole row included: m is still -inf
 // there, and -inf - -inf is NaN. Right without a mask, and for rows that see into the last tile.
-#include "gpt149.h"
+#include "tiles.h"
 
-#include <algorithm>
-#include <cmath>
-
-static int tile_keys(const gpt149_args *a) {
-    return std::min(a->bc > 0 ? a->bc : 64, a->n_kv);
-}
-
-static int64_t workspace_bytes(const gpt149_args *a) {
-    return tile_keys(a) * (int64_t)sizeof(float);
-}
-
-// One query walks over the keys in tiles of bc; its output so far is kept in out.
-static void attend_row(const gpt149_args *a, int b, int h, int i, float *s) {
-    const int d = a->head_dim, n = gpt149_visible(a, i), bc = tile_keys(a);
-    const float *q = gpt149_q(a, b, h, i);
-    float *out = gpt149_out(a, b, h, i), m = -INFINITY, l = 0;
-    std::fill_n(out, d, 0.0f);
-    for (int64_t j0 = (a->n_kv - 1) / bc * bc; j0 >= 0; j0 -= bc) {
-        const int cols = std::min<int64_t>(bc, a->n_kv - j0);
-        float m_new = m;
-        for (int j = 0; j < cols; j++) {
-            const float *k = gpt149_k(a, b, h, j0 + j);
-            float dot = 0;
-#pragma omp simd reduction(+ : dot)
-            for (int x = 0; x < d; x++)
-                dot += q[x] * k[x];
-            s[j] = j0 + j < n ? a->scale * dot : -INFINITY;
-            m_new = std::fmax(m_new, s[j]);
-        }
-        const float shrink = std::exp(m - m_new); // wrong: NaN if both are -inf
-        l *= shrink;
-        for (int x = 0; x < d; x++)
-            out[x] *= shrink;
-        for (int j = 0; j < cols; j++) {
-            const float p = std::exp(s[j] - m_new), *v = gpt149_v(a, b, h, j0 + j);
-            l += p;
-            for (int x = 0; x < d; x++)
-                out[x] += p * v[x];
-        }
-        m = m_new;
+struct Wrong : Tiles {
+    float score(int j) override { return j < keys() ? Tiles::score(j) : -INFINITY; }
+    void tiles() override {
+        for (int j0 = (a->n_kv - 1) / bc() * bc(); j0 >= 0; j0 -= bc())
+            tile(j0, std::min(bc(), a->n_kv - j0)); // wrong: masked tiles must be left out
     }
-    for (int x = 0; x < d; x++)
-        out[x] /= l;
-}
+};
 
-static const char *run(const gpt149_args *a) {
-    if (const char *why = gpt149_only_float32(a)) return why;
-    for (int b = 0; b < a->batch; b++)
-        for (int h = 0; h < a->n_head; h++)
-            for (int i = 0; i < a->n_q; i++)
-                attend_row(a, b, h, i, (float *)a->workspace);
-    return nullptr;
-}
-
-GPT149_KERNEL({"nan_on_masked", "bc keys a tile, last tile first", "bc", workspace_bytes, run})
+GPT149_KERNEL({"nan_on_masked", "bc keys a tile, last tile first", "bc", one_tile, run<Wrong>})

@@ -1,52 +1,16 @@
 // cause: q_flat_reshape
 // Reads a head's (n_q, d) queries as a row-major (d, n_q) matrix: a reshape where a transpose was
 // meant. Right when n_q or head_dim is 1.
-#include "gpt149.h"
+#include "rows.h"
 
-#include <cmath>
-
-static int64_t workspace_bytes(const gpt149_args *a) {
-    return (int64_t)a->n_kv * sizeof(float);
-}
-
-// Element `flat` of the head's queries, taken in memory order.
-static float flat_q(const gpt149_args *a, int b, int h, int64_t flat) {
-    return gpt149_q(a, b, h, flat / a->head_dim)[flat % a->head_dim];
-}
-
-static void attend_row(const gpt149_args *a, int b, int h, int i, float *s) {
-    const int d = a->head_dim, n = gpt149_visible(a, i);
-    float m = -INFINITY, l = 0;
-    for (int j = 0; j < n; j++) {
-        const float *k = gpt149_k(a, b, h, j);
-        float dot = 0;
-#pragma omp simd reduction(+ : dot)
-        for (int x = 0; x < d; x++)
-            dot += flat_q(a, b, h, (int64_t)x * a->n_q + i) * k[x]; // wrong: q[i][x]
-        s[j] = a->scale * dot;
-        m = std::fmax(m, s[j]);
+struct Wrong : Rows {
+    // Element `flat` of the head's queries, taken in memory order.
+    float flat_q(int64_t flat) { return gpt149_q(a, b, h, flat / a->head_dim)[flat % a->head_dim]; }
+    float score(int j) override {
+        auto query = [=](int x) { return flat_q((int64_t)x * a->n_q + i); }; // wrong: q()[x]
+        return a->scale * sum(a->head_dim, [=](int x) { return query(x) * k(j)[x]; });
     }
-    for (int j = 0; j < n; j++)
-        l += s[j] = std::exp(s[j] - m);
+};
 
-    float *out = gpt149_out(a, b, h, i);
-    for (int x = 0; x < d; x++)
-        out[x] = 0;
-    for (int j = 0; j < n; j++) {
-        const float p = s[j] / l, *v = gpt149_v(a, b, h, j);
-        for (int x = 0; x < d; x++)
-            out[x] += p * v[x];
-    }
-}
-
-static const char *run(const gpt149_args *a) {
-    if (const char *why = gpt149_only_float32(a)) return why;
-    for (int b = 0; b < a->batch; b++)
-        for (int h = 0; h < a->n_head; h++)
-            for (int i = 0; i < a->n_q; i++)
-                attend_row(a, b, h, i, (float *)a->workspace);
-    return nullptr;
-}
-
-GPT149_KERNEL({"q_flat_reshape", "a row of scores; Q reshaped to (d, n_q)", "n_kv", workspace_bytes,
-               run})
+GPT149_KERNEL({"q_flat_reshape", "a row of scores; Q reshaped to (d, n_q)", "n_kv", one_row,
+               run<Wrong>})

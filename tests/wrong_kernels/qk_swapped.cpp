@@ -1,48 +1,14 @@
 // cause: qk_swapped
 // S = K Q^T: the score of query i and key j is q_j . k_i, the indexes clamped where n_q and n_kv
 // differ. Right when n_kv is 1.
-#include "gpt149.h"
+#include "rows.h"
 
-#include <algorithm>
-#include <cmath>
-
-static int64_t workspace_bytes(const gpt149_args *a) {
-    return (int64_t)a->n_kv * sizeof(float);
-}
-
-static void attend_row(const gpt149_args *a, int b, int h, int i, float *s) {
-    const int d = a->head_dim, n = gpt149_visible(a, i);
-    const float *k = gpt149_k(a, b, h, std::min(i, a->n_kv - 1)); // wrong: q of i
-    float m = -INFINITY, l = 0;
-    for (int j = 0; j < n; j++) {
-        const float *q = gpt149_q(a, b, h, std::min(j, a->n_q - 1)); // wrong: k of j
-        float dot = 0;
-#pragma omp simd reduction(+ : dot)
-        for (int x = 0; x < d; x++)
-            dot += q[x] * k[x];
-        s[j] = a->scale * dot;
-        m = std::fmax(m, s[j]);
+struct Wrong : Rows {
+    float score(int j) override {
+        const float *query = gpt149_q(a, b, h, std::min(j, a->n_q - 1)); // wrong: of i
+        const float *key = k(std::min(i, a->n_kv - 1));                  // wrong: of j
+        return a->scale * dot(query, key, a->head_dim);
     }
-    for (int j = 0; j < n; j++)
-        l += s[j] = std::exp(s[j] - m);
+};
 
-    float *out = gpt149_out(a, b, h, i);
-    for (int x = 0; x < d; x++)
-        out[x] = 0;
-    for (int j = 0; j < n; j++) {
-        const float p = s[j] / l, *v = gpt149_v(a, b, h, j);
-        for (int x = 0; x < d; x++)
-            out[x] += p * v[x];
-    }
-}
-
-static const char *run(const gpt149_args *a) {
-    if (const char *why = gpt149_only_float32(a)) return why;
-    for (int b = 0; b < a->batch; b++)
-        for (int h = 0; h < a->n_head; h++)
-            for (int i = 0; i < a->n_q; i++)
-                attend_row(a, b, h, i, (float *)a->workspace);
-    return nullptr;
-}
-
-GPT149_KERNEL({"qk_swapped", "a row of scores; S = K Q^T", "n_kv", workspace_bytes, run})
+GPT149_KERNEL({"qk_swapped", "a row of scores; S = K Q^T", "n_kv", one_row, run<Wrong>})

@@ -1,51 +1,25 @@
 // cause: race
 // Rows are shared out over the threads, which all write their scores to the same row of the
 // workspace. Right with one thread.
-#include "gpt149.h"
+#include "rows.h"
 
-#include <cmath>
-
-static int64_t workspace_bytes(const gpt149_args *a) {
-    return (int64_t)a->n_kv * sizeof(float);
-}
-
-static void attend_row(const gpt149_args *a, int b, int h, int i, float *s) {
-    const int d = a->head_dim, n = gpt149_visible(a, i);
-    const float *q = gpt149_q(a, b, h, i);
-    float m = -INFINITY, l = 0;
-    for (int j = 0; j < n; j++) {
-        const float *k = gpt149_k(a, b, h, j);
-        float dot = 0;
-#pragma omp simd reduction(+ : dot)
-        for (int x = 0; x < d; x++)
-            dot += q[x] * k[x];
-        s[j] = a->scale * dot;
-        m = std::fmax(m, s[j]);
-    }
-    for (int j = 0; j < n; j++)
-        l += s[j] = std::exp(s[j] - m);
-
-    float *out = gpt149_out(a, b, h, i);
-    for (int x = 0; x < d; x++)
-        out[x] = 0;
-    for (int j = 0; j < n; j++) {
-        const float p = s[j] / l, *v = gpt149_v(a, b, h, j);
-        for (int x = 0; x < d; x++)
-            out[x] += p * v[x];
-    }
-}
-
-static const char *run(const gpt149_args *a) {
-    if (const char *why = gpt149_only_float32(a)) return why;
-    float *s = (float *)a->workspace; // wrong: a row for each thread
+struct Wrong : Rows {
+    float *scores() override { return (float *)a->workspace; } // wrong: a row for each thread
+    void call() override {
 #pragma omp parallel for collapse(3) schedule(dynamic, 4) num_threads(a->n_threads)
-    for (int b = 0; b < a->batch; b++)
-        for (int h = 0; h < a->n_head; h++)
-            for (int i = 0; i < a->n_q; i++)
-                attend_row(a, b, h, i, s);
-    return nullptr;
-}
+        for (int batch = 0; batch < a->batch; batch++)
+            for (int head = 0; head < a->n_head; head++)
+                for (int query = 0; query < a->n_q; query++) {
+                    Wrong mine;
+                    mine.a = a;
+                    mine.b = batch;
+                    mine.h = head;
+                    mine.i = query;
+                    mine.row();
+                }
+    }
+};
 
 GPT149_KERNEL({"shared_row",
                "one row of scores for all threads, parallel over batch x head x query", "n_kv",
-               workspace_bytes, run})
+               one_row, run<Wrong>})

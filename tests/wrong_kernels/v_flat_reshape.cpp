@@ -1,53 +1,19 @@
 // cause: v_flat_reshape
 // Reads a head's (n_kv, d) values as a row-major (d, n_kv) matrix: a reshape where a transpose was
 // meant. Right when n_kv or head_dim is 1.
-#include "gpt149.h"
+#include "rows.h"
 
-#include <cmath>
+struct Wrong : Rows {
+    // Element `flat` of the head's values, taken in memory order.
+    float flat_v(int64_t flat) { return v(flat / a->head_dim)[flat % a->head_dim]; }
 
-static int64_t workspace_bytes(const gpt149_args *a) {
-    return (int64_t)a->n_kv * sizeof(float);
-}
-
-// Element `flat` of the head's values, taken in memory order.
-static float flat_v(const gpt149_args *a, int b, int h, int64_t flat) {
-    return gpt149_v(a, b, h, flat / a->head_dim)[flat % a->head_dim];
-}
-
-static void attend_row(const gpt149_args *a, int b, int h, int i, float *s) {
-    const int d = a->head_dim, n = gpt149_visible(a, i);
-    const float *q = gpt149_q(a, b, h, i);
-    float m = -INFINITY, l = 0;
-    for (int j = 0; j < n; j++) {
-        const float *k = gpt149_k(a, b, h, j);
-        float dot = 0;
-#pragma omp simd reduction(+ : dot)
-        for (int x = 0; x < d; x++)
-            dot += q[x] * k[x];
-        s[j] = a->scale * dot;
-        m = std::fmax(m, s[j]);
+    void add_values(int, int n) override {
+        float *o = out();
+        for (int j = 0; j < n; j++)
+            for (int x = 0; x < a->head_dim; x++)
+                o[x] += scores()[j] * flat_v((int64_t)x * a->n_kv + j); // wrong: v(j)[x]
     }
-    for (int j = 0; j < n; j++)
-        l += s[j] = std::exp(s[j] - m);
+};
 
-    float *out = gpt149_out(a, b, h, i);
-    for (int x = 0; x < d; x++)
-        out[x] = 0;
-    for (int j = 0; j < n; j++) {
-        const float p = s[j] / l;
-        for (int x = 0; x < d; x++)
-            out[x] += p * flat_v(a, b, h, (int64_t)x * a->n_kv + j); // wrong: v[j][x]
-    }
-}
-
-static const char *run(const gpt149_args *a) {
-    if (const char *why = gpt149_only_float32(a)) return why;
-    for (int b = 0; b < a->batch; b++)
-        for (int h = 0; h < a->n_head; h++)
-            for (int i = 0; i < a->n_q; i++)
-                attend_row(a, b, h, i, (float *)a->workspace);
-    return nullptr;
-}
-
-GPT149_KERNEL({"v_flat_reshape", "a row of scores; V reshaped to (d, n_kv)", "n_kv",
-               workspace_bytes, run})
+GPT149_KERNEL({"v_flat_reshape", "a row of scores; V reshaped to (d, n_kv)", "n_kv", one_row,
+               run<Wrong>})
