@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..system.words import duration
 from .diagnosis import describe_rows
 from .judge import Verdict
 from .observe import Observation
@@ -27,7 +28,7 @@ def as_text(spec: str, report: Report, *, rerun: str = "") -> str:
     """
     rerun = rerun or f"gpt149 check {spec} --case"
     if report.right:
-        return f"PASS {spec}: {len(report.observations)} cases in {report.seconds:.1f} s. " + (
+        return f"PASS {spec}: {len(report.observations)} cases in {duration(report.seconds)}. " + (
             _precision(report) + _notes(report)
         )
     if not report.failed and report.fault is not None:
@@ -160,8 +161,9 @@ def _notes(report: Report) -> str:
     lines = []
     if report.speed:
         s = report.speed
-        ms, rate = s.seconds * 1e3, s.gflop_s
-        lines.append(f"Speed: {ms:.2f} ms, {rate:.1f} GFLOP/s at {s.case.describe()}.")
+        lines.append(
+            f"Speed: {duration(s.seconds)}, {s.gflop_s:.1f} GFLOP/s at {s.case.describe()}."
+        )
     if report.too_long:
         lines.append(
             f"Not asked, since a square kernel would need minutes: {', '.join(report.too_long)}."

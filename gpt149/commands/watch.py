@@ -16,6 +16,7 @@ from ..errors import Gpt149Error
 from ..kernels.build import made_of
 from ..kernels.registry import compiled, locate
 from ..system.threads import checked_threads
+from ..system.words import duration
 
 POLL_SECONDS = 0.05
 
@@ -46,12 +47,12 @@ def run(spec: str, cases: Sequence[Case], timeout: float, sanitizers: str | None
             )
             text = as_text(spec, report)
             if report.speed and before:
-                text += f"\n  Before: {before.seconds * 1e3:.2f} ms."
+                text += f"\n  Before: {duration(before.seconds)}."
             before = report.speed or before
         except Gpt149Error as e:
             text = f"FAIL {spec}: {e}"
-        took = time.perf_counter() - start
-        click.echo(f"{time.strftime('%H:%M:%S')} {text}\n  {took:.1f} s from save to verdict.\n")
+        took = duration(time.perf_counter() - start)
+        click.echo(f"{time.strftime('%H:%M:%S')} {text}\n  {took} from save to verdict.\n")
         while _stamps(list(stamps)) == stamps:
             time.sleep(POLL_SECONDS)
 
