@@ -51,7 +51,9 @@ class Cli(Group):
 
 
 def _fail(ctx: click.Context, error: Gpt149Error) -> NoReturn:
-    click.echo(f"Error: {error}", err=True)
+    from .commands.terminal import show
+
+    show(f"Error: {error}", err=True)
     ctx.exit(error.exit_status)
 
 

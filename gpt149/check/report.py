@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from typing import Any
 
 import numpy as np
@@ -26,7 +27,7 @@ def as_text(spec: str, report: Report, *, rerun: str = "") -> str:
 
     rerun: the command that a case's name is put behind, if it is not `gpt149 check`.
     """
-    rerun = rerun or f"gpt149 check {spec} --case"
+    rerun = rerun or f"gpt149 check {shlex.quote(spec)} --case"
     if report.right:
         return f"PASS {spec}: {len(report.observations)} cases in {duration(report.seconds)}. " + (
             _precision(report) + _notes(report)
