@@ -20,6 +20,7 @@ from ..check.judge import EPS, SLACK_ERR32, SLACK_ULP
 from ..check.run import affordable
 from ..errors import InputError
 from ..kernels.registry import compiled, locate
+from ..system.words import duration
 from .ceilings import Ceilings
 from .results import Row
 
@@ -198,7 +199,7 @@ class _Race:
         else:
             one = answer.seconds / self.case.batch
             if one > MOST_CALL_SECONDS:
-                row.skipped = f"{one:.1f} s a call"
+                row.skipped = f"{duration(one)} a call"
             else:
                 wanted = min(MOST_REPEATS, SAMPLE_SECONDS / max(one, 1e-7))
                 self.repeats[i] = max(1, self.case.batch * round(wanted / self.case.batch))

@@ -17,6 +17,7 @@ import numpy as np
 from ..kernels.registry import compiled, described, locate
 from ..system.child import module_command
 from ..system.talker import Ending, Talker
+from ..system.words import duration
 from .results import Row
 
 WORKER = "gpt149.bench.worker"
@@ -123,7 +124,7 @@ def _run(
             row.rejected = _doubt(reply["logits"], wanted["logits"])
             if n_rounds == 0:  # warm-up, and who is too slow
                 if reply["seconds"] > MOST_SAMPLE_SECONDS:
-                    row.skipped = f"{reply['seconds']:.1f} s a sample"
+                    row.skipped = f"{duration(reply['seconds'])} a sample"
                 continue
             row.samples.append(reply["seconds"])
             share.append(reply["attention_seconds"] / reply["seconds"])

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
+import shlex
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ..system.words import duration
 from .finding import describe_rows
 from .judge import Verdict
 from .observe import Observation
@@ -25,9 +27,9 @@ def as_text(spec: str, report: Report, *, rerun: str = "") -> str:
 
     rerun: the command that a case's name is put behind, if it is not `gpt149 check`.
     """
-    rerun = rerun or f"gpt149 check {spec} --case"
+    rerun = rerun or f"gpt149 check {shlex.quote(spec)} --case"
     if report.right:
-        return f"PASS {spec}: {len(report.observations)} cases in {report.seconds:.1f} s. " + (
+        return f"PASS {spec}: {len(report.observations)} cases in {duration(report.seconds)}. " + (
             _precision(report) + _notes(report)
         )
     if not report.failed and report.fault is not None:
@@ -160,8 +162,9 @@ def _notes(report: Report) -> str:
     lines = []
     if report.speed:
         s = report.speed
-        ms, rate = s.seconds * 1e3, s.gflop_s
-        lines.append(f"Speed: {ms:.2f} ms, {rate:.1f} GFLOP/s at {s.case.describe()}.")
+        lines.append(
+            f"Speed: {duration(s.seconds)}, {s.gflop_s:.1f} GFLOP/s at {s.case.describe()}."
+        )
     if report.too_long:
         lines.append(
             f"Not asked, since a square kernel would need minutes: {', '.join(report.too_long)}."

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from ..errors import InputError
@@ -60,6 +60,10 @@ class Report:
         return not self.failed and not self.left_out and self.fault is None
 
 
+def unheard(_step: str) -> None:
+    """The progress of what nobody waits for."""
+
+
 def check(
     spec: str,
     cases: Sequence[Case],
@@ -68,12 +72,13 @@ def check(
     sanitizers: str | None = None,
     timed: Case | None = None,
     memo: Memo | None = None,
+    progress: Callable[[str], None] = unheard,
 ) -> Report:
     """Run the cases, each call in a child process with a time limit in seconds.
 
     sanitizers: run them under these too, such as "address,undefined" (see `sanitize`). timed: a
     case whose time is taken if all is right. memo: the float64 answers of earlier checks, which
-    are not worked out again; more are added.
+    are not worked out again; more are added. progress: is told what comes next.
 
     Raises:
         InputError: no such kernel, or it can be asked none of the cases.
@@ -99,18 +104,26 @@ def check(
         with Child(source, library, arena, timeout) as child:
             bench = Bench(child, arena, memo)
             hangs = 0
-            for case in asked:
+            for i, case in enumerate(asked, 1):
                 if hangs == MOST_HANGS:
                     break
+                progress(f"case {i} of {len(asked)}, {case.name}")
                 observations.append(bench.observe(case))
                 hangs += observations[-1].answer.outcome in ("hang", "memory")
-            findings = diagnose(observations, bench)
             right = all(o.passed for o in observations)
+            if not right:
+                progress("looking for the cause")
+            findings = diagnose(observations, bench)
+            if timed and right:
+                progress("timing")
             speed = Speed(timed, bench.seconds(timed)) if timed and right else None
             noise = bench.noise()
     finally:
         arena.close()
-    fault = sanitize(source, child.kernel, asked, sanitizers, timeout) if sanitizers else None
+    fault = None
+    if sanitizers:
+        progress("under the sanitizers")
+        fault = sanitize(source, child.kernel, asked, sanitizers, timeout)
     left_out = tuple(case.name for case in asked[len(observations) :])
     seconds = time.perf_counter() - start
     return Report(

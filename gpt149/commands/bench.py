@@ -18,6 +18,7 @@ from ..errors import InputError
 from ..kernels.registry import BUILTINS
 from ..system.paths import write_whole
 from ..system.threads import checked_threads
+from .terminal import show
 
 FORMATS: dict[str, Callable[[Results], str]] = {
     "table": tables.as_text,
@@ -112,7 +113,7 @@ def _same_terms(now: dict[str, Any], before: dict[str, Any], against: Path | Non
 def _tell(request: Request, results: Results, before: Results | None) -> int:
     """Print and write what was found; the exit status."""
     r = request
-    click.echo(FORMATS[r.output_format](results))
+    (show if r.output_format == "table" else click.echo)(FORMATS[r.output_format](results))
     if r.save:
         write_whole(r.save, f"{dumps(results)}\n".encode())
     if r.report:
@@ -128,7 +129,7 @@ def _tell(request: Request, results: Results, before: Results | None) -> int:
                 f"no row is in both runs, so nothing is compared: {r.against} has "
                 f"{', '.join(f'{row.kernel} {row.test}' for row in before.rows[:4])}, ..."
             )
-        click.echo(tables.changes_as_text(found), err=True)
+        show(tables.changes_as_text(found), err=True)
         slower = any(change.slower for change in found)
     if results.interrupted:
         return 130

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -14,11 +15,16 @@ import click
 
 from ..check.cases import Case, full, quick
 from ..check.report import as_json, as_text
-from ..check.run import Report, check
+from ..check.run import Report, check, unheard
 from ..errors import BuildError, InputError
+from ..system.terminal import status
 from . import watch as watch_command
+from .terminal import hint, show
 
 CAUSE = re.compile(r"^// cause: (.*)$", re.MULTILINE)
+NEXT = """Next:
+  gpt149 generate "ROMEO:" -a {kernel}   text through it
+  gpt149 bench {kernel}                  how fast it is"""
 
 
 def run(
@@ -45,17 +51,11 @@ def run(
             raise InputError("--watch is for one kernel, and not with --json.")
         watch_command.run(specs[0], cases, timeout, sanitizers)
     judge = partial(_judge, cases=cases, timeout=timeout, sanitizers=sanitizers)
-    alone = min(jobs, len(specs)) == 1  # then Ctrl-C reaches the thread that judges
-    pool = ThreadPoolExecutor(jobs)
-    try:
-        judged = map(judge, specs) if alone else pool.map(judge, specs)
-        hidden = len(specs) == 1
-        with click.progressbar(
-            judged, len(specs), "checking", hidden=hidden, file=sys.stderr
-        ) as bar:
-            reports = list(bar)
-    finally:
-        pool.shutdown(cancel_futures=True)
+    if len(specs) == 1:
+        with status() as progress:
+            reports = [judge(specs[0], progress=progress)]
+    else:
+        reports = _side_by_side(judge, specs, jobs)
     if as_json_output:
         entries = [
             {"kernel": s, "right": False, "compile_error": str(r)}
@@ -67,10 +67,26 @@ def run(
     else:
         for spec, report in zip(specs, reports, strict=True):
             compile_error = isinstance(report, BuildError)
-            click.echo(f"FAIL {report}" if compile_error else as_text(spec, report))  # type: ignore[arg-type]
+            show(f"FAIL {report}" if compile_error else as_text(spec, report))  # type: ignore[arg-type]
         if len(specs) > 1:
             _table(specs, reports)
-    return 0 if all(isinstance(r, Report) and r.right for r in reports) else 1
+    right = all(isinstance(r, Report) and r.right for r in reports)
+    if right and len(specs) == 1 and not as_json_output:
+        hint(NEXT.format(kernel=shlex.quote(specs[0])))
+    return 0 if right else 1
+
+
+def _side_by_side(
+    judge: Callable[[str], Report | BuildError], specs: Sequence[str], jobs: int
+) -> list[Report | BuildError]:
+    pool = ThreadPoolExecutor(jobs)
+    try:
+        # In turn, Ctrl-C reaches the thread that judges.
+        judged = map(judge, specs) if jobs == 1 else pool.map(judge, specs)
+        with click.progressbar(judged, len(specs), "checking", file=sys.stderr) as bar:
+            return list(bar)
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 def _table(specs: Sequence[str], reports: Sequence[Report | BuildError]) -> None:
@@ -79,13 +95,13 @@ def _table(specs: Sequence[str], reports: Sequence[Report | BuildError]) -> None
     click.echo(f"\n{'kernel':<{width}}  verdict  failed  seconds  cause")
     for spec, report in zip(specs, reports, strict=True):
         if isinstance(report, BuildError):
-            click.echo(f"{spec:<{width}}  FAIL                      does not compile")
+            show(f"{spec:<{width}}  FAIL                      does not compile")
             continue
         verdict = "PASS" if report.right else "FAIL"
         cause = report.findings[0].cause if report.findings else ""
         cause = report.fault.what if report.fault else cause
         failed = f"{len(report.failed)}/{len(report.observations)}"
-        click.echo(f"{spec:<{width}}  {verdict}  {failed:>9}  {report.seconds:>7.1f}  {cause}")
+        show(f"{spec:<{width}}  {verdict}  {failed:>9}  {report.seconds:>7.1f}  {cause}")
 
 
 def self_test(folder: Path, timeout: float) -> int:
@@ -98,16 +114,21 @@ def self_test(folder: Path, timeout: float) -> int:
     if not files:
         raise InputError(f"no wrong kernels in {folder}: --self-test needs a checkout.")
     caught = named = alarms = 0
-    for file in files:
-        cause = CAUSE.search(file.read_text(encoding="utf-8"))
-        want = cause[1] if cause else "?"
-        report = check(str(file), quick(), timeout=timeout)
-        got = report.findings[0].cause if report.findings else "none"
-        alarms += want == "none" and not report.right
-        caught += want != "none" and not report.right
-        named += want != "none" and got == want
-        if got != want:
-            click.echo(f"{file.stem}: it is '{want}', check says '{got}'")
+    surprises = []
+    with status() as progress:
+        for i, file in enumerate(files, 1):
+            progress(f"kernel {i} of {len(files)}, {file.stem}")
+            cause = CAUSE.search(file.read_text(encoding="utf-8"))
+            want = cause[1] if cause else "?"
+            report = check(str(file), quick(), timeout=timeout)
+            got = report.findings[0].cause if report.findings else "none"
+            alarms += want == "none" and not report.right
+            caught += want != "none" and not report.right
+            named += want != "none" and got == want
+            if got != want:
+                surprises.append(f"{file.stem}: it is '{want}', check says '{got}'")
+    for surprise in surprises:
+        click.echo(surprise)
     n_wrong = sum("// cause: none" not in f.read_text(encoding="utf-8") for f in files)
     click.echo(
         f"{n_wrong} wrong kernels: {caught} caught, {named} named with the right cause first; "
@@ -117,10 +138,14 @@ def self_test(folder: Path, timeout: float) -> int:
 
 
 def _judge(
-    spec: str, cases: list[Case], timeout: float, sanitizers: str | None
+    spec: str,
+    cases: list[Case],
+    timeout: float,
+    sanitizers: str | None,
+    progress: Callable[[str], None] = unheard,
 ) -> Report | BuildError:
     try:
-        return check(spec, cases, timeout=timeout, sanitizers=sanitizers)
+        return check(spec, cases, timeout=timeout, sanitizers=sanitizers, progress=progress)
     except BuildError as e:
         return e
 

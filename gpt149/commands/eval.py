@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shlex
 import sys
 import time
 from collections.abc import Callable
@@ -65,7 +66,7 @@ def run(
     if not math.isfinite(nats):
         raise NotFinite(
             f"the text's {len(ids)} tokens score {nats} nats through the kernel "
-            f"'{running.kernel.name}'. Find out why: gpt149 check {attention}"
+            f"'{running.kernel.name}'. Find out why: gpt149 check {shlex.quote(attention)}"
         )
     result = {
         "model": model,

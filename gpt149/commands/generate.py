@@ -19,6 +19,7 @@ import click
 from ..errors import Gpt149Error, InputError
 from ..kernels.registry import is_square
 from ..system.memory import peak_rss
+from ..system.words import duration
 from .text import read_utf8, utf8
 
 if TYPE_CHECKING:
@@ -264,9 +265,9 @@ def statistics_line(s: Stats) -> str:
     parts = [
         f"{s.engine} engine, {s.kernel} ({s.isa})",
         *([] if s.dtype == s.kv_dtype == "float32" else [f"{s.dtype}, KV cache {s.kv_dtype}"]),
-        f"load {s.load_s:.2f} s",
+        f"load {duration(s.load_s)}",
         f"prompt {s.prompt_tokens} tokens, prefill {_rate(s.prefill_tok_s)}",
-        f"TTFT {'-' if s.ttft_s is None else f'{s.ttft_s * 1e3:.1f} ms'}",
+        f"TTFT {'-' if s.ttft_s is None else duration(s.ttft_s)}",
         f"generated {s.generated_tokens} tokens, decode {_rate(s.decode_tok_s)}",
         f"attention {'-' if s.attention_share is None else f'{s.attention_share:.0%}'}",
         f"{s.kernel_calls} kernel calls",

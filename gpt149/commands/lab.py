@@ -18,6 +18,8 @@ from ..lab.parts import ACCESS, PARTS
 from ..lab.run import Settings, Submission, judge_submission, time_torch
 from ..system.child import module_command
 from ..system.paths import write_whole
+from ..system.terminal import status
+from .terminal import show
 
 COMMAND_LINE = "gpt149.cli"
 MODULE = "module.cpp"
@@ -56,7 +58,8 @@ def run(
     if path.is_dir():
         submissions = _judge_folder(path, wanted, settings, jobs)
     elif path.is_file() or output_format == "gradescope":
-        submissions = [judge_submission(path, wanted, settings)]
+        with status() as progress:
+            submissions = [judge_submission(path, wanted, settings, progress)]
     else:
         raise InputError(f"there is no {path}. Give a module.cpp, or a folder of submissions.")
     _write(_formatted(submissions, output_format, folder=path.is_dir()), output_format, output)
@@ -79,7 +82,7 @@ def _write(text: str, output_format: str, output: Path | None) -> None:
     if output is None and output_format == "gradescope":
         output = Path(GRADESCOPE_FILE)
     if output is None:
-        click.echo(text)
+        (show if output_format == "text" else click.echo)(text)
         return
     # File names may hold bytes that are no UTF-8.
     write_whole(output, (text + "\n").encode("utf-8", errors="backslashreplace"))

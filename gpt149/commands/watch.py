@@ -6,8 +6,6 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-import click
-
 from ..check.cases import Case, speed_case
 from ..check.observe import Memo
 from ..check.report import as_text
@@ -15,7 +13,10 @@ from ..check.run import Speed, check
 from ..errors import Gpt149Error
 from ..kernels.build import made_of
 from ..kernels.registry import compiled, locate
+from ..system.terminal import status
 from ..system.threads import checked_threads
+from ..system.words import duration
+from .terminal import show
 
 POLL_SECONDS = 0.05
 
@@ -41,17 +42,19 @@ def run(spec: str, cases: Sequence[Case], timeout: float, sanitizers: str | None
             files = _own(path, library)
             stamps |= _stamps([file for file in files if file not in stamps])
             timed = speed_case(checked_threads(None), square_only=source.loader == "cs149")
-            report = check(
-                spec, cases, timeout=timeout, sanitizers=sanitizers, timed=timed, memo=memo
-            )
+            with status() as progress:
+                report = check(
+                    spec, cases, timeout=timeout, sanitizers=sanitizers, timed=timed, memo=memo,
+                    progress=progress,
+                )  # fmt: skip
             text = as_text(spec, report)
             if report.speed and before:
-                text += f"\n  Before: {before.seconds * 1e3:.2f} ms."
+                text += f"\n  Before: {duration(before.seconds)}."
             before = report.speed or before
         except Gpt149Error as e:
             text = f"FAIL {spec}: {e}"
-        took = time.perf_counter() - start
-        click.echo(f"{time.strftime('%H:%M:%S')} {text}\n  {took:.1f} s from save to verdict.\n")
+        took = duration(time.perf_counter() - start)
+        show(f"{time.strftime('%H:%M:%S')} {text}\n  {took} from save to verdict.\n")
         while _stamps(list(stamps)) == stamps:
             time.sleep(POLL_SECONDS)
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import InputError, MissingDependency
-from ..system.terminal import StatusLine
+from ..system.terminal import status
 
 FILE = "build.ninja"
 STATUS = "\x1e"  # begins what ninja says of a finished command
@@ -105,19 +105,19 @@ def run(products: Sequence[Product], folder: Path) -> Outcome:
     environment = {**os.environ, "LC_ALL": "C", "NINJA_STATUS": f"{STATUS}%f of %t: "}
     said = ""
     with (
-        StatusLine() as line,
+        status() as tell,
         subprocess.Popen(
             command, cwd=folder, env=environment, stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace",
         ) as process,
     ):  # fmt: skip
         assert process.stdout is not None
-        line.show(f"compiling {', '.join(p.sources[0].name for p in products)}")
+        tell("compiling")
         try:
             for text in process.stdout:
                 said += text
                 if text.startswith(STATUS):
-                    line.show(f"compiled {text[len(STATUS) :].rstrip()}")
+                    tell(f"compiled {text[len(STATUS) :].rstrip()}")
         except BaseException:  # Ctrl-C: no compiler stays behind
             process.terminate()
             raise

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import shlex
 import statistics
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -16,7 +17,7 @@ from ..check.isolation import Answer, Child
 from ..check.observe import Observation
 from ..check.predictions import MOST_WORK
 from ..check.report import as_text
-from ..check.run import Report, check
+from ..check.run import Report, check, unheard
 from ..check.sanitize import sanitize
 from ..errors import BuildError, CannotSanitize, Gpt149Error, InputError
 from ..kernels.registry import compiled, locate
@@ -113,8 +114,16 @@ class Submission:
         return sum(result.points for result in self.results)
 
 
-def judge_submission(path: Path, wanted: Sequence[str], settings: Settings) -> Submission:
-    """Judge the parts of that name, of PARTS and ACCESS. Never raises for what the file is."""
+def judge_submission(
+    path: Path,
+    wanted: Sequence[str],
+    settings: Settings,
+    progress: Callable[[str], None] = unheard,
+) -> Submission:
+    """Judge the parts of that name, of PARTS and ACCESS. Never raises for what the file is.
+
+    progress: is told what comes next.
+    """
     start = time.perf_counter()
     parts = [part for part in PARTS if part.name in wanted]
     try:
@@ -132,6 +141,7 @@ def judge_submission(path: Path, wanted: Sequence[str], settings: Settings) -> S
         return Submission(str(path), nothing, str(e), time.perf_counter() - start)
     results = []
     if ACCESS in wanted:
+        progress(ACCESS)
         for access in judge_access(library, settings.timeout):
             points = ACCESS_POINTS if access.right else 0
             cause = "" if access.right else access.status
@@ -140,13 +150,15 @@ def judge_submission(path: Path, wanted: Sequence[str], settings: Settings) -> S
             )
     for part in parts:
         try:
-            results.append(judge_part(path, part, settings))
+            results.append(judge_part(path, part, settings, progress))
         except BuildError as e:
             results.append(Result(part.name, 0, part.points, "does not load", "", str(e)))
     return Submission(str(path), results, "", time.perf_counter() - start)
 
 
-def judge_part(path: Path, part: Part, settings: Settings) -> Result:
+def judge_part(
+    path: Path, part: Part, settings: Settings, progress: Callable[[str], None]
+) -> Result:
     """Right or wrong as the assignment defines it, and the reference's times beside its own.
 
     Raises:
@@ -159,13 +171,17 @@ def judge_part(path: Path, part: Part, settings: Settings) -> Result:
         if not asked:
             raise InputError(f"there is no case '{settings.case}' in {part.name}.")
     spec = f"{path}:{part.name}"
+
+    def say(step: str) -> None:
+        progress(f"{part.name}: {step}")
+
     notes: tuple[str, ...] = ()
     try:
         sanitizers = SANITIZERS if settings.sanitize else None
-        report = check(spec, asked, timeout=settings.timeout, sanitizers=sanitizers)
+        report = check(spec, asked, timeout=settings.timeout, sanitizers=sanitizers, progress=say)
     except CannotSanitize as e:
         notes = (f"not run under the sanitizers: {e}",)
-        report = check(spec, asked, timeout=settings.timeout)
+        report = check(spec, asked, timeout=settings.timeout, progress=say)
     if report.right and settings.case is None:
         overflow = overflow_case(settings.threads)
         large = check(spec, [overflow], timeout=settings.timeout)
@@ -174,7 +190,9 @@ def judge_part(path: Path, part: Part, settings: Settings) -> Result:
         elif not large.right:
             report = large
     if not report.right:
+        say("looking for the cause")
         return _wrong(spec, path, part, report, settings)
+    say("timing")
     student, reference = time_both(spec, part, settings)
     n = [case.n_q for case in asked]
     text = f"{len(asked)} cases, N = {min(n)} to {max(n)}"
@@ -198,7 +216,7 @@ def _wrong(spec: str, path: Path, part: Part, report: Report, settings: Settings
     if cause == "zeros":
         text = "it returns the zeros that it was given"
         return Result(part.name, 0, part.points, "not implemented", cause, text)
-    text = as_text(spec, report, rerun=f"gpt149 lab {path} {part.name} --case")
+    text = as_text(spec, report, rerun=f"gpt149 lab {shlex.quote(str(path))} {part.name} --case")
     return Result(part.name, 0, part.points, "wrong", cause, text)
 
 

@@ -6,6 +6,7 @@ import ctypes
 import json
 import os
 import resource
+import shlex
 import signal
 import subprocess
 import sys
@@ -110,7 +111,7 @@ def run_in_child(module: str, kernels: Sequence[str]) -> int:
         raise KernelCrashed(f"the kernel {one} ended the process with exit status {status}.")
     raise KernelCrashed(
         f"the kernel {one} crashed with {signal.Signals(-status).name}: "
-        f"{signal.strsignal(-status)}. Find out where: gpt149 check {' '.join(kernels)}"
+        f"{signal.strsignal(-status)}. Find out where: gpt149 check {shlex.join(kernels)}"
     )
 
 

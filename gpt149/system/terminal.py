@@ -1,43 +1,76 @@
-"""A line on the terminal that says how far something is."""
+"""One line on the terminal that says how far something is."""
 
 from __future__ import annotations
 
-import shutil
+import logging
+import os
 import sys
-from types import TracebackType
-from typing import TYPE_CHECKING
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TextIO
 
-if TYPE_CHECKING:
-    from typing_extensions import Self
+from .words import duration
 
-ERASE = "\r\x1b[K"
+ERASE = "\r\033[2K"
+QUIET_SECONDS, TICK_SECONDS = 1.0, 0.25
 
 
-class StatusLine:
-    """One line on stderr, rewritten as things go on and erased at the end; none if no terminal."""
+def columns_of(terminal: TextIO) -> int:
+    """How wide a terminal is."""
+    return os.get_terminal_size(terminal.fileno()).columns or 80
+
+
+@contextmanager
+def status() -> Iterator[Callable[[str], None]]:
+    """What is told of its progress stands in one line of stderr, from the second second on.
+
+    Pipes get nothing. The line is erased at the end, and before anything is logged.
+    """
+    if not sys.stderr.isatty():
+        yield lambda _step: None
+        return
+    line = _Line()
+    handlers = logging.getLogger().handlers
+    for handler in handlers:
+        handler.addFilter(line.erased)
+    line.start()
+    try:
+        yield line.tell
+    finally:
+        line.over.set()
+        line.join()
+        for handler in handlers:
+            handler.removeFilter(line.erased)
+
+
+class _Line(threading.Thread):
+    """Draws the line, also while a step takes long."""
 
     def __init__(self) -> None:
-        self._shown = False
+        super().__init__(daemon=True)
+        self.over = threading.Event()
+        self._step, self._drawn = "", False
 
-    def __enter__(self) -> Self:
-        return self
+    def tell(self, step: str) -> None:
+        self._step = step
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        if self._shown:
-            self._write(ERASE)
+    def erased(self, _record: logging.LogRecord | None = None) -> bool:
+        """Erase what is drawn. True: a filter that lets everything pass."""
+        if self._drawn:
+            print(ERASE, end="", file=sys.stderr, flush=True)
+            self._drawn = False
+        return True
 
-    def show(self, text: str) -> None:
-        """Replace what the line says."""
-        if sys.stderr.isatty():
-            self._shown = True
-            self._write(ERASE + text[: shutil.get_terminal_size().columns - 1])
-
-    @staticmethod
-    def _write(text: str) -> None:
-        sys.stderr.write(text)
-        sys.stderr.flush()
+    def run(self) -> None:
+        start, wait = time.monotonic(), QUIET_SECONDS
+        while not self.over.wait(wait):
+            seconds, wait = int(time.monotonic() - start), TICK_SECONDS
+            if not self._step:
+                continue
+            so_long = f"{seconds} s" if seconds < 60 else duration(seconds)
+            text = f"{self._step} ({so_long})"[: columns_of(sys.stderr) - 1]
+            self._drawn = True
+            print(f"{ERASE}{text}", end="", file=sys.stderr, flush=True)
+        self.erased()

@@ -14,7 +14,8 @@ from gpt149.cli import main
 FLOORS = [
     {"__main__"},
     {"cli"},
-    {"commands"},
+    {"options"},
+    {"commands", "usage"},
     {"lab", "bench", "api"},
     {"check", "engine", "integrations"},
     {"kernels", "model"},

@@ -1,0 +1,303 @@
+"""The options of every command, in the groups in which its --help shows them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+from click.shell_completion import CompletionItem
+
+from .usage import in_groups, option
+
+ENGINES = ("auto", "native", "torch")
+DTYPES = ("float32", "bf16", "int8")  # of the weights
+KV_DTYPES = ("auto", "float32", "bf16")
+
+FILE = click.Path(path_type=Path)
+
+
+def complete_kernel(
+    _ctx: click.Context, _param: click.Parameter, start: str
+) -> list[CompletionItem]:
+    """Names of kernels for the shell, else files."""
+    from .kernels.registry import BUILTINS
+
+    names = [CompletionItem(name) for name in BUILTINS if name.startswith(start)]
+    return names or [CompletionItem(start, type="file")]
+
+
+def _share(_ctx: click.Context, _param: click.Parameter, text: str) -> float:
+    try:
+        share = float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
+    except ValueError as e:
+        raise click.BadParameter(f"'{text}' is not a share such as 5% or 0.05.") from e
+    if not 0 <= share < 10:
+        raise click.BadParameter(f"'{text}' is out of range.")
+    return share
+
+
+ATTENTION = option(
+    "-a",
+    "--attention",
+    default="simd",
+    envvar="GPT149_ATTENTION",
+    show_envvar=True,
+    metavar="NAME|FILE",
+    shell_complete=complete_kernel,
+    help="The attention kernel: see `gpt149 kernels`, or a .cpp or .py file of yours.",
+)
+MODEL = option(
+    "-m",
+    "--model",
+    default="shakespeare",
+    help="A model that ships, a GPT-2 directory, a nanoGPT ckpt.pt, a Hugging Face hub name, "
+    "or random:gpt2.",
+)
+ENGINE = option(
+    "--engine",
+    type=click.Choice(ENGINES),
+    default="auto",
+    help="Whole steps in C++, or the model in torch; auto: native wherever it applies.",
+)
+DTYPE = option(
+    "--dtype",
+    type=click.Choice(DTYPES),
+    default="float32",
+    help="What the native engine keeps the weights in.",
+)
+THREADS = option("--threads", type=int, help="Default: OMP_NUM_THREADS, else every processor.")
+JSON = option("--json", "as_json", is_flag=True, help="One JSON object instead of text.")
+
+GENERATE = in_groups(
+    {
+        "Prompt": [
+            option("-f", "--file", type=FILE, help="Read the prompt from a file."),
+            option("-i", "--interactive", is_flag=True, help="Prompt after prompt, one context."),
+            option("--prompt-ids", metavar="IDS", help='The prompt as token ids: "15496 995".'),
+            option("--prompt-tokens", type=int, help="A prompt of N seeded random tokens."),
+            option(
+                "--special",
+                is_flag=True,
+                help="Special tokens written in the prompt count as such.",
+            ),
+        ],
+        "Sampling": [
+            option("-n", default=256, help="Tokens to generate."),
+            option("--temperature", default=0.8, help="Higher is more varied; 0: greedy."),
+            option("--top-k", default=0, help="Keep the N likeliest tokens; 0: all."),
+            option("--top-p", default=1.0, help="Keep the likeliest, up to this sum."),
+            option("--min-p", default=0.0, help="Drop below this share of the likeliest."),
+            option(
+                "--repetition-penalty",
+                default=1.0,
+                help="Above 1, tokens that are there already become less likely.",
+            ),
+            option("--seed", default=149, help="The same seed, the same text, with any kernel."),
+            option("--stop", multiple=True, help="End before this text; repeatable."),
+            option("--num-samples", default=1, help="Samples of one prompt, as a batch."),
+            option("--ignore-eos", is_flag=True, help="Go on behind the end-of-text token."),
+        ],
+        "Kernel": [
+            ATTENTION,
+            option("--br", default=0, help="Queries a tile; 0: the kernel's choice."),
+            option("--bc", default=0, help="Keys a tile; 0: the kernel's choice."),
+        ],
+        "Model and engine": [
+            MODEL,
+            option("--meta", type=FILE, help="meta.pkl of a nanoGPT checkpoint."),
+            option("-c", "--n-ctx", type=int, help="A context shorter than the model's."),
+            ENGINE,
+            DTYPE,
+            option(
+                "--kv-dtype",
+                type=click.Choice(KV_DTYPES),
+                default="auto",
+                help="What the KV cache holds; auto: bf16 with --dtype bf16 and int8, if the "
+                "kernel reads it.",
+            ),
+            option("--no-kv-cache", is_flag=True, help="Recompute all tokens at every step."),
+            THREADS,
+        ],
+        "Output": [
+            option("--no-echo", is_flag=True, help="Print the continuation without the prompt."),
+            option("--logprobs", type=int, help="Report log-probabilities, and the top N."),
+            JSON,
+        ],
+    }
+)
+
+KERNELS = in_groups(
+    {
+        "Extra memory": [
+            option(
+                "--shape",
+                default="1,12,1024,64",
+                metavar="B,H,N,D",
+                help="batch, heads, tokens, head_dim for which it is shown.",
+            ),
+            THREADS,
+        ],
+        "Output": [JSON],
+    }
+)
+
+NEW = in_groups(
+    {
+        "Source": [
+            option("--from", "start", metavar="NAME", help="From this shipped kernel's source.")
+        ]
+    }
+)
+
+CHECK = in_groups(
+    {
+        "What is asked": [
+            option("--full", is_flag=True, help="Many more cases than the quick ones."),
+            option("--case", metavar="NAME", help="One case alone."),
+            option(
+                "--sanitize",
+                "sanitizers",
+                metavar="LIST",
+                help='Also run under the compiler\'s sanitizers: "address,undefined".',
+            ),
+            option("--self-test", is_flag=True, help="Judge the wrong kernels of a checkout."),
+        ],
+        "How it runs": [
+            option("--watch", is_flag=True, help="Judge again at every save, and show the speed."),
+            option("--timeout", default=5.0, help="Seconds a call."),
+            option("--jobs", default=1, help="Kernels side by side."),
+        ],
+        "Output": [JSON],
+    }
+)
+
+BENCH = in_groups(
+    {
+        "In a model": [
+            MODEL,
+            option("-p", "prompts", default="128,512", help="Prompts, in tokens."),
+            option("-n", default=32, help="Tokens to decode; 0: none."),
+            option("-d", "depths", default="0,512,1536", help="Tokens held before."),
+            option("--generation-only", is_flag=True, help="Without attention on its own."),
+        ],
+        "Attention alone": [
+            option(
+                "-s",
+                "shapes",
+                multiple=True,
+                metavar="HEADS,TOKENS,DIM",
+                help="On this shape instead, such as 12,1024,64, 12,1024,64:full (no mask) or "
+                "12,1x4096,64 (one query, 4096 keys); repeatable.",
+            ),
+            option("--attention-only", is_flag=True, help="Without a model."),
+        ],
+        "How it is measured": [
+            option("--seconds", default=50.0, help="About how long."),
+            THREADS,
+            option(
+                "--remeasure", is_flag=True, help="The machine's ceilings too, which are kept else."
+            ),
+        ],
+        "Output": [
+            option(
+                "-o",
+                "output_format",
+                type=click.Choice(["table", "md", "csv", "json", "jsonl"]),
+                default="table",
+                help="What goes to stdout.",
+            ),
+            option("--report", type=FILE, help="An HTML page with pictures."),
+        ],
+        "Against another day": [
+            option("--save", type=FILE, help="Keep all samples in this file."),
+            option("--against", type=FILE, help="Compare with a saved run."),
+            option(
+                "--threshold",
+                default="5%",
+                callback=_share,
+                help="Of --against: a slow-down by less is none.",
+            ),
+        ],
+    }
+)
+
+LAB = in_groups(
+    {
+        "What is asked": [
+            option("--case", metavar="NAME", help="One case alone."),
+            option("--sanitize", is_flag=True, help="Under the address and undefined sanitizers."),
+            option("-N", "n", default=1024, help="Tokens of the call that is timed."),
+            option("-br", default=256, help="Flash attention's Br."),
+            option("-bc", default=256, help="Flash attention's Bc."),
+        ],
+        "How it runs": [
+            option("--threads", default=8, help="Of every call."),
+            option("--timeout", default=20.0, help="Seconds a call."),
+            option("--jobs", default=1, help="Submissions side by side."),
+        ],
+        "Text through a part": [
+            option("--inference", is_flag=True, help="Generate text instead of judging."),
+            option("-m", "--model", default="shakespeare", help="Of --inference."),
+        ],
+        "Output": [
+            option(
+                "--format",
+                "output_format",
+                type=click.Choice(["text", "json", "csv", "gradescope"]),
+                default="text",
+                help="gradescope writes an autograder's results.json, whatever happens.",
+            ),
+            option("-o", "--output", type=FILE, help="A file instead of stdout."),
+        ],
+    }
+)
+
+DIFF = in_groups(
+    {
+        "Text": [
+            option("-p", "--prompt", required=True, help="What both kernels read."),
+            option("-n", default=50, help="Greedy tokens to compare."),
+        ],
+        "Model and engine": [MODEL, THREADS],
+        "Output": [JSON],
+    }
+)
+
+ATTN = in_groups(
+    {
+        "What is shown": [
+            option("-p", "--prompt", required=True, help="Its tokens are rows and columns."),
+            option("--layer", default=0, help="From 0."),
+            option("--head", default=0, help="From 0."),
+        ],
+        "Kernel": [ATTENTION],
+        "Model and engine": [MODEL, THREADS],
+        "Output": [option("--png", type=FILE, help="Draw into this file instead.")],
+    }
+)
+
+EVAL = in_groups(
+    {
+        "Text": [
+            option(
+                "-t",
+                "--text",
+                "text_file",
+                type=FILE,
+                required=True,
+                help="A file of it, in UTF-8.",
+            ),
+            option("--from", "start", default=0.0, help="Skip this share of the text."),
+            option(
+                "--context",
+                "n_ctx",
+                type=int,
+                help="Tokens of a window; the later half of each is scored. Default: the model's "
+                "context.",
+            ),
+        ],
+        "Kernel": [ATTENTION],
+        "Model and engine": [MODEL, ENGINE, DTYPE, THREADS],
+        "Output": [JSON],
+    }
+)

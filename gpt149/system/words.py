@@ -1,0 +1,23 @@
+"""Figures as people say them."""
+
+from __future__ import annotations
+
+
+def duration(seconds: float) -> str:
+    """Seconds in the unit that fits: 24.1 us, 1.52 ms, 0.15 s, 12.3 s, 2 min 3 s, 1 h 5 min."""
+    if seconds < 1e-3:
+        return f"{_figures(seconds * 1e6)} us"
+    if seconds < 0.1:
+        return f"{_figures(seconds * 1e3)} ms"
+    if not seconds >= 59.95:  # NaN is not
+        return f"{_figures(seconds)} s"
+    whole = round(seconds)
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    minutes = round(seconds / 60)
+    return f"{minutes // 60} h {minutes % 60} min"
+
+
+def _figures(value: float) -> str:
+    """Three figures, of a value below 1 two decimals."""
+    return f"{value:.{2 if value < 9.995 else 1 if value < 99.95 else 0}f}"

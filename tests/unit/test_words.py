@@ -1,0 +1,37 @@
+"""Durations in words: the unit fits, and no rounding shows 60 s or 60 min."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from gpt149.system.words import duration
+
+
+@pytest.mark.parametrize(
+    ("seconds", "said"),
+    [
+        (5e-7, "0.50 us"),
+        (2e-5, "20.0 us"),
+        (0.000432, "432 us"),
+        (0.00152, "1.52 ms"),
+        (0.0241, "24.1 ms"),
+        (0.15, "0.15 s"),
+        (0.999, "1.00 s"),
+        (9.996, "10.0 s"),
+        (12.34, "12.3 s"),
+        (59.94, "59.9 s"),
+        (59.96, "1 min 0 s"),
+        (123.4, "2 min 3 s"),
+        (3599.6, "1 h 0 min"),
+        (3900.0, "1 h 5 min"),
+        (7199.0, "2 h 0 min"),
+    ],
+)
+def test_a_duration_is_said_in_the_unit_that_fits(seconds: float, said: str) -> None:
+    assert duration(seconds) == said
+
+
+def test_what_could_not_be_measured_is_no_error() -> None:
+    assert duration(math.nan) == "nan s"
