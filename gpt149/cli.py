@@ -141,18 +141,19 @@ def kernels(shape: str, threads: int | None, as_json: bool) -> None:
     gpt149 new mine.cpp
     gpt149 new faster.cpp --from flash    a copy of a kernel that ships
     gpt149 new mine.py                    a function of torch tensors
+    gpt149 new module.cpp --editor        of a file that is there
     """
 )
 @click.argument("path", metavar="FILE", type=options.FILE)
 @options.NEW
-def new(path: Path, start: str | None) -> None:
+def new(path: Path, start: str | None, editor: bool) -> None:
     """Write a kernel to start from: right, slow and commented.
 
-    Never overwrites.
+    Never overwrites. A compile_commands.json beside it tells editors where gpt149.h is.
     """
     from .commands.new import run
 
-    run(path, start)
+    run(path, start, editor=editor)
 
 
 @main.command(

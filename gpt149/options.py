@@ -7,11 +7,8 @@ from pathlib import Path
 import click
 from click.shell_completion import CompletionItem
 
+from .engine.choices import DTYPES, ENGINES, KV_DTYPES
 from .usage import in_groups, option
-
-ENGINES = ("auto", "native", "torch")
-DTYPES = ("float32", "bf16", "int8")  # of the weights
-KV_DTYPES = ("auto", "float32", "bf16")
 
 FILE = click.Path(path_type=Path)
 
@@ -110,7 +107,7 @@ GENERATE = in_groups(
             DTYPE,
             option(
                 "--kv-dtype",
-                type=click.Choice(KV_DTYPES),
+                type=click.Choice(("auto", *KV_DTYPES)),
                 default="auto",
                 help="What the KV cache holds; auto: bf16 with --dtype bf16 and int8, if the "
                 "kernel reads it.",
@@ -144,7 +141,12 @@ KERNELS = in_groups(
 NEW = in_groups(
     {
         "Source": [
-            option("--from", "start", metavar="NAME", help="From this shipped kernel's source.")
+            option("--from", "start", metavar="NAME", help="From this shipped kernel's source."),
+            option(
+                "--editor",
+                is_flag=True,
+                help="Only tell editors, in compile_commands.json, how FILE is compiled.",
+            ),
         ]
     }
 )

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import click
 
-from ..errors import InputError
+from ..errors import Gpt149Error, InputError
+from ..kernels.editor import write_compile_commands
 from ..kernels.registry import CONTRACT_BUILTINS, CPP, locate, to_build
 from ..system.paths import shipped
 
@@ -16,12 +17,20 @@ TEMPLATES = Path(__file__).resolve().parents[1] / "kernels" / "templates"
 NAME = re.compile(r"[\w.-]+")
 
 
-def run(path: Path, start: str | None) -> None:
+def run(path: Path, start: str | None, *, editor: bool = False) -> None:
     """Write a right, slow kernel, or a copy of a shipped one; says what to do next on stderr.
+
+    editor: of a kernel that is there, write only the compilation database.
 
     Raises:
         InputError: the file is there already or cannot be written, or a kernel that has no source.
+        MissingDependency: the database is asked for, and there is no compiler or no ninja.
     """
+    if editor:
+        if start is not None:
+            raise InputError("--editor is for a file that is there, so --from does not go with it.")
+        click.echo(f"wrote {write_compile_commands(path)}", err=True)
+        return
     if path.suffix not in (*CPP, ".py"):
         raise InputError(f"{path} is no name for a kernel: it must end in {', '.join(CPP)} or .py.")
     if start is not None and (start not in CONTRACT_BUILTINS or path.suffix == ".py"):
@@ -48,6 +57,11 @@ def run(path: Path, start: str | None) -> None:
     )
     if path.suffix != ".py":
         click.echo(f"The contract is {shipped('csrc') / 'gpt149.h'}", err=True)
+        try:
+            database = write_compile_commands(path)
+            click.echo(f"Editors that read compile_commands.json find it: {database}", err=True)
+        except Gpt149Error as e:  # the kernel is written all the same
+            click.echo(f"Editors are not told how to compile it: {e}", err=True)
 
 
 def _template(path: Path, name: str) -> str:

@@ -17,8 +17,8 @@ import pytest
 from cs149.mistakes import MODULE
 
 from gpt149.commands import terminal
-from gpt149.system import terminal as line
 from gpt149.lab.run import Settings, judge_submission
+from gpt149.system import terminal as line
 
 WRONG = Path(__file__).parents[1] / "wrong_kernels" / "tail_queries_unwritten.cpp"
 GREEN_PASS, RED_FAIL = "\033[1;32mPASS\033[0m", "\033[1;31mFAIL\033[0m"
@@ -198,7 +198,6 @@ def test_lab_tells_what_comes_next() -> None:
     judge_submission(MODULE, ["4Daccess", "part1"], settings, steps.append)
     assert steps == [
         "4Daccess",
-        "part1: compiling",
         "part1: case 1 of 1, n17",
         "part1: timing",
     ]

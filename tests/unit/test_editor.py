@@ -8,7 +8,9 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
+from gpt149.cli import main
 from gpt149.errors import InputError
 from gpt149.kernels.editor import NAME, write_compile_commands
 from gpt149.system.paths import shipped
@@ -54,3 +56,32 @@ def test_a_python_kernel_is_not_compiled(tmp_path: Path) -> None:
     (tmp_path / "a.py").write_text("")
     with pytest.raises(InputError, match="is not compiled"):
         write_compile_commands(tmp_path / "a.py")
+
+
+def test_new_tells_editors_and_so_does_editor_of_a_file_that_is_there(tmp_path: Path) -> None:
+    file, database = tmp_path / "mine.cpp", tmp_path / NAME
+    runner = CliRunner()
+    done = runner.invoke(main, ["new", str(file)])
+    assert done.exit_code == 0
+    assert str(database) in done.stderr
+    database.unlink()
+    text = file.read_text()
+    done = runner.invoke(main, ["new", str(file), "--editor"])
+    assert (done.exit_code, done.stderr) == (0, f"wrote {database}\n")
+    assert file.read_text() == text
+    for arguments, words in (
+        ((tmp_path / "none.cpp", "--editor"), "no kernel file"),
+        ((file, "--editor", "--from", "flash"), "--from does not go with it"),
+    ):
+        done = runner.invoke(main, ["new", *map(str, arguments)])
+        assert done.exit_code == 2
+        assert words in done.stderr
+
+
+def test_new_works_without_a_compiler(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "")
+    monkeypatch.delenv("CXX", raising=False)
+    done = CliRunner().invoke(main, ["new", str(tmp_path / "mine.cpp")])
+    assert done.exit_code == 0
+    assert "Editors are not told how to compile it: no C++ compiler found" in done.stderr
+    assert not (tmp_path / NAME).exists()
