@@ -136,7 +136,7 @@ def commands(target: Target) -> str:
     [entry] = _entries([target])
     with locked(entry):
         product = _product(entry, target)
-        (entry / ninja.FILE).write_text(ninja.as_ninja(product))
+        ninja.write(product, entry.parent)
         return ninja.commands(product, entry.parent)
 
 
@@ -184,7 +184,7 @@ def _compile(targets: dict[Path, Target], started: int) -> dict[Path, Path]:
     for entry, product in products.items():
         for stale in entry.glob("*.tmp*"):  # of a compilation that was killed
             stale.unlink()
-        (entry / ninja.FILE).write_text(ninja.as_ninja(product))
+        ninja.write(product, entry.parent)
         log.info("compiling %s", targets[entry].name.name)
     outcome = ninja.run(list(products.values()), next(iter(products)).parent)
     if outcome.warnings:

@@ -62,8 +62,8 @@ class Outcome:
     warnings: str
 
 
-def as_ninja(product: Product) -> str:
-    """The build.ninja of a product, for `ninja -f FOLDER/build.ninja` in the folder above."""
+def write(product: Product, folder: Path) -> None:
+    """Write the build.ninja of a product, for `ninja -f FOLDER/build.ninja` where ninja runs."""
     lines = [
         f"builddir = {product.folder}",
         "rule object",
@@ -80,7 +80,8 @@ def as_ninja(product: Product) -> str:
         f"build {product.output}: link {' '.join(product.objects)}",
         f"  name = {_escaped(product.sources[0].stem)}",
     ]
-    return "\n".join(lines) + "\n"
+    # A path may hold bytes that are no UTF-8.
+    (folder / product.folder / FILE).write_bytes(os.fsencode("\n".join(lines) + "\n"))
 
 
 def run(products: Sequence[Product], folder: Path) -> Outcome:
@@ -151,7 +152,7 @@ def commands(product: Product, folder: Path) -> str:
     """
     command = [find_ninja(), "-f", f"{product.folder}/{FILE}", "-t", "compdb", "object"]
     return subprocess.run(
-        command, cwd=folder, capture_output=True, text=True, errors="replace", check=True
+        command, cwd=folder, capture_output=True, text=True, errors="surrogateescape", check=True
     ).stdout
 
 
