@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import os
 import platform
+import shlex
 import subprocess
+import sys
 import time
 from dataclasses import asdict, dataclass, field
 from importlib import metadata
@@ -72,8 +74,9 @@ class Results:
 
 
 def describe_machine(n_threads: int, model: str) -> dict[str, Any]:
-    """CPU, threads, load, compiler and versions; and the model that is measured on it."""
+    """CPU, threads, load, compiler and versions; the command, and the model that it measures."""
     return {
+        "command": shlex.join(["gpt149", *sys.argv[1:]]),
         "model": model,
         "cpu": _cpu_name(),
         "processors": os.cpu_count(),

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-NOISY = 0.10  # interquartile range over median
+NOISY = 0.10  # from this spread on
 RESAMPLES = 2000
 CONFIDENCE = 0.95
 
@@ -23,7 +23,7 @@ class Summary:
 
     @property
     def noisy(self) -> bool:
-        return self.spread > NOISY
+        return self.spread >= NOISY
 
 
 @dataclass(frozen=True)

@@ -5,12 +5,13 @@ from __future__ import annotations
 import csv
 import io
 import json
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from .results import Results, Row
-from .stats import Ratio, bootstrap_ratio, paired_ratio
+from .stats import NOISY, Ratio, bootstrap_ratio, paired_ratio
 
 BASE = "torch"
 TITLES = {
@@ -156,29 +157,37 @@ def changes_as_text(found: Sequence[Change]) -> str:
     return _plain(("kernel", "test", "times as fast", "95 %", ""), cells)
 
 
-def machine_text(results: Results) -> str:
-    """What it was measured on, and its ceilings."""
+def described(results: Results) -> dict[str, str]:
+    """What it was measured on and when, and its ceilings."""
     m, c = results.machine, results.ceilings
     versions = ", ".join(f"{name} {version}" for name, version in m["versions"].items())
     small, large = c.bandwidths[0], c.bandwidths[-1]
-    return (
-        f"{m['cpu']}, {m['processors']} processors, {m['threads']} threads, load {m['load']}, "
-        f"{m['system']}\n{m['compiler']}; Python {m['python']}, {versions}; {m['time']}\n"
-        f"Ceilings: {c.flops / 1e9:.0f} GFLOP/s ({c.flops_one_thread / 1e9:.0f} on 1 thread), "
+    return {
+        "Machine": f"{m['cpu']}, {m['processors']} processors, {m['threads']} threads, "
+        f"load {m['load']}, {m['system']}",
+        "Software": f"{m['compiler']}; Python {m['python']}, {versions}",
+        "Date": m["time"],
+        "Ceilings": f"{c.flops / 1e9:.0f} GFLOP/s ({c.flops_one_thread / 1e9:.0f} on 1 thread), "
         f"reading {small[1] / 1e9:.0f} GB/s of {small[0] >> 10} KiB, "
-        f"{large[1] / 1e9:.0f} GB/s of {large[0] >> 20} MiB"
-    )
+        f"{large[1] / 1e9:.0f} GB/s of {large[0] >> 20} MiB",
+    }
+
+
+def machine_text(results: Results) -> str:
+    """What it was measured on, and its ceilings, in three lines."""
+    d = described(results)
+    return f"{d['Machine']}\n{d['Software']}; {d['Date']}\nCeilings: {d['Ceilings']}"
 
 
 def remarks(results: Results) -> list[str]:
     """What to distrust, and what was rejected and why."""
     lines = []
-    noisy = [row for row in results.rows if row.summary and row.summary.noisy]
     timed = [row for row in results.rows if row.summary]
-    if noisy:
+    noisy = [row for row in timed if row.summary and row.summary.noisy]
+    if timed:
         lines.append(
-            f"Noisy: in {len(noisy)} of {len(timed)} rows the middle half of the samples is spread "
-            "over more than 10 % of the median. Something else was running."
+            f"{len(noisy)} of {len(timed)} rows are noisy (!): the middle half of their samples "
+            f"(±, the interquartile range) spans {NOISY:.0%} of the median or more."
         )
     overheads = [(row.overhead_s, row.overhead_bytes) for row in timed if row.overhead_s]
     if overheads:
@@ -198,7 +207,8 @@ def cells(row: Row, results: Results) -> tuple[str, ...]:
     d, summary = derived(row, results), row.summary
     if summary is None:
         return (row.kernel, row.test, "rejected" if row.rejected else row.skipped or "-")
-    spread = f"{summary.spread:.0%}{'!' if summary.noisy else ''}"
+    # Rounded down: 10% is noisy wherever it stands.
+    spread = f"{math.floor(summary.spread * 100)}%{'!' if summary.noisy else ''}"
     if row.table == "generation":
         return (
             *(row.kernel, row.test, f"{d['tok_s']:,.0f}", spread, str(summary.n)),

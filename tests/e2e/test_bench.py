@@ -124,11 +124,24 @@ def test_crashes_are_rejected_and_declining_is_not(name: str) -> None:
 
 
 def test_the_report_is_written(tmp_path: Path) -> None:
-    page = tmp_path / "out.html"
-    done = bench("naive", *SMALL, "--report", page)
-    assert done.exit_code == 0
-    assert page.read_text().startswith("<!doctype html>")
-    assert "4,2048,64" in page.read_text()
+    file = tmp_path / "out.html"
+    command = ["bench", "naive", *SMALL, "--report", str(file)]
+    done = subprocess.run(
+        [sys.executable, "-m", "gpt149", *command], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    page = file.read_text()
+    assert page.startswith("<!doctype html>")
+    assert "4,2048,64" in page
+    assert f"gpt149 {' '.join(command)}" in page
+    assert page.count("<script>") == 1
+    for line in done.stdout.splitlines():
+        if line.split()[:2] == ["naive", "4,2048,64"]:
+            ms = line.split()[2]
+            assert f'<td data-sort="{ms}">{ms}</td>' in page
+            break
+    else:
+        pytest.fail(f"no row of 4,2048,64 in {done.stdout}")
 
 
 def test_what_bench_refuses(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import re
+from collections import Counter, defaultdict
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
@@ -16,9 +17,10 @@ import pytest
 from gpt149.bench import tables
 from gpt149.bench.attention import MOST_EXTENT, SHAPES, SWEEP, Shape, parse
 from gpt149.bench.ceilings import Ceilings
+from gpt149.bench.figures import pictures
 from gpt149.bench.html import as_html
 from gpt149.bench.results import Results, Row, describe_machine, dumps, load
-from gpt149.bench.stats import bootstrap_ratio, fitted_exponent, paired_ratio, summarise
+from gpt149.bench.stats import NOISY, bootstrap_ratio, fitted_exponent, paired_ratio, summarise
 from gpt149.errors import InputError
 
 CEILINGS = Ceilings(2, 200e9, 100e9, ((1 << 14, 400e9), (1 << 20, 100e9), (1 << 28, 20e9)))
@@ -159,36 +161,143 @@ def test_a_planted_slow_down_is_significant_and_a_second_run_is_not() -> None:
 
 
 class Page(HTMLParser):
-    """Counts what a page is made of, and collects what it would fetch."""
+    """What a page is made of, what it would fetch, and the words inside of each kind of element."""
 
-    def __init__(self) -> None:
+    def __init__(self, text: str) -> None:
         super().__init__()
-        self.tags: dict[str, int] = {}
+        self.tags: Counter[str] = Counter()
+        self.ids: list[str] = []
         self.fetched: list[str] = []
+        self.words: dict[str, list[str]] = defaultdict(list)
+        self.cells: list[tuple[str, str | None, str | None]] = []  # text, data-sort, class
+        self._open: list[str] = []
+        self.feed(text)
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags[tag] = self.tags.get(tag, 0) + 1
+        self.tags[tag] += 1
+        self._open.append(tag)
+        named = dict(attrs)
+        if tag == "td":
+            self.cells.append(("", named.get("data-sort"), named.get("class")))
         for name, value in attrs:
             if name in ("src", "href", "xlink:href") and value and not value.startswith("#"):
                 self.fetched.append(value)
+            if name == "id" and value:
+                self.ids.append(value)
+
+    def handle_endtag(self, tag: str) -> None:
+        while tag in self._open and self._open.pop() != tag:
+            pass
+
+    def handle_data(self, data: str) -> None:
+        for tag in set(self._open):
+            self.words[tag].append(data)
+        if self._open[-1:] == ["td"]:
+            text, number, kind = self.cells[-1]
+            self.cells[-1] = (text + data, number, kind)
+
+    def said(self, tag: str) -> str:
+        return " ".join(self.words[tag])
 
 
 def test_the_page_stands_alone() -> None:
     text = as_html(results())
-    page = Page()
-    page.feed(text)
+    page = Page(text)
     assert (page.tags["svg"], page.tags["table"], page.fetched) == (4, 2, [])
+    assert page.tags["link"] == page.tags["img"] == 0
+    assert page.tags["script"] == 1
     assert "@import" not in text
     assert "url(http" not in text
+    assert set(re.findall(r"https?://[^\"]*", text)) == {  # names, which nobody fetches
+        "http://www.w3.org/1999/xlink",
+        "http://www.w3.org/2000/svg",
+    }
+    assert len(page.ids) == len(set(page.ids))
     assert "a<b>.cpp" not in text  # escaped
     for words in ("Roofline", "GFLOP/s", "ms a call", "workspace, KiB", "tok/s", "n^2.0"):
         assert words in text
     assert "#010203" not in text
 
 
+def test_the_page_says_where_when_and_how_it_was_measured() -> None:
+    one = results()
+    one.machine["command"] = "gpt149 bench '<mine>.cpp'"
+    facts = Page(as_html(one)).said("dl")
+    for fact in ("cpu", "time", "compiler", "command"):
+        assert one.machine[fact] in facts
+    assert "200 GFLOP/s" in facts
+
+
+def test_the_command_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.argv", ["/bin/gpt149", "bench", "my kernel.cpp", "-p", "8"])
+    assert describe_machine(2, "tiny")["command"] == "gpt149 bench 'my kernel.cpp' -p 8"
+
+
+def test_legends_lie_outside_of_the_pictures() -> None:
+    page = Page(as_html(results()))
+    for kernel in ("naive", "torch", "a<b>.cpp"):
+        assert kernel in page.said("ul")
+        assert kernel not in page.said("svg")
+    assert "ceiling" in page.said("ul")
+    assert "ceiling" not in page.said("svg")
+
+
+def test_a_kernel_looks_the_same_in_all_pictures() -> None:
+    one = results()
+    for row in one.rows:
+        row.workspace_bytes = 0 if row.kernel == "naive" else 4096  # one picture has no first one
+    looks = defaultdict(set)
+    for picture in pictures(one):
+        for colour, sign, label in picture.legend:
+            looks[label.partition(" (")[0]].add((colour, sign))
+    kernels = ("naive", "torch", "a<b>.cpp")
+    assert all(len(looks[name]) == 1 for name in kernels)
+    assert len(set().union(*(looks[name] for name in kernels))) == 3
+
+
+def test_figures_carry_the_number_that_they_are_sorted_by() -> None:
+    one = results()
+    one.rows = [row for row in one.rows if (row.kernel, row.test) == ("torch", "4,64,64")]
+    one.rows[0] = replace(one.rows[0], samples=[2.0, 3.0, 4.0], workspace_bytes=4_194_304)
+    cells = Page(as_html(one)).cells
+    assert [(text, number) for text, number, _ in cells] == [
+        ("torch", None),
+        ("4,64,64", None),
+        ("3000.000", "3000.000"),
+        ("2000.000", "2000.000"),
+        ("33%!", "33"),
+        ("3", "3"),
+        ("0.0", "0.0"),
+        ("0.0", "0.0"),
+        ("0% arithmetic", "0"),
+        ("4,194,304", "4194304"),
+        ("1.00", "1.00"),
+    ]
+    one.rows[0].skipped, one.rows[0].samples = "3.0 s a call", []
+    assert Page(as_html(one)).cells[2:] == [("3.0 s a call", None, None)]
+
+
+@pytest.mark.parametrize(
+    ("spread", "said"), [(NOISY, "10%!"), (0.1049, "10%!"), (0.0999, "9%"), (0.0, "0%")]
+)
+def test_what_is_noisy_is_marked_and_counted_once(spread: float, said: str) -> None:
+    one = results()
+    one.rows = [
+        Row("generation", "torch", "tg32", [1 - spread, 1.0, 1 + spread], 32),
+        Row("generation", "naive", "tg32", [1.0, 1.0, 1.0], 32),
+        Row("generation", "mine", "tg32", skipped="6.1 s a sample"),
+    ]
+    noisy = int(said.endswith("!"))
+    count = f"{noisy} of 2 rows are noisy (!): the middle half of their samples"
+    assert count in tables.as_text(one)
+    page = Page(as_html(one))
+    assert page.said("body").count("noisy") == page.said("body").count(count) == 1
+    assert [text for text, _, kind in page.cells if kind == "noisy"] == [said] * noisy
+    assert said in [text for text, _, _ in page.cells]
+
+
 def test_a_page_without_one_of_the_tables() -> None:
     one = results()
     one.rows = [row for row in one.rows if row.table == "generation"]
-    page = Page()
-    page.feed(as_html(one))
+    page = Page(as_html(one))
     assert (page.tags["svg"], page.tags["table"]) == (1, 1)
