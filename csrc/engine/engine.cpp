@@ -17,7 +17,7 @@
 #include <sched.h>
 #include <vector>
 
-// Mirrored by gpt149/engine/native.py.
+// Mirrored by gpt149/engine/binding.py.
 struct Config {
     int32_t n_layer, n_head, n_embd, n_inner, n_ctx, vocab_size;
     int32_t activation, kv_dtype, n_threads, br, bc;
