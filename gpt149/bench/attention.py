@@ -21,14 +21,16 @@ from ..check.run import affordable
 from ..errors import InputError
 from ..kernels.registry import compiled, locate
 from .ceilings import Ceilings
+from .pace import SAMPLE_SECONDS, Rest
 from .results import Row
 
 F32 = NDArray[np.float32]
 
-SAMPLE_SECONDS = 0.02  # calls are repeated until a sample is about this long
 LEAST_ROUNDS, MOST_ROUNDS = 3, 30
 MOST_CALL_SECONDS = 0.5  # slower kernels are left out of a shape
 MOST_REPEATS = 2000
+MOST_SAMPLE_SECONDS = 0.2  # what takes longer had neighbours, and is repeated less
+WARM_UP_SECONDS = 0.06
 MOST_SET_BYTES = 96 << 20  # two sets of inputs above, three below
 JUDGED_ROWS = 16
 MOST_EXTENT = 1 << 20
@@ -170,14 +172,16 @@ class _Race:
         )
         self.rows = [replace(empty, kernel=spec, samples=[]) for spec in specs]
         self.repeats = [1] * len(specs)
+        self.rest = Rest()
         self.inputs = [case.draw(i) for i in range(2)]
 
     def run(self, seconds: float) -> list[Row]:
         """Warm up, then go round until the time is over."""
-        for i, row in enumerate(self.rows):
-            if not row.skipped:
-                self._warm_up(i)
         start, n_rounds = time.monotonic(), 0
+        with self.rest:
+            for i, row in enumerate(self.rows):
+                if not row.skipped:
+                    self._warm_up(i)
         while n_rounds < MOST_ROUNDS and (
             n_rounds < LEAST_ROUNDS or time.monotonic() - start < seconds
         ):
@@ -188,29 +192,40 @@ class _Race:
         return self.rows
 
     def _warm_up(self, i: int) -> None:
-        """A call of each set; decides how many make a sample, and who is too slow."""
-        answer = self._call(i, 0, self.case.batch)
-        row = self.rows[i]
-        if answer.outcome == "declined":
-            row.skipped = answer.detail
-        elif answer.outcome != "ok":
-            row.rejected = f"{answer.outcome}: {answer.detail}"
-        else:
-            one = answer.seconds / self.case.batch
+        """Find out how many calls make a sample, and who is too slow.
+
+        More and more calls, until one takes no less: what the first take, while caches are cold
+        and threads asleep, would make too short a sample.
+        """
+        row, batch = self.rows[i], self.case.batch
+        one, before, repeat = math.inf, math.inf, batch
+        while before == math.inf or one < before / 2:
+            answer = self._call(i, 0, repeat)
+            if answer.outcome == "declined":
+                row.skipped = answer.detail
+                return
+            if answer.outcome != "ok":
+                row.rejected = f"{answer.outcome}: {answer.detail}"
+                return
+            one, before = min(one, answer.seconds / repeat), one
             if one > MOST_CALL_SECONDS:
                 row.skipped = f"{one:.1f} s a call"
-            else:
-                wanted = min(MOST_REPEATS, SAMPLE_SECONDS / max(one, 1e-7))
-                self.repeats[i] = max(1, self.case.batch * round(wanted / self.case.batch))
+                return
+            repeat = max(1, min(10 * repeat, int(WARM_UP_SECONDS / max(one, 1e-7))))
+        wanted = min(MOST_REPEATS, SAMPLE_SECONDS / max(one, 1e-7))
+        self.repeats[i] = max(1, batch * round(wanted / batch))
 
     def _sample(self, i: int, n_round: int) -> None:
         row, repeat = self.rows[i], self.repeats[i]
         which = n_round % 2
-        answer = self._call(i, which, repeat)
+        with self.rest:
+            answer = self._call(i, which, repeat)
         if answer.outcome != "ok":
             row.rejected = f"{answer.outcome}: {answer.detail}"
             return
         one = answer.seconds / repeat
+        if answer.seconds > MOST_SAMPLE_SECONDS:
+            self.repeats[i] = max(1, round(MOST_SAMPLE_SECONDS / one))
         row.samples.append(one)
         row.workspace_bytes = answer.workspace_bytes
         row.overhead_s, row.overhead_bytes = answer.overhead, answer.overhead_bytes

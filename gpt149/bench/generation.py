@@ -17,6 +17,7 @@ import numpy as np
 from ..kernels.registry import compiled, described, locate
 from ..system.child import module_command
 from ..system.talker import Ending, Talker
+from .pace import Rest
 from .results import Row
 
 WORKER = "gpt149.bench.worker"
@@ -103,6 +104,7 @@ def _run(
             row.skipped = why
         return rows
     shares: list[list[float]] = [[] for _ in rows]
+    rest = Rest()
     start, n_rounds = time.monotonic(), 0
     while n_rounds <= MOST_ROUNDS and (
         n_rounds <= LEAST_ROUNDS or time.monotonic() - start < seconds
@@ -110,7 +112,8 @@ def _run(
         for row, player, share in zip(rows, players, shares, strict=True):
             if row.rejected or row.skipped:
                 continue
-            reply = player.play(test)
+            with rest:
+                reply = player.play(test)
             if isinstance(reply, Ending):
                 if reply.outcome == "hang" and n_rounds == 0:
                     row.skipped = f"more than {TIMEOUT:g} s a sample"
