@@ -35,38 +35,51 @@ template <typename T, typename F> static void each_place(int d, F f) {
         f(x, x);
 }
 
-// s[j] = q . k_j for n keys, q in its places and padded with zeros. VECTORS_OF: head_dim / LANES
-// where that is whole and known ahead, else 0. DISTANT: K comes from memory.
-template <int VECTORS_OF, bool DISTANT, typename T>
-static void dots(const float *q, const T *k, int64_t stride, int n, int head_dim, float *s) {
+// q . k for LANES keys, q in its places and padded with zeros; row(i): the i-th. VECTORS_OF:
+// head_dim / LANES where that is whole and known ahead, else 0. DISTANT: K comes from memory.
+template <int VECTORS_OF, bool DISTANT, typename Row>
+[[gnu::always_inline]] static inline Vector dots_of_group(const float *q, Row row, int64_t stride,
+                                                          int head_dim) {
     const int whole = VECTORS_OF ? VECTORS_OF : head_dim / LANES;
     const int rest = VECTORS_OF ? 0 : head_dim % LANES;
-    const auto group = [&](int j, auto row) __attribute__((always_inline)) {
-        Vector acc[LANES];
+    Vector acc[LANES];
 #pragma GCC unroll 16
-        for (int i = 0; i < LANES; i++) {
-            const T *at = row(j + i);
-            if (DISTANT) prefetch((const uint8_t *)(at + AHEAD * stride), head_dim * sizeof(T));
-            acc[i] = Vector{};
+    for (int i = 0; i < LANES; i++) {
+        const auto *at = row(i);
+        if (DISTANT) prefetch((const uint8_t *)(at + AHEAD * stride), head_dim * sizeof *at);
+        acc[i] = Vector{};
 #pragma GCC unroll 4
-            for (int x = 0; x + 2 <= whole; x += 2) {
-                Vector two[2];
-                load_two(at + x * LANES, two);
-                const Vector product = load(q + x * LANES) * two[0];
-                acc[i] = x == 0 ? product : acc[i] + product;
-                acc[i] += load(q + x * LANES + LANES) * two[1];
-            }
-            const int last = whole - whole % 2;
-            if (whole % 2) acc[i] += load(q + last * LANES) * load(at + last * LANES);
-            if (rest) acc[i] += load(q + whole * LANES) * load_some(at + whole * LANES, rest);
+        for (int x = 0; x + 2 <= whole; x += 2) {
+            Vector two[2];
+            load_two(at + x * LANES, two);
+            const Vector product = load(q + x * LANES) * two[0];
+            acc[i] = x == 0 ? product : acc[i] + product;
+            acc[i] += load(q + x * LANES + LANES) * two[1];
         }
-        store(s + j, sums(acc));
-    };
-    int j = 0;
-    for (; j + LANES <= n; j += LANES)
-        group(j, [&](int i) { return k + i * stride; });
-    if (j < n) // past the end the last key again
-        group(j, [&](int i) { return k + std::min(i, n - 1) * stride; });
+        const int last = whole - whole % 2;
+        if (whole % 2) acc[i] += load(q + last * LANES) * load(at + last * LANES);
+        if (rest) acc[i] += load(q + whole * LANES) * load_some(at + whole * LANES, rest);
+    }
+    return sums(acc);
+}
+
+// s[j] = q . k_j for n keys; behind them, to a whole vector, the last again.
+template <int VECTORS_OF, bool DISTANT, typename T>
+static void dots(const float *q, const T *k, int64_t stride, int n, int head_dim, float *s) {
+    for (int j = 0; j < n; j += LANES) {
+        const int from = std::min(j, n - LANES); // some keys twice, at the end
+        const auto row = [=](int i) { return k + (from + i) * stride; };
+        store(s + from, dots_of_group<VECTORS_OF, DISTANT>(q, row, stride, head_dim));
+    }
+    for (int j = n; j % LANES; j++)
+        s[j] = s[n - 1];
+}
+
+// The same for n < LANES.
+template <typename T>
+static void few_dots(const float *q, const T *k, int64_t stride, int n, int head_dim, float *s) {
+    const auto row = [=](int i) { return k + std::min(i, n - 1) * stride; };
+    store(s, dots_of_group<0, false>(q, row, stride, head_dim));
 }
 
 // o += sum over n keys of p[j] v_j, for W vectors of head_dim from x on, by twos if there are two.
@@ -128,7 +141,7 @@ static void attend_rows(const Plan &plan, const Item &it, float *scratch) {
         for (int r = 0; r < it.n_rows; r++) { // the first row brings K and V into the cache
             const int n = std::min(CHUNK, visible[r] - j);
             if (n <= 0) continue;
-            score(q + r * padded, k, a->k_stride[2], n, d, s);
+            (n < LANES ? few_dots<T> : score)(q + r * padded, k, a->k_stride[2], n, d, s);
             float *row = o + r * padded;
             Vector most = splat(NEVER);
             for (int i = 0; i < n; i += LANES)
