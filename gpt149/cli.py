@@ -141,7 +141,6 @@ def kernels(shape: str, threads: int | None, as_json: bool) -> None:
     gpt149 new mine.cpp
     gpt149 new faster.cpp --from flash    a copy of a kernel that ships
     gpt149 new mine.py                    a function of torch tensors
-    gpt149 new module.cpp --editor        of a file that is there
     """
 )
 @click.argument("path", metavar="FILE", type=options.FILE)

@@ -102,7 +102,7 @@ def test_slow_kernels_are_called_once_a_sample_or_not_at_all(
     assert asked == [3, 1, 1, 1, 1]
     assert row.samples == pytest.approx([0.3] * 3)
     row, asked = sampled(monkeypatch, clock, lambda _: 0.8)
-    assert (asked, row.skipped) == ([3], "0.8 s a call")
+    assert (asked, row.skipped) == ([3], "0.80 s a call")
 
 
 def test_neighbours_do_not_make_samples_endless(
