@@ -11,7 +11,8 @@ from collections.abc import Sequence
 from .experiments import by_experiment, right_when_alone, state_left_behind
 from .finding import Finding
 from .observe import Bench, Observation
-from .predictions import by_mistake
+from .predictions import ENOUGH, by_mistake
+from .reading.read import read
 from .symptoms import by_pattern, without_values
 from .vprobe import read_off
 
@@ -40,12 +41,14 @@ def diagnose(observations: Sequence[Observation], bench: Bench) -> list[Finding]
         return findings  # spoiled inputs explain wrong values behind them
     if tried := by_experiment(wrong, bench):
         return findings + tried
-    if named := by_mistake(wrong, observations):
+    named = by_mistake(wrong, observations)
+    if named and named[0].share >= ENOUGH:
         # Where a mistake is recognised, the crash that comes with it follows from it; or the hang,
         # for spoiled memory may end in either.
         broken = any(o.answer.outcome in ("crash", "hang") for o in failed)
         return named + findings if broken else findings + named
-    return findings + [*by_pattern(wrong), _unknown(wrong[0], bench)][:1]
+    seen = read(wrong, bench)
+    return findings + [*seen, *named, *by_pattern(wrong), _unknown(wrong[0], bench)][:2]
 
 
 def _unknown(smallest: Observation, bench: Bench) -> Finding:
