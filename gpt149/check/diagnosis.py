@@ -47,7 +47,7 @@ def diagnose(observations: Sequence[Observation], bench: Bench) -> list[Finding]
         # for spoiled memory may end in either.
         broken = any(o.answer.outcome in ("crash", "hang") for o in failed)
         return named + findings if broken else findings + named
-    seen = read(wrong, bench)
+    seen = read(wrong, [o for o in observations if o.passed], bench)
     return findings + [*seen, *named, *by_pattern(wrong), _unknown(wrong[0], bench)][:2]
 
 

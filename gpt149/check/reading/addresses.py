@@ -8,7 +8,7 @@ many elements is the formula. Values of V come out by themselves.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,7 +20,8 @@ from .words import ranges
 
 SPREAD = 30.0  # of log P over all addresses: what floats hold apart, with room
 SHARP = 1e-3  # of an element: the most that rounding moves an address
-MOST_DIMS = 64
+MOST_DIMS = 8
+MOST_KEYS = 300
 Addresses = NDArray[np.float64]  # of (token, dim), from the tensor's start; NaN: not legible
 
 
@@ -45,10 +46,10 @@ class Formula:
         return Formula(*map(int, found))
 
 
-def read_k(probe: Probe) -> Iterator[tuple[str, str]]:
+def read_k(probe: Probe, _others: Sequence[Probe] = ()) -> Iterator[tuple[str, str]]:
     """How K is addressed, in the first head, where that is not as it should be."""
     case = probe.case
-    if case.n_kv < 4 or case.head_dim < 2 or case.half_kv:
+    if not 4 <= case.n_kv <= MOST_KEYS or case.head_dim < 2 or case.half_kv:
         return
     addresses = _k_addresses(probe)
     if addresses is None:
@@ -69,7 +70,7 @@ def _k_addresses(probe: Probe) -> Addresses | None:
     n = room(place(case)["k"])
     ramp = np.arange(n, dtype=np.float64) * steep
     noise = rng.standard_normal(n).astype(np.float32)
-    dims = range(min(case.head_dim, MOST_DIMS))
+    dims = np.unique(np.linspace(0, case.head_dim - 1, MOST_DIMS).astype(int))
     found = np.full((case.n_kv, case.head_dim), np.nan)
     for x in dims:
         q[:] = 0
@@ -95,16 +96,12 @@ def _row(
 ) -> Array | None:
     """Log P of a query of head 0 where K and what lies around it are these numbers."""
     case = probe.case
-    logs = []
-    for start in range(0, case.n_kv, case.head_dim):
-        v = np.zeros_like(probe.drawn[2])
-        width = min(case.head_dim, case.n_kv - start)
-        v[:, :, start : start + width, :width] = np.eye(width, dtype=np.float32)
+    p = np.empty(case.n_kv)
+    for keys, v in probe.slices():
         out = probe.bench.ask(case, q, probe.drawn[1], v, memory={"k": memory})
         if out is None:
             return None
-        logs.append(out[0, 0, row, :width].astype(np.float64))
-    p = np.concatenate(logs)
+        p[keys] = out[0, 0, row, probe.dims[: keys.stop - keys.start]]
     if not np.isfinite(p).all() or (p <= 0).any():
         return None
     logp: Array = np.log(p)
@@ -155,7 +152,7 @@ def describe(addresses: Addresses, name: str, row: int, head_dim: int, n: int) -
         )
         return f"{name} is read at {said} for (token j, dim x){exchanged}{outside}"
     wrong = legible & (addresses != right)
-    for b in (2, 4, 8, 16, 32, 64):
+    for b in (2, 4, 8, 16, 32, 64, 128, 256, 512):
         if (addresses[legible] == (j * row + x // b * b)[legible]).all():
             return f"{name} is read with the dim rounded down to a multiple of {b}{outside}"
         if (addresses[legible] == (j // b * b * row + x)[legible]).all():
@@ -184,7 +181,7 @@ def _formula(f: Formula, names: dict[int, str]) -> str:
     return text + (f" + {f.start}" if f.start > 0 else f" - {-f.start}" if f.start < 0 else "")
 
 
-def read_v(probe: Probe) -> Iterator[tuple[str, str]]:
+def read_v(probe: Probe, _others: Sequence[Probe] = ()) -> Iterator[tuple[str, str]]:
     """How V is addressed: with all scores 0, out is the mean of what is read."""
     case = probe.case
     if case.half_kv or case.n_kv < 2 or case.head_dim < 2:

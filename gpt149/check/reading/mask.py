@@ -6,18 +6,19 @@ itself, and what a row's weights lack of 1 is what else is in its sum.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .probe import Array, Probe
+from .probe import Array, Illegible, Probe
 from .words import ranges
 
 Counts = NDArray[np.int64]  # (n_q, n_kv): how often a query counts a key
 
 TINY = 1e-12
+MANY = 140  # keys: with more, only usual sizes of tiles are tried
 ROUGH = 1e-3  # relative; no rounding is so large
 
 
@@ -43,8 +44,26 @@ class Seen:
         return Seen(counts, 1 / unit[:, 0] - counts.sum(-1), whole)
 
 
-def read_mask(probe: Probe) -> Iterator[tuple[str, str]]:
-    """Causes and sentences on what is seen that should not be, and the reverse."""
+def read_dims(probe: Probe, _others: Sequence[Probe] = ()) -> Iterator[tuple[str, str]]:
+    """Which dims go from V to out otherwise than most do."""
+    case = probe.case
+    odd = np.setdiff1d(np.arange(case.head_dim), probe.dims)
+    if not len(odd) or len(odd) == case.head_dim:
+        return
+    values = probe.by_dim[..., odd]
+    zeros = " (zeros)" if not values.any() else ""
+    yield (
+        "dims_of_v",
+        f"dims {ranges(odd)} of {case.head_dim} of out do not come from V as the others do{zeros}: the "
+        "product P V leaves them out, or reads or stores them elsewhere",
+    )
+
+
+def read_mask(probe: Probe, others: Sequence[Probe] = ()) -> Iterator[tuple[str, str]]:
+    """Causes and sentences on what is seen that should not be, and the reverse.
+
+    others: of more cases, which a rule must explain too, failing or not.
+    """
     p = probe.flat
     heads = [(b, h) for b in range(p.shape[0]) for h in range(p.shape[1])]
     for b, h in heads:
@@ -52,7 +71,7 @@ def read_mask(probe: Probe) -> Iterator[tuple[str, str]]:
         if not seen.whole:
             continue
         where = _where(p, probe, b, h)
-        if said := _describe_counts(seen.counts, probe):
+        if said := _describe_counts(seen.counts, probe, others):
             yield "mask_wrong", f"{said}{where}"
             return
         if said := _describe_extra(seen, probe):
@@ -68,7 +87,7 @@ def _where(p: Array, probe: Probe, b: int, h: int) -> str:
     return f", in {int(same.sum())} of {same.size} heads (first: batch {b}, head {h})"
 
 
-def _describe_counts(counts: Counts, probe: Probe) -> str:
+def _describe_counts(counts: Counts, probe: Probe, others: Sequence[Probe]) -> str:
     right = probe.mask
     if np.array_equal(counts, right):
         return ""
@@ -77,9 +96,15 @@ def _describe_counts(counts: Counts, probe: Probe) -> str:
     if np.array_equal(counts > 0, right) and twice.any():
         keys = np.flatnonzero(twice.any(0))
         return f"keys {ranges(keys)} count {counts.max()} times for the queries that see them"
-    for said, rule in _rules(counts > 0, case.n_q, case.n_kv, causal=case.causal):
-        if np.array_equal(rule, counts > 0):
-            return said
+    fitting = _fitting(counts > 0, probe)
+    for other in others:
+        try:
+            also = _fitting(Seen.of(other.flat[0, 0]).counts > 0, other)
+        except Illegible:
+            continue
+        fitting = [said for said in fitting if said in also] or fitting
+    if fitting:
+        return fitting[0]
     i = int(np.flatnonzero((counts != right).any(1))[0])
     sees, should = np.flatnonzero(counts[i]), np.flatnonzero(right[i])
     n_rows = int((counts != right).any(1).sum())
@@ -87,6 +112,13 @@ def _describe_counts(counts: Counts, probe: Probe) -> str:
         f"query {i} sees the keys {ranges(sees) or 'of none'}, and should see {ranges(should)} "
         f"({n_rows} of {case.n_q} queries see others than they should)"
     )
+
+
+def _fitting(seen: NDArray[np.bool_], probe: Probe) -> list[str]:
+    """The rules that say exactly who sees whom here."""
+    case = probe.case
+    rules = _rules(seen, case.n_q, case.n_kv, causal=case.causal)
+    return [said for said, rule in rules if np.array_equal(rule, seen)]
 
 
 def _rules(
@@ -149,6 +181,18 @@ def _rules(
                 f"the tile {blocks} keys on the diagonal is skipped",
                 right & (j // b != p // b),
             )
+            yield (
+                f"the tile {blocks} keys on the diagonal is skipped, but for the first",
+                right & ((j // b != p // b) | (p < b)),
+            )
+        for br in (8, 16, 32, 64):
+            for bc in (8, 16, 32, 64, 128):
+                begins = (i // br * br + off) % bc == 0
+                yield (
+                    f"the tile of {bc} keys that begins where the tile of {br} queries does, on the "
+                    "diagonal, is skipped",
+                    right & ~(begins & (j // bc * bc == i // br * br + off) & (j >= bc)),
+                )
         yield "its own key, on the diagonal, is skipped", right & (j != p)
     if 0 < widest < n_kv:
         yield (
@@ -165,8 +209,9 @@ def _rules(
         yield _never(never, n_kv), right & ~np.isin(j, never)
     for b in _sizes(n_kv):
         n_seen = until + 1
+        parts = f", or {b} equal parts," if b < 17 else ""
         yield (
-            f"the rest behind whole tiles of {b} keys is dropped: a query sees the first "
+            f"the remainder behind whole tiles of {b} keys{parts} is dropped: a query sees the first "
             f"n // {b} * {b} of the n keys that it should",
             j < n_seen // b * b,
         )
@@ -183,12 +228,6 @@ def _rules(
                 f"of every tile of {b} keys the last {part} {'is' if part == 1 else 'are'} dropped",
                 right & (j % b < b - part),
             )
-    for n in (2, 3, 4, 5, 6, 7, 8):  # splits of the keys
-        size = (until + 1) // n
-        yield (
-            f"the keys are split into {n} parts of n // {n}, and the remainder is dropped",
-            j < size * n,
-        )
 
 
 def _never(keys: NDArray[np.intp], n_kv: int) -> str:
@@ -200,7 +239,8 @@ def _sizes(n: int) -> Iterator[int]:
     """Of tiles: usual ones first, then any."""
     usual = [b for b in (8, 16, 32, 64, 128, 256, 512) if b < n]
     yield from usual
-    yield from (b for b in range(2, min(n, 130)) if b not in usual)
+    if n < MANY:
+        yield from (b for b in range(2, n) if b not in usual)
 
 
 Extra = Callable[[Array], NDArray[np.float64]]
@@ -214,7 +254,20 @@ def _describe_extra(seen: Seen, probe: Probe) -> str:
     if not rows.any() or np.abs(extra[rows]).max() < ROUGH * case.n_kv:
         return ""
     n_seen = seen.counts.sum(-1)
-    if np.allclose(extra[rows], extra[rows][0], atol=ROUGH * case.n_kv):
+    held = n_seen + extra
+    for b in _sizes(case.n_kv + 1):
+        if np.allclose(held[rows], np.minimum(n_seen, b)[rows], atol=ROUGH * case.n_kv):
+            return (
+                f"where all scores are equal, the sum l holds the first {b} keys alone: later tiles "
+                "do not add to it, as if it grew only where the maximum rises"
+            )
+        for n, whose in ((n_seen, "its keys"), (np.full_like(n_seen, case.n_kv), "n_kv")):
+            if np.allclose(extra[rows], (-n[rows]) % b, atol=ROUGH * case.n_kv):
+                return (
+                    f"the sum l also counts the padding that fills {whose} up to whole tiles of "
+                    f"{b}: exp(0) for each missing key"
+                )
+    if np.allclose(extra[rows], extra[rows][0], atol=ROUGH * case.n_kv) and rows.sum() > 1:
         e = extra[rows][0]
         if abs(e - round(e)) < 0.01:
             much = f"{abs(round(e))} more" if e > 0 else f"{abs(round(e))} less"
@@ -223,13 +276,6 @@ def _describe_extra(seen: Seen, probe: Probe) -> str:
                 f"{abs(round(e))} score{'s' if abs(round(e)) > 1 else ''} of 0 counts for nobody's "
                 "value, in every row"
             )
-    for b in _sizes(case.n_kv + 1):
-        for n, whose in ((n_seen, "its keys"), (np.full_like(n_seen, case.n_kv), "n_kv")):
-            if np.allclose(extra[rows], (-n[rows]) % b, atol=ROUGH * case.n_kv):
-                return (
-                    f"the sum l also counts the padding that fills {whose} up to whole tiles of "
-                    f"{b}: exp(0) for each missing key"
-                )
     i = int(np.flatnonzero(rows & (np.abs(extra) >= ROUGH * case.n_kv))[0])
     return (
         f"the weights do not add up to 1: in query {i}, with all scores 0, to "

@@ -4,7 +4,7 @@ against P times every head's values.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +15,7 @@ from .scores import FITS, LEAST
 Place = tuple[int, int]  # (batch, head)
 
 
-def read_owners(probe: Probe) -> Iterator[tuple[str, str]]:
+def read_owners(probe: Probe, _others: Sequence[Probe] = ()) -> Iterator[tuple[str, str]]:
     """Whose queries, keys and values each head uses, where they are not its own."""
     case = probe.case
     if case.batch * case.n_head == 1 or case.n_kv < 3:

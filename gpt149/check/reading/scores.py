@@ -6,7 +6,7 @@ and by how much; what of it does not follow the score says what the softmax does
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,22 +17,28 @@ from .words import factor, ranges
 
 LEAST = 1e-35  # of a weight: smaller ones may be subnormal numbers
 FITS = 2e-3  # of log P: rounding of scores of some tens, and no mistake worth a name
+LEAST_EXP = 5e-5  # relative, that is not rounding
+LEAST_SLOPE = 2e-6  # that is not rounding
 MOST_EQUATIONS = 4000
+MOST_SCORES = 70_000  # of a head
+LEAST_ROWS = 0.1  # of those that could, show a step between blocks
+MOST_STEPS = 4  # that are at no regular places
 
 
-def read_scores(probe: Probe) -> Iterator[tuple[str, str]]:
+def read_scores(probe: Probe, _others: Sequence[Probe] = ()) -> Iterator[tuple[str, str]]:
     """Causes and sentences on scores and weights, in the first head that shows something."""
     p, scores = probe.own, probe.scores
-    found: dict[str, list[tuple[int, int]]] = {}
+    found: dict[str, list[tuple[int, int, str]]] = {}
+    if scores[0, 0].size > MOST_SCORES:
+        return
     for b in range(p.shape[0]):
         for h in range(p.shape[1]):
             said = _head(probe, p[b, h], scores[b, h], b, h)
             if said:
-                found.setdefault("\t".join(said), []).append((b, h))
+                found.setdefault(said[0], []).append((b, h, said[1]))
     n_heads = p.shape[0] * p.shape[1]
-    for key, heads in sorted(found.items(), key=lambda item: -len(item[1]))[:1]:
-        cause, sentence = key.split("\t")
-        b, h = heads[0]
+    for cause, heads in sorted(found.items(), key=lambda item: -len(item[1]))[:1]:
+        b, h, sentence = heads[0]
         where = (
             ""
             if len(heads) == n_heads
@@ -43,13 +49,20 @@ def read_scores(probe: Probe) -> Iterator[tuple[str, str]]:
 
 def _head(probe: Probe, p: Array, s: Array, b: int, h: int) -> tuple[str, str] | None:
     usable = probe.mask & (p > LEAST)
-    rest = _centred(np.log(np.maximum(p, LEAST)) - s, usable)
-    if np.abs(rest[usable]).max(initial=0) < FITS:
-        return _sums(probe, p, s)
     cut = probe.mask & (p <= LEAST) & (s - _top(s, probe.mask) > -60)
     if cut.any() and not (probe.flat[b, h][cut] <= LEAST).any():
         return _cut_off(probe, p, s, cut)
-    for read in (_slope, _by_dims, _by_key, _steps, _of_score):
+    leaks = ~probe.mask & (p > ROUGH) & (probe.flat[b, h] <= LEAST)
+    if leaks.any():
+        return _leaks(p, s, leaks, probe)
+    rest = _centred(np.log(np.maximum(p, LEAST)) - s, usable)
+    if np.abs(rest[usable]).max(initial=0) < FITS:
+        return (
+            _sums(probe, p, s)
+            or _slope(probe, p, s, usable, rest, b, h)
+            or _odd_exp(probe, p, s, usable, rest, b, h)
+        )
+    for read in (_slope, _by_dims, _by_key, _of_score, _steps, _odd_exp):
         if said := read(probe, p, s, usable, rest, b, h):
             return said
     return None
@@ -126,6 +139,21 @@ def _cut_off(probe: Probe, p: Array, s: Array, cut: NDArray[np.bool_]) -> tuple[
     )
 
 
+def _leaks(p: Array, s: Array, leaks: NDArray[np.bool_], probe: Probe) -> tuple[str, str]:
+    """Hidden keys that get weight, though they get none where all scores are equal."""
+    i, j = np.argwhere(leaks)[0]
+    seen = probe.mask[i] & (p[i] > LEAST)
+    value = ""
+    if seen.any():
+        at = int(np.where(seen, p[i], 0).argmax())
+        value = f" (about {np.log(p[i, j] / p[i, at]) + s[i, at]:.4g})"
+    return (
+        "mask_leaks",
+        "hidden keys get weight where scores are low or far apart: the mask is a number that is put "
+        f"in their place or added{value}, and not -infinity (first: key {j} for query {i})",
+    )
+
+
 def _slope(
     probe: Probe, p: Array, s: Array, usable: NDArray[np.bool_], rest: Array, b: int, h: int
 ) -> tuple[str, str] | None:
@@ -133,11 +161,20 @@ def _slope(
     if not len(x) or not x @ x:
         return None
     slope = float(x @ y / (x @ x))
-    if np.abs(y - slope * x).max() > max(FITS, 2e-4 * np.abs(y).max()):
+    left = np.abs(y - slope * x).max()
+    if left > max(FITS, 2e-4 * np.abs(y).max()):
+        return None
+    if abs(slope - 1) * np.abs(x).max() < max(4 * left, LEAST_SLOPE * np.abs(x).max()):
         return None
     case = probe.case
     if abs(slope) < 1e-4:
         return "scores_ignored", "the scores do not count: all keys that are seen have equal weight"
+    if abs(slope - 1) < 1e-3:
+        return (
+            "scale_wrong",
+            f"the scores are multiplied once more before exp, by 1 {slope - 1:+.2g}: a constant has too "
+            "few digits (the scale, log2(e), ln(2)?)",
+        )
     effective = slope * case.scale_value
     return (
         "scale_wrong",
@@ -223,7 +260,12 @@ def _steps(
     within[places - 1] = False
     if jump[:, within].max(initial=0) > 2 * FITS:
         return None
+    could = both[:, places - 1].any(1)
+    if (jump > 2 * FITS).any(1).sum() < LEAST_ROWS * could.sum():
+        return None
     size = int(np.gcd.reduce(places))
+    if size == 1 and len(places) > MOST_STEPS:
+        return None
     begins = f"they begin at keys {ranges(places)}"
     tile = f" of {size}" if size > 1 else ""
     rows = np.flatnonzero((jump > 2 * FITS).any(1))
@@ -268,19 +310,29 @@ def _of_score(
             "softcap",
             f"scores are capped softly before exp: {cap:.4g} tanh(s / {cap:.4g}) instead of s",
         )
-    x, y = below[usable], (rest + s)[usable]
+    return None
+
+
+def _odd_exp(
+    probe: Probe, p: Array, s: Array, usable: NDArray[np.bool_], rest: Array, b: int, h: int
+) -> tuple[str, str] | None:
+    """A function of the distance from the row's maximum that is not exp."""
+    logp = np.log(np.maximum(p, LEAST))
+    x = (s - _top(s, probe.mask))[usable]
+    y = (logp - np.where(usable, logp, -np.inf).max(-1, keepdims=True))[usable]
     order = np.argsort(x)
     x, wrong = x[order], (y - x)[order]
     if len(x) < 64:
         return None
     # Where exp is a function of the distance, and a wrong one, neighbours are wrong alike.
-    off = wrong - np.median(wrong)
-    if np.median(np.abs(np.diff(wrong))) < 0.1 * np.abs(off).max() and np.abs(off).max() > FITS:
-        at = int(np.abs(off).argmax())
+    near = x > -12
+    rough = np.median(np.abs(np.diff(wrong[near])))
+    if rough < 0.1 * np.abs(wrong[near]).max() and np.abs(wrong[near]).max() > LEAST_EXP:
+        at = int(np.abs(np.where(near, wrong, 0)).argmax())
         return (
             "exp_wrong",
-            f"exp is not exp: it is off by {abs(np.expm1(off[at])):.2g} of its value where a score "
-            f"is {-x[at]:.3g} below the row's maximum",
+            f"exp is not exp, but a poor approximation: it is off by {abs(np.expm1(wrong[at])):.2g} of "
+            f"its value where a score is {-x[at]:.3g} below the row's maximum; scores and sums are right",
         )
     return None
 
