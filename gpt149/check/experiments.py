@@ -13,64 +13,92 @@ from .finding import Finding, describe_rows
 from .judge import expect, judge
 from .observe import Bench, Observation
 
+REPEATS = 3  # of a case that is wrong with several threads only
 ALONE = 4  # failing cases that are run alone, each in a fresh process
 
 
 def by_experiment(wrong: Sequence[Observation], bench: Bench) -> list[Finding]:
-    """The smallest failing case again with one thing changed; at most one finding."""
+    """Failing cases again with one thing changed; at most one finding.
+
+    What was never written, or taken for zeros, comes before threads: it may differ with them too.
+    """
     first = wrong[0]
+    for experiment in (_memory, _unwritten, _threads, _at_once, _state, _unequal_tiles):
+        if found := experiment(first, wrong, bench):
+            return [found]
+    return []
+
+
+def _memory(first: Observation, _: Sequence[Observation], bench: Bench) -> Finding | None:
+    """Right with a workspace, or an out, of zeros."""
+    garbage = not np.isfinite(first.out).all() or first.unwritten.any()
+    if not garbage and first.verdict is not None:
+        return None
+    if bench.observe(first.case, workspace_fill=0).passed:
+        return Finding(
+            "workspace_assumed_zero",
+            "the workspace is taken to be filled with zeros",
+            "right with a zeroed workspace, wrong with another",
+            1.0,
+        )
+    if bench.observe(first.case, zero_out=True).passed:
+        return Finding(
+            "out_not_zeroed",
+            "the output is added to what out held before: out is taken to be zeros",
+            "right when out arrives as zeros, wrong otherwise",
+            1.0,
+        )
+    return None
+
+
+def _unwritten(first: Observation, wrong: Sequence[Observation], _: Bench) -> Finding | None:
+    if not all(np.array_equal(o.verdict.wrong, o.unwritten) for o in wrong if o.verdict):
+        return None
+    return Finding(
+        "queries_unwritten",
+        f"values of out are never written: {describe_rows(first.unwritten)}",
+        f"what is written is right, in all of {len(wrong)} failing cases",
+        1.0,
+    )
+
+
+def _threads(first: Observation, wrong: Sequence[Observation], bench: Bench) -> Finding | None:
+    """Right with one thread: a race differs from run to run, work divided wrongly does not."""
+    if not _right_with_one_thread(wrong, bench):
+        return None
     case = first.case
-    if _right_with_one_thread(wrong, bench):
-        return [
-            Finding(
-                "race",
-                "threads disturb each other: they share a temporary, or their rows overlap",
-                f"'{case.name}' is right with 1 thread, wrong with {case.n_threads}",
-                1.0,
-            )
-        ]
-    at_once = all(o.case.calls == "heads" for o in wrong)
-    if at_once and bench.observe(replace(case, calls="once")).passed:
-        return [
-            Finding(
-                "not_reentrant",
-                "calls at the same time disturb each other: they share a static or global buffer. "
-                "The workspace is a call's own",
-                f"'{case.name}' is right in one call, wrong in {case.n_kv_head} at once",
-                1.0,
-            )
-        ]
-    if right_when_alone(wrong, bench):
-        return [state_left_behind(wrong)]
-    if not np.isfinite(first.out).all() or first.verdict is None or first.unwritten.any():
-        if bench.observe(case, workspace_fill=0).passed:
-            return [
-                Finding(
-                    "workspace_assumed_zero",
-                    "the workspace is taken to be filled with zeros",
-                    "right with a zeroed workspace, wrong with another",
-                    1.0,
-                )
-            ]
-        if bench.observe(case, zero_out=True).passed:
-            return [
-                Finding(
-                    "out_not_zeroed",
-                    "the output is added to what out held before: out is taken to be zeros",
-                    "right when out arrives as zeros, wrong otherwise",
-                    1.0,
-                )
-            ]
-    if all(np.array_equal(o.verdict.wrong, o.unwritten) for o in wrong if o.verdict):
-        return [
-            Finding(
-                "queries_unwritten",
-                f"values of out are never written: {describe_rows(first.unwritten)}",
-                f"what is written is right, in all of {len(wrong)} failing cases",
-                1.0,
-            )
-        ]
-    return _unequal_tiles(wrong, bench)
+    evidence = f"'{case.name}' is right with 1 thread, wrong with {case.n_threads}"
+    outs = [bench.observe(case).out for _ in range(REPEATS)]
+    if all(out.tobytes() == outs[0].tobytes() for out in outs) and case.calls == "once":
+        assert first.verdict is not None
+        return Finding(
+            "threads_split",
+            "the work is divided wrongly between threads: the same values are wrong in every run, "
+            f"{describe_rows(first.verdict.wrong)}",
+            evidence,
+            1.0,
+        )
+    sentence = "threads disturb each other: they share a temporary, or their rows overlap"
+    return Finding("race", sentence, evidence, 1.0)
+
+
+def _at_once(first: Observation, wrong: Sequence[Observation], bench: Bench) -> Finding | None:
+    case = first.case
+    if any(o.case.calls != "heads" for o in wrong):
+        return None
+    if not bench.observe(replace(case, calls="once")).passed:
+        return None
+    return Finding(
+        "not_reentrant",
+        "calls at the same time disturb each other: they share a static or global buffer. "
+        "The workspace is a call's own",
+        f"'{case.name}' is right in one call, wrong in {case.n_kv_head} at once",
+        1.0,
+    )
+
+
+def _state(_: Observation, wrong: Sequence[Observation], bench: Bench) -> Finding | None:
+    return state_left_behind(wrong) if right_when_alone(wrong, bench) else None
 
 
 def _right_with_one_thread(wrong: Sequence[Observation], bench: Bench) -> bool:
@@ -110,21 +138,19 @@ def state_left_behind(failed: Sequence[Observation]) -> Finding:
     )
 
 
-def _unequal_tiles(wrong: Sequence[Observation], bench: Bench) -> list[Finding]:
+def _unequal_tiles(_: Observation, wrong: Sequence[Observation], bench: Bench) -> Finding | None:
     """Right whenever br = bc, of either size: then the two are confused somewhere."""
     tiled = [o for o in wrong if o.case.br and o.case.bc and o.case.calls == "once"]
     if not tiled:
-        return []
+        return None
     case = tiled[0].case
     sizes = [s for s in (case.br, case.bc) if s < case.n_kv]
-    if sizes and all(bench.observe(replace(case, br=s, bc=s)).passed for s in sizes):
-        return [
-            Finding(
-                "br_bc_confused",
-                "br and bc are confused: one is used where the other is meant",
-                f"'{case.name}' is right with br = bc = {' and '.join(map(str, sizes))}, wrong "
-                f"with br={case.br} bc={case.bc}",
-                1.0,
-            )
-        ]
-    return []
+    if not sizes or not all(bench.observe(replace(case, br=s, bc=s)).passed for s in sizes):
+        return None
+    return Finding(
+        "br_bc_confused",
+        "br and bc are confused: one is used where the other is meant",
+        f"'{case.name}' is right with br = bc = {' and '.join(map(str, sizes))}, wrong "
+        f"with br={case.br} bc={case.bc}",
+        1.0,
+    )

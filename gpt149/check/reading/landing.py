@@ -65,7 +65,8 @@ def read_landing(probe: Probe, _others: Sequence[Probe] = ()) -> Iterator[tuple[
             layout = ", ".join(AXES[axis] for axis in order)
             yield (
                 "out_layout",
-                f"out is written as contiguous memory of ({layout}, dim), whatever its strides are: "
+                f"out is written as contiguous memory of ({layout}, dim), whatever its strides "
+                "are: "
                 f"the row of {_named(moved[0][0])} lands in the place of {_named(moved[0][1])}",
             )
             return

@@ -54,7 +54,8 @@ def read_dims(probe: Probe, _others: Sequence[Probe] = ()) -> Iterator[tuple[str
     zeros = " (zeros)" if not values.any() else ""
     yield (
         "dims_of_v",
-        f"dims {ranges(odd)} of {case.head_dim} of out do not come from V as the others do{zeros}: the "
+        f"dims {ranges(odd)} of {case.head_dim} of out do not come from V as the others "
+        f"do{zeros}: the "
         "product P V leaves them out, or reads or stores them elsewhere",
     )
 
@@ -189,7 +190,8 @@ def _rules(
             for bc in (8, 16, 32, 64, 128):
                 begins = (i // br * br + off) % bc == 0
                 yield (
-                    f"the tile of {bc} keys that begins where the tile of {br} queries does, on the "
+                    f"the tile of {bc} keys that begins where the tile of {br} queries does, "
+                    "on the "
                     "diagonal, is skipped",
                     right & ~(begins & (j // bc * bc == i // br * br + off) & (j >= bc)),
                 )
@@ -211,7 +213,8 @@ def _rules(
         n_seen = until + 1
         parts = f", or {b} equal parts," if b < 17 else ""
         yield (
-            f"the remainder behind whole tiles of {b} keys{parts} is dropped: a query sees the first "
+            f"the remainder behind whole tiles of {b} keys{parts} is dropped: a query sees the "
+            "first "
             f"n // {b} * {b} of the n keys that it should",
             j < n_seen // b * b,
         )
@@ -258,7 +261,8 @@ def _describe_extra(seen: Seen, probe: Probe) -> str:
     for b in _sizes(case.n_kv + 1):
         if np.allclose(held[rows], np.minimum(n_seen, b)[rows], atol=ROUGH * case.n_kv):
             return (
-                f"where all scores are equal, the sum l holds the first {b} keys alone: later tiles "
+                f"where all scores are equal, the sum l holds the first {b} keys alone: later "
+                "tiles "
                 "do not add to it, as if it grew only where the maximum rises"
             )
         for n, whose in ((n_seen, "its keys"), (np.full_like(n_seen, case.n_kv), "n_kv")):

@@ -52,6 +52,7 @@ def read_overlap(probe: Probe, _others: Sequence[Probe] = ()) -> Iterator[tuple[
     yield (
         "scores_overlap",
         f"the scores of (i, j) are kept at i*{name} + j, so that rows overlap (the buffer's rows "
-        "are n_kv apart, and are read so): rows of the attention matrix hold other rows' scores, moved "
+        "are n_kv apart, and are read so): rows of the attention matrix hold other rows' "
+        "scores, moved "
         f"along ({n} of {total} of its elements were recognised)",
     )

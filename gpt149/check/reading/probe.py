@@ -108,7 +108,8 @@ class Probe:
     def gentle(self) -> F32:
         """The case's own q, smaller: scores of the size of 1, so that all rows of out differ."""
         size = max(1e-6, float(np.std(self.scores)))
-        return (self.drawn[0] / np.float32(size)).astype(np.float32)
+        smaller: F32 = (self.drawn[0] / np.float32(size)).astype(np.float32)
+        return smaller
 
     @cached_property
     def flat(self) -> Array:

@@ -149,7 +149,8 @@ def _leaks(p: Array, s: Array, leaks: NDArray[np.bool_], probe: Probe) -> tuple[
         value = f" (about {np.log(p[i, j] / p[i, at]) + s[i, at]:.4g})"
     return (
         "mask_leaks",
-        "hidden keys get weight where scores are low or far apart: the mask is a number that is put "
+        "hidden keys get weight where scores are low or far apart: the mask is a number that "
+        "is put "
         f"in their place or added{value}, and not -infinity (first: key {j} for query {i})",
     )
 
@@ -172,14 +173,16 @@ def _slope(
     if abs(slope - 1) < 1e-3:
         return (
             "scale_wrong",
-            f"the scores are multiplied once more before exp, by 1 {slope - 1:+.2g}: a constant has too "
+            f"the scores are multiplied once more before exp, by 1 {slope - 1:+.2g}: a "
+            "constant has too "
             "few digits (the scale, log2(e), ln(2)?)",
         )
     effective = slope * case.scale_value
     return (
         "scale_wrong",
         f"the scores are multiplied once more before exp, by {factor(slope, case.head_dim)}: that "
-        f"is a scale of {factor(effective, case.head_dim)} where {case.scale_value:.5g} was asked for",
+        f"is a scale of {factor(effective, case.head_dim)} where {case.scale_value:.5g} was "
+        "asked for",
     )
 
 
@@ -284,7 +287,8 @@ def _steps(
     return (
         "blocks_weighed",
         f"keys{tile and ' in tiles'}{tile} are right among themselves, but blocks are weighed "
-        f"wrongly against each other{which}: {begins}; {direction}. Look at the rescaling by the running "
+        f"wrongly against each other{which}: {begins}; {direction}. Look at the rescaling by "
+        "the running "
         "maximum, or at the merge of splits",
     )
 
@@ -331,8 +335,10 @@ def _odd_exp(
         at = int(np.abs(np.where(near, wrong, 0)).argmax())
         return (
             "exp_wrong",
-            f"exp is not exp, but a poor approximation: it is off by {abs(np.expm1(wrong[at])):.2g} of "
-            f"its value where a score is {-x[at]:.3g} below the row's maximum; scores and sums are right",
+            "exp is not exp, but a poor approximation: it is off by "
+            f"{abs(np.expm1(wrong[at])):.2g} of "
+            f"its value where a score is {-x[at]:.3g} below the row's maximum; scores and sums "
+            "are right",
         )
     return None
 

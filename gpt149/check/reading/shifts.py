@@ -1,4 +1,4 @@
-"""Softmax does not change when all scores move by a constant: what changes then is the maximum's."""
+"""Softmax does not change when all scores move by a constant: what changes then is the maximum."""
 
 from __future__ import annotations
 
@@ -25,20 +25,24 @@ def read_shifts(probe: Probe, _others: Sequence[Probe] = ()) -> Iterator[tuple[s
     if FAR in wrong and -FAR not in wrong:
         yield (
             "no_max",
-            f"exp overflows where all scores move up by {FAR:g}, which must change nothing: the row's "
+            f"exp overflows where all scores move up by {FAR:g}, which must change nothing: "
+            "the row's "
             "maximum is not subtracted",
         )
     elif wrong and FAR not in wrong:
         yield (
             "max_too_high",
-            f"exp underflows where all scores move down by {-max(wrong):g}, which must change nothing: "
-            "what is subtracted is above the row's maximum (it starts at 0 or another number, or is "
+            f"exp underflows where all scores move down by {-max(wrong):g}, which must change "
+            "nothing: "
+            "what is subtracted is above the row's maximum (it starts at 0 or another number, "
+            "or is "
             "that of |s|)",
         )
     elif wrong:
         yield (
             "max_wrong",
-            f"the output changes where all scores move up or down by {FAR:g}, which must change nothing: "
+            f"the output changes where all scores move up or down by {FAR:g}, which must "
+            "change nothing: "
             "what is subtracted is not the row's maximum",
         )
 

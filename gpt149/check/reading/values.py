@@ -1,4 +1,4 @@
-"""What of out does not come from the attention matrix: a shorter format, noise, what was there before."""
+"""What of out does not come from the attention matrix: a shorter format, noise, old memory."""
 
 from __future__ import annotations
 
@@ -40,7 +40,8 @@ def read_again(probe: Probe, _others: Sequence[Probe] = ()) -> Iterator[tuple[st
         also = ", or threads disturb each other" if threads else ""
         yield (
             "not_repeatable",
-            "the same call gives other values behind other calls: memory is read that was never set "
+            "the same call gives other values behind other calls: memory is read that was "
+            "never set "
             f"in this call{also} ({where(differs) or 'everywhere'})",
         )
 

@@ -15,6 +15,7 @@ from ..observe import Observation
 from .words import ranges
 
 Predicate = Callable[[Case], bool]
+Feature = Callable[[Case], int]
 LEAST_PASSING = 3  # cases that a predicate must set apart, to mean something
 
 
@@ -43,7 +44,7 @@ def _predicates(cases: Sequence[Case]) -> Iterator[tuple[str, Predicate]]:
     yield "logits are of some hundreds", lambda c: c.inputs == "large"
     yield "n_threads > 1", lambda c: c.n_threads > 1
     yield "br or bc is given", lambda c: bool(c.br or c.bc)
-    features: dict[str, Callable[[Case], int]] = {
+    features: dict[str, Feature] = {
         "batch": lambda c: c.batch,
         "n_head": lambda c: c.n_head,
         "n_head / n_kv_head": lambda c: c.n_head // c.n_kv_head,
@@ -57,15 +58,11 @@ def _predicates(cases: Sequence[Case]) -> Iterator[tuple[str, Predicate]]:
         values = sorted({of(c) for c in cases})
         for low, high in pairwise(values):
             at = _round(low, high)
-            yield f"{name} > {at}", lambda c, of=of, at=at: of(c) > at  # type: ignore[misc]
-        for value in values[:1]:
-            yield f"{name} = {value}", lambda c, of=of, value=value: of(c) == value  # type: ignore[misc]
+            yield f"{name} > {at}", _above(of, at)
+        yield f"{name} = {values[0]}", _equal(of, values[0])
     for name, of in features.items():
         for m in (2, 4, 8, 16, 32, 64, 128):
-            yield (
-                f"{name} is no multiple of {m}",
-                lambda c, of=of, m=m: of(c) % m != 0,  # type: ignore[misc]
-            )
+            yield f"{name} is no multiple of {m}", _uneven(of, m)
     yield (
         "the rows (batch * n_head * n_q) are no multiple of n_threads",
         lambda c: c.batch * c.n_head * c.n_q % c.n_threads != 0,
@@ -74,31 +71,38 @@ def _predicates(cases: Sequence[Case]) -> Iterator[tuple[str, Predicate]]:
         "batch * n_head is no multiple of n_threads",
         lambda c: c.batch * c.n_head % c.n_threads != 0,
     )
-    threads: tuple[str, Predicate] = ("n_threads > 1", lambda c: c.n_threads > 1)
-    for text, holds in (
+    conditions: tuple[tuple[str, Predicate], ...] = (
         ("n_q = 1", lambda c: c.n_q == 1),
         ("n_q < n_kv", lambda c: c.n_q < c.n_kv),
         ("head groups are larger than 1", lambda c: c.n_head != c.n_kv_head),
         ("calls are causal", lambda c: c.causal),
         ("keys and values are bfloat16", lambda c: c.half_kv),
-    ):
-        yield (
-            f"{text} and {threads[0]}",
-            lambda c, holds=holds: holds(c) and threads[1](c),  # type: ignore[misc]
-        )
+    )
+    for text, holds in conditions:
+        yield f"{text} and n_threads > 1", _both(holds, lambda c: c.n_threads > 1)
         for name, of in features.items():
             values = sorted({of(c) for c in cases if holds(c)})
             for low, high in pairwise(values):
                 at = _round(low, high)
-                yield (
-                    f"{text} and {name} > {at}",
-                    lambda c, holds=holds, of=of, at=at: holds(c) and of(c) > at,  # type: ignore[misc]
-                )
+                yield f"{text} and {name} > {at}", _both(holds, _above(of, at))
             for m in (2, 4, 8, 16, 32, 64):
-                yield (
-                    f"{text} and {name} is no multiple of {m}",
-                    lambda c, holds=holds, of=of, m=m: holds(c) and of(c) % m != 0,  # type: ignore[misc]
-                )
+                yield f"{text} and {name} is no multiple of {m}", _both(holds, _uneven(of, m))
+
+
+def _both(a: Predicate, b: Predicate) -> Predicate:
+    return lambda c: a(c) and b(c)
+
+
+def _above(of: Feature, at: int) -> Predicate:
+    return lambda c: of(c) > at
+
+
+def _equal(of: Feature, value: int) -> Predicate:
+    return lambda c: of(c) == value
+
+
+def _uneven(of: Feature, m: int) -> Predicate:
+    return lambda c: of(c) % m != 0
 
 
 def _round(low: int, high: int) -> int:
