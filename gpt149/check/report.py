@@ -84,6 +84,7 @@ def as_json(spec: str, report: Report) -> dict[str, Any]:
         "findings": [vars(f) for f in report.findings],
         "left_out": list(report.left_out),
         "too_long": list(report.too_long),
+        "unmapped": list(report.unmapped),
         "noise": report.noise[:1000],
         "cases": [_case_as_json(o) for o in report.observations],
     }
@@ -168,6 +169,11 @@ def _notes(report: Report) -> str:
     if report.too_long:
         lines.append(
             f"Not asked, since a square kernel would need minutes: {', '.join(report.too_long)}."
+        )
+    if report.unmapped:
+        lines.append(
+            "Not asked, since this machine does not map a sparse file of "
+            f"100 GB: {', '.join(report.unmapped)}."
         )
     if report.noise.strip():
         first = report.noise.strip().splitlines()[0][:80]
