@@ -84,7 +84,7 @@ def test_the_judge_has_room_for_rounding_and_none_for_a_mistake() -> None:
     rounded = expected.want.astype(np.float32)
     assert judge(rounded, expected).passed
     off = rounded.copy()
-    off[0, 1, 50, 3] += 10 * expected.tolerance
+    off[0, 1, 50, 3] += 1.1 * expected.tolerance[0, 1, 50, 3]
     verdict = judge(off, expected)
     assert np.argwhere(verdict.wrong).tolist() == [[0, 1, 50, 3]]
     off[0, 1, 50, 3] = np.nan
