@@ -7,6 +7,7 @@ and batches: constants and ramps hide exactly the mistakes that matter. Some are
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -121,8 +122,10 @@ class Case:
             ramp = np.linspace(12, 0, self.n_kv, dtype=F32) / F32(self.scale_value**0.5)
             k[..., 0] = ramp if self.inputs == "falling" else ramp[::-1]
         if self.inputs == "low":
-            q[..., 0] = (1e5 / self.scale_value) ** 0.5
-            k[..., 0] = -q[0, 0, 0, 0]
+            # Numbers of few bits, the large product last: most orders of summing are then exact.
+            q, k = np.round(2 * q) / F32(2), np.round(4 * k) / F32(4)
+            lowering = 2.0 ** round(math.log2(1e5 / self.scale_value) / 2)
+            q[..., -1], k[..., -1] = lowering, -lowering
         if self.half_kv:
             k, v = ((t.view(np.uint32) & np.uint32(0xFFFF0000)).view(F32) for t in (k, v))
         return q, k, v
