@@ -169,7 +169,6 @@ def _by_hand() -> list[Case]:
         square("head-dim-1", 19, d=1),
         square("n1000", 1000),
         replace(square("many-queries", 40, causal=False), n_q=1100),
-        square("n1030", 1030, n_head=1, d=8),
         replace(square("long-decode", 2500, n_threads=3), n_q=1),
         square("assignment", 1024, n_head=4, causal=False, scale=1.0 / 32, n_threads=2),
         replace(square("long-rows", 16384, n_head=1, d=64), n_q=33),

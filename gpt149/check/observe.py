@@ -82,8 +82,9 @@ class Bench:
         repeats = {"changed": 2, "again": 3}.get(case.calls, 1)
         for repeat in range(repeats):
             # `changed`: other numbers first, then those that are judged. `again`: the same.
-            drawing = repeats - 1 - repeat if case.calls == "changed" else 0
-            q, k, drawn = case.draw(drawing)
+            if case.calls == "changed" or repeat == 0:
+                drawing = repeats - 1 - repeat if case.calls == "changed" else 0
+                q, k, drawn = case.draw(drawing)
             tensors = {"q": q, "k": k, "v": drawn if v is None else v}
             if zero_out:
                 tensors["out"] = np.zeros_like(q)
