@@ -47,7 +47,9 @@ def as_text(spec: str, report: Report, *, rerun: str = "") -> str:
     if shown.verdict is not None and not shown.verdict.passed:
         lines += [f"  Smallest: {shown.case.describe()}", *_values(shown, shown.verdict)]
     if report.left_out:
-        lines.append(f"  Not run, since two cases hung: {', '.join(report.left_out[:5])}, ...")
+        lines.append(
+            f"  Not run, since too many hung or crashed: {', '.join(report.left_out[:5])}, ..."
+        )
     for observation in report.failed:
         if observation.answer.stack:
             lines.append(f"  Stack of '{observation.case.name}':\n{observation.answer.stack}")

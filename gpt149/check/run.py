@@ -18,6 +18,7 @@ from .observe import Bench, Memo, Observation
 from .sanitize import MemoryFault, sanitize
 
 MOST_HANGS = 2  # cases that run into the time limit before the rest is left out
+MOST_CRASHES = 16  # likewise; each costs a new process
 MOST_SQUARE_WORK = 600_000_000  # multiplications that a square kernel is asked for in one case
 
 
@@ -38,9 +39,9 @@ class Speed:
 class Report:
     """What became of a kernel.
 
-    left_out: names of cases that were not run, since others hung. too_long: of those that a square
-    kernel would need minutes for, and was not asked. unmapped: of those whose memory lies too far
-    apart for this machine.
+    left_out: names of cases that were not run, since others hung or crashed. too_long: of those
+    that a square kernel would need minutes for, and was not asked. unmapped: of those whose memory
+    lies too far apart for this machine.
     """
 
     kernel: str
@@ -110,13 +111,14 @@ def check(
             one_blas_thread(),
         ):
             bench = Bench(child, arena, memo)
-            hangs = 0
+            hangs = crashes = 0
             for i, case in enumerate(asked, 1):
-                if hangs == MOST_HANGS:
+                if hangs == MOST_HANGS or crashes == MOST_CRASHES:
                     break
                 progress(f"case {i} of {len(asked)}, {case.name}")
                 observations.append(bench.observe(case))
                 hangs += observations[-1].answer.outcome in ("hang", "memory")
+                crashes += observations[-1].answer.outcome in ("crash", "exit")
             right = all(o.passed for o in observations)
             if not right:
                 progress("looking for the cause")
