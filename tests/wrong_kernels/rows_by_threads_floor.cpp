@@ -1,4 +1,4 @@
-// cause: race
+// cause: queries_unwritten
 // Each thread takes rows / n_threads of the rows; nobody takes the rest.
 #include "rows.h"
 
