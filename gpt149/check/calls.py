@@ -5,8 +5,9 @@ from __future__ import annotations
 import ctypes
 import mmap
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from threading import Barrier, Event
 from typing import TYPE_CHECKING, Any
 
@@ -22,9 +23,21 @@ if TYPE_CHECKING:
 
 Command = dict[str, Any]  # what `Child.run` asks
 
-WORKSPACE_GUARD = 4096
+WORKSPACE_GUARD = 4096 + 64  # bytes: the workspace is aligned to 64 of them and no better
 NAN_BYTE = 0xFF  # four of them are a NaN
 AT_ONCE_SECONDS = 0.04  # of CPU time: some of the scheduler's slices even where one core is free
+
+
+@contextmanager
+def read_only(base: int, n_bytes: int) -> Iterator[None]:
+    """Writing to so many bytes, whole pages, is a SIGSEGV meanwhile."""
+    libc = ctypes.CDLL(None)
+    address, length = ctypes.c_void_p(base), ctypes.c_size_t(n_bytes)
+    libc.mprotect(address, length, mmap.PROT_READ)
+    try:
+        yield
+    finally:
+        libc.mprotect(address, length, mmap.PROT_READ | mmap.PROT_WRITE)
 
 
 class Workspace:

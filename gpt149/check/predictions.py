@@ -54,7 +54,7 @@ def by_mistake(wrong: Sequence[Observation], all_of_them: Sequence[Observation])
 
 
 def _worth(o: Observation) -> bool:
-    plain = o.case.calls == "once" and not o.case.half_kv
+    plain = o.case.calls == "once" and not o.case.half_kv and o.case.layout != "far"
     return plain and o.case.work <= MOST_WORK and o.verdict is not None
 
 
@@ -127,8 +127,9 @@ def _agrees_tellingly(o: Observation, predicted: NDArray[np.float64]) -> bool:
     out, finite = o.out.astype(np.float64), np.isfinite(o.out)
     if not finite.any() or not np.array_equal(finite, np.isfinite(predicted)):
         return False  # where all is NaN, many mistakes would explain it
-    off = np.abs(out[finite] - predicted[finite]).max(initial=0)
+    off = np.abs(out[finite] - predicted[finite])
     # A mistake that makes values large makes their rounding large as well.
     largest = np.abs(predicted[finite]).max(initial=0)
     growth = max(1.0, largest / np.abs(o.verdict.expected.want).max())
-    return bool(off <= MATCH * growth * o.verdict.expected.tolerance) and _shows(o, predicted)
+    near = off <= MATCH * growth * o.verdict.expected.tolerance[finite]
+    return bool(near.all()) and _shows(o, predicted)

@@ -8,15 +8,17 @@ from dataclasses import dataclass
 
 from ..errors import InputError
 from ..kernels.registry import compiled, locate
+from ..system.threads import one_blas_thread
 from .arena import Arena
 from .cases import Case
 from .diagnosis import diagnose
 from .finding import Finding
-from .isolation import Child
+from .isolation import DEFAULT_TEAM, Child
 from .observe import Bench, Memo, Observation
 from .sanitize import MemoryFault, sanitize
 
 MOST_HANGS = 2  # cases that run into the time limit before the rest is left out
+MOST_CRASHES = 16  # likewise; each costs a new process
 MOST_SQUARE_WORK = 600_000_000  # multiplications that a square kernel is asked for in one case
 
 
@@ -37,8 +39,9 @@ class Speed:
 class Report:
     """What became of a kernel.
 
-    left_out: names of cases that were not run, since others hung. too_long: of those that a square
-    kernel would need minutes for, and was not asked.
+    left_out: names of cases that were not run, since others hung or crashed. too_long: of those
+    that a square kernel would need minutes for, and was not asked. unmapped: of those whose memory
+    lies too far apart for this machine.
     """
 
     kernel: str
@@ -48,6 +51,7 @@ class Report:
     seconds: float
     left_out: tuple[str, ...] = ()
     too_long: tuple[str, ...] = ()
+    unmapped: tuple[str, ...] = ()
     fault: MemoryFault | None = None  # what the sanitizers found
     speed: Speed | None = None  # of a right kernel, if asked for
 
@@ -99,17 +103,22 @@ def check(
         )
     library = compiled(source)
     observations: list[Observation] = []
-    arena = Arena([*asked, timed] if timed else asked)
+    arena, unmapped = _arena([*asked, timed] if timed else asked)
+    asked = [case for case in asked if case not in unmapped]
     try:
-        with Child(source, library, arena, timeout) as child:
+        with (
+            Child(source, library, arena, timeout, DEFAULT_TEAM) as child,
+            one_blas_thread(),
+        ):
             bench = Bench(child, arena, memo)
-            hangs = 0
+            hangs = crashes = 0
             for i, case in enumerate(asked, 1):
-                if hangs == MOST_HANGS:
+                if hangs == MOST_HANGS or crashes == MOST_CRASHES:
                     break
                 progress(f"case {i} of {len(asked)}, {case.name}")
                 observations.append(bench.observe(case))
                 hangs += observations[-1].answer.outcome in ("hang", "memory")
+                crashes += observations[-1].answer.outcome in ("crash", "exit")
             right = all(o.passed for o in observations)
             if not right:
                 progress("looking for the cause")
@@ -127,8 +136,29 @@ def check(
     left_out = tuple(case.name for case in asked[len(observations) :])
     seconds = time.perf_counter() - start
     return Report(
-        child.kernel, observations, findings, noise, seconds, left_out, too_long, fault, speed
+        child.kernel,
+        observations,
+        findings,
+        noise,
+        seconds,
+        left_out,
+        too_long,
+        tuple(case.name for case in unmapped),
+        fault,
+        speed,
     )
+
+
+def _arena(cases: Sequence[Case]) -> tuple[Arena, list[Case]]:
+    """Memory for the cases, and those among them that lie too far apart for this machine."""
+    far = [case for case in cases if case.layout == "far"]
+    near = [case for case in cases if case.layout != "far"]
+    try:
+        return Arena(cases), []
+    except InputError:
+        if not far or not near:
+            raise
+        return Arena(near), far
 
 
 def affordable(case: Case) -> bool:

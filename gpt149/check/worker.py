@@ -16,7 +16,7 @@ from ..errors import KernelDeclined, KernelRaised
 from ..kernels.loaders.tensors import TensorKernel
 from ..kernels.registry import load_described
 from ..system.child import Reply, serve
-from .calls import call_contract, call_tensors
+from .calls import call_contract, call_tensors, read_only
 from .timing import time_contract, time_tensors
 
 
@@ -39,10 +39,14 @@ def _begin(described: str, arena: str) -> tuple[Reply, Callable[[Reply], Reply]]
                 import torch
 
                 torch.set_num_threads(command["shape"]["n_threads"])
-                return (time_tensors if timed else call_tensors)(kernel, memory, command)
+                if timed:
+                    return time_tensors(kernel, memory, command)
+                with read_only(base, command["read_only"]):
+                    return call_tensors(kernel, memory, command)
             if timed:
                 return time_contract(kernel, base, memory, command)
-            return call_contract(kernel, base, command)
+            with read_only(base, command["read_only"]):
+                return call_contract(kernel, base, command)
         except KernelDeclined as e:
             return {"declined": str(e)}
         except KernelRaised as e:

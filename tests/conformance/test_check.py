@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import mmap
 import os
 import re
 import shutil
@@ -20,9 +21,12 @@ from click.testing import CliRunner
 from cs149.mistakes import MODULE
 
 from gpt149.check.arena import Arena, place
+from gpt149.check.calls import Workspace
 from gpt149.check.cases import full, quick
+from gpt149.check.isolation import DEFAULT_TEAM
 from gpt149.check.judge import expect, judge
-from gpt149.check.run import check
+from gpt149.check.report import as_text
+from gpt149.check.run import MOST_CRASHES, check
 from gpt149.cli import main
 from gpt149.errors import InputError
 from gpt149.kernels.registry import BUILTINS, CONTRACT_BUILTINS
@@ -84,7 +88,7 @@ def test_the_judge_has_room_for_rounding_and_none_for_a_mistake() -> None:
     rounded = expected.want.astype(np.float32)
     assert judge(rounded, expected).passed
     off = rounded.copy()
-    off[0, 1, 50, 3] += 10 * expected.tolerance
+    off[0, 1, 50, 3] += 1.1 * expected.tolerance[0, 1, 50, 3]
     verdict = judge(off, expected)
     assert np.argwhere(verdict.wrong).tolist() == [[0, 1, 50, 3]]
     off[0, 1, 50, 3] = np.nan
@@ -112,6 +116,84 @@ def test_the_arena_tells_what_was_touched(name: str) -> None:
     assert arena.changed_inputs() == ["k", "v"]
     arena.close()
     assert not arena.path.exists()
+
+
+def test_what_is_written_anywhere_in_the_arena_is_seen() -> None:
+    arena = Arena([QUICK["n33"], QUICK["gpt2-decode"]])
+    q, k, v = QUICK["n33"].draw()
+    arena.fill(QUICK["n33"], {"q": q, "k": k, "v": v})
+    out = arena.placed["out"]
+    arena.floats[out.start + out.span + 99_999] = 0
+    assert arena.written_outside() == (1, 100_000)
+    arena.floats[3] = 0
+    assert arena.changed_inputs() == ["q"]
+    arena.close()
+
+
+def test_memory_is_as_hostile_as_the_contract_allows() -> None:
+    for case in quick():
+        placed = place(case)
+        assert all(tensor.start % 16 == 1 for tensor in placed.values())
+        assert all(tensor.start % 16 == 0 for tensor in place(replace(case, aligned=True)).values())
+        page = mmap.PAGESIZE // 4
+        end_of_inputs = placed["v"].start + placed["v"].span
+        if case.layout != "far":
+            assert placed["out"].start // page > (end_of_inputs - 1) // page
+    workspace = Workspace(100, 0)
+    assert workspace.address % 4096 == 64
+
+
+def test_what_lies_far_apart_takes_no_memory() -> None:
+    case = QUICK["far"]
+    arena = Arena([case, QUICK["n33"]])
+    q, k, v = case.draw()
+    arena.fill(case, {"q": q, "k": k, "v": v})
+    assert max(place(case)["k"].strides) > 2**31
+    assert arena.path.stat().st_blocks * 512 < 16 << 20 < arena.path.stat().st_size
+    np.testing.assert_array_equal(place(case)["k"].view(arena.floats), k)
+    assert (arena.changed_inputs(), arena.written_outside()) == ([], None)
+    out = arena.placed["out"]
+    out.view(arena.floats)[...] = 1
+    arena.floats[out.start + out.strides[0] - 1] = 1
+    assert arena.written_outside() == (1, out.strides[0] - 1)
+    arena.close()
+
+
+def test_where_nothing_can_lie_far_apart_such_cases_are_left_out_by_name(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def ftruncate(_handle: int, size: int) -> None:
+        if size > 1 << 34:
+            raise OSError(errno.EFBIG, "File too large")
+
+    monkeypatch.setattr(os, "ftruncate", ftruncate)
+    report = check("naive", [QUICK[name] for name in ("n17", "far")])
+    assert report.right
+    assert [o.case.name for o in report.observations] == ["n17"]
+    assert report.unmapped == ("far",)
+    assert "does not map a sparse file of 100 GB: far." in as_text("naive", report)
+
+
+def test_writing_to_inputs_is_seen_even_if_it_is_undone(tmp_path: Path) -> None:
+    undone = "float *q = (float *)a->q;\n    float kept = *q;\n    *(volatile float *)q = kept;"
+    file = edited(tmp_path, "const char *run", undone)
+    report = check(str(file), [QUICK["n33"], QUICK["n17"]], timeout=5.0)
+    assert not report.right
+    assert [finding.cause for finding in report.findings] == ["mutates_input"]
+
+
+def test_openmps_default_team_is_none_that_is_asked_for() -> None:
+    team = int(DEFAULT_TEAM["OMP_NUM_THREADS"])
+    assert team not in {case.n_threads for case in full()}
+    assert team > 1
+
+
+def test_a_run_ends_when_it_crashed_often(tmp_path: Path) -> None:
+    file = edited(tmp_path, "const char *run", "*(volatile int *)8 = a->n_q;")
+    report = check(str(file), quick(), timeout=5.0)
+    assert len(report.observations) == MOST_CRASHES
+    assert len(report.left_out) == len(quick()) - MOST_CRASHES
+    assert "Not run, since too many hung or crashed" in as_text(str(file), report)
 
 
 def test_the_command_names_cause_place_and_how_to_rerun() -> None:
