@@ -23,6 +23,7 @@ from gpt149.check.arena import Arena, place
 from gpt149.check.cases import full, quick
 from gpt149.check.judge import expect, judge
 from gpt149.check.run import check
+from gpt149.check.score import from_comments, score
 from gpt149.cli import main
 from gpt149.errors import InputError
 from gpt149.kernels.registry import BUILTINS, CONTRACT_BUILTINS
@@ -157,22 +158,106 @@ def test_several_kernels_end_in_a_table(tmp_path: Path) -> None:
     assert rows[1][-1] == "zeros"
 
 
-def test_self_test_counts_what_was_caught_and_named(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def scored_folder(tmp_path: Path, index: str) -> list[str]:
+    """The command that scores three kernels, of which the index says what is wrong."""
     for name in ("zeros", "plain_sequential", "scale_missing"):
-        source = next(f for f in WRONG if f.stem == name).read_text()
-        (tmp_path / f"{name}.cpp").write_text(source)
+        shutil.copy(WRONG[0].with_name(f"{name}.cpp"), tmp_path)
     shutil.copy(WRONG[0].with_name("rows.h"), tmp_path)
-    mislabelled = (tmp_path / "zeros.cpp").read_text().replace("cause: zeros", "cause: v_mean")
-    (tmp_path / "zeros.cpp").write_text(mislabelled)
-    from gpt149.commands.check import self_test
+    (tmp_path / "index.tsv").write_text(index)
+    return ["check", "--score", str(tmp_path)]
 
-    assert self_test(tmp_path, 10.0) == 0
-    said = capsys.readouterr().out
-    assert "zeros: it is 'v_mean', check says 'zeros'" in said
-    assert "2 wrong kernels: 2 caught, 1 named with the right cause first; 1 right" in said
-    assert "0 false alarms" in said
+
+def test_a_folder_with_an_index_is_scored(tmp_path: Path) -> None:
+    index = """# a comment
+zeros\twrong\tall zero|writes zeros
+scale_missing.cpp\twrong\tmask|scores? .* twice
+plain_sequential\tright
+"""
+    done = CliRunner().invoke(main, scored_folder(tmp_path, index))
+    assert done.exit_code == 0
+    table = done.stdout.splitlines()
+    assert table[0].split() == ["kernel", "verdict", "first", "cause", "named", "seconds"]
+    assert table[1].split()[:4] == ["zeros", "FAIL", "zeros", "yes"]
+    assert table[2].split()[:4] == ["scale_missing.cpp", "FAIL", "scale_missing", "no"]
+    assert table[4] == "  expected: mask|scores? .* twice"
+    assert table[5].split()[:3] == ["plain_sequential", "PASS", "-"]
+    assert table[-2] == (
+        "2 wrong kernels: 2 caught, 1 of 2 named with the right cause first; "
+        "1 right ones: 0 false alarms."
+    )
+    assert "s (median)" in table[-1]
+
+
+def test_an_index_may_name_its_columns_and_leave_out_what_is_expected(tmp_path: Path) -> None:
+    index = """# name\tkind\twhat is wrong\tsaid earlier
+zeros\tright\tnothing\t
+scale_missing\twrong\tthe scale\tunknown
+plain_sequential\tside_effect\tnone that is known
+"""
+    done = CliRunner().invoke(main, [*scored_folder(tmp_path, index), "--json", "--jobs", "2"])
+    assert done.exit_code == 1
+    answer = json.loads(done.stdout)
+    assert [(k["verdict"], k["named"]) for k in answer["kernels"]] == [
+        ("FAIL", None),
+        ("FAIL", None),
+        ("PASS", None),
+    ]
+    counts = {key: n for key, n in answer["totals"].items() if not key.endswith("seconds")}
+    assert counts == {
+        "wrong": 2, "caught": 1, "asked_for_name": 0, "named": 0, "right": 1, "false_alarms": 1
+    }  # fmt: skip
+    table = CliRunner().invoke(main, scored_folder(tmp_path, index)).stdout
+    assert "  a false alarm: it is right\n" in table
+    assert "  not caught: it is side_effect\n" in table
+    assert re.search(r"^  the scores are not multiplied", table, re.MULTILINE)
+
+
+@pytest.mark.parametrize(
+    ("index", "words"),
+    [
+        (None, "cannot read"),
+        ("# nothing\n", "lists no kernel"),
+        ("zeros\twrung\n", "line 1 of .*'zeros' is 'wrung'; it can be right, wrong, side_effect"),
+        ("ones\twrong\n", "there is no .*/ones.cpp or .py"),
+        ("zeros\twrong\t(\n", "'\\(' is no regular expression"),
+    ],
+)
+def test_an_index_that_cannot_be_used(index: str | None, words: str, tmp_path: Path) -> None:
+    command = scored_folder(tmp_path, index or "")
+    if index is None:
+        (tmp_path / "index.tsv").unlink()
+    done = CliRunner().invoke(main, command)
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert re.search(words, done.stderr)
+
+
+def test_kernels_that_say_what_is_wrong_in_them(tmp_path: Path) -> None:
+    scored_folder(tmp_path, "")
+    zeros = (tmp_path / "zeros.cpp").read_text()
+    (tmp_path / "zeros.cpp").write_text(zeros.replace("cause: zeros", "cause: v_mean"))
+    scale = (tmp_path / "scale_missing.cpp").read_text()
+    (tmp_path / "scale_missing.cpp").write_text("// says: missing|left out\n" + scale)
+    entries = from_comments(tmp_path)
+    scores = [score(entry, [QUICK["n17"]], timeout=10.0) for entry in entries]
+    assert [(s.kind, s.caught, s.alarm, s.named) for s in scores] == [
+        ("right", False, False, None),
+        ("wrong", True, False, True),
+        ("wrong", True, False, False),
+    ]
+    assert scores[2].expected == "v_mean"
+    (tmp_path / "zeros.cpp").write_text(zeros.replace("cause:", "because"))
+    with pytest.raises(InputError, match=r"zeros.cpp does not say what is wrong in it"):
+        from_comments(tmp_path)
+    with pytest.raises(InputError, match="needs a checkout"):
+        from_comments(tmp_path / "none")
+
+
+def test_what_does_not_compile_is_caught(tmp_path: Path) -> None:
+    index = "broken\twrong\tdoes not compile\n"
+    (tmp_path / "broken.cpp").write_text("int f() { return missing_name; }\n")
+    done = CliRunner().invoke(main, scored_folder(tmp_path, index))
+    assert done.exit_code == 0
+    assert done.stdout.splitlines()[1].split()[:4] == ["broken", "FAIL", "build_error", "yes"]
 
 
 def test_what_cannot_be_asked(tmp_path: Path) -> None:
