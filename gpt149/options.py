@@ -162,7 +162,18 @@ CHECK = in_groups(
                 metavar="LIST",
                 help='Also run under the compiler\'s sanitizers: "address,undefined".',
             ),
-            option("--self-test", is_flag=True, help="Judge the wrong kernels of a checkout."),
+            option(
+                "--self-test",
+                is_flag=True,
+                help="Judge kernels of a checkout whose mistake is known: caught, and named?",
+            ),
+            option(
+                "--score",
+                "scored",
+                type=FILE,
+                metavar="FOLDER",
+                help="The same of a folder of your own, which index.tsv describes.",
+            ),
         ],
         "How it runs": [
             option("--watch", is_flag=True, help="Judge again at every save, and show the speed."),

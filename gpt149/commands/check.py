@@ -3,25 +3,28 @@
 from __future__ import annotations
 
 import json
-import re
 import shlex
 import sys
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 import click
 
+from ..check import score
 from ..check.cases import Case, full, quick
 from ..check.report import as_json, as_text
 from ..check.run import Report, check, unheard
 from ..errors import BuildError, InputError
+from ..system.paths import shipped
 from ..system.terminal import status
 from . import watch as watch_command
 from .terminal import hint, show
 
-CAUSE = re.compile(r"^// cause: (.*)$", re.MULTILINE)
+Kernel = TypeVar("Kernel")
+Judged = TypeVar("Judged")
 NEXT = """Next:
   gpt149 generate "ROMEO:" -a {kernel}   text through it
   gpt149 bench {kernel}                  how fast it is"""
@@ -43,8 +46,7 @@ def run(
     Raises:
         Gpt149Error: a kernel or case that cannot be asked about (a compile error counts as wrong).
     """
-    if not timeout > 0 or jobs < 1:  # NaN is not
-        raise InputError(f"--timeout is {timeout:g} and --jobs {jobs}; both must be above 0.")
+    _validate(timeout, jobs)
     cases = _chosen(case) if case else full() if every else quick()
     if watch:
         if len(specs) != 1 or as_json_output:
@@ -76,9 +78,14 @@ def run(
     return 0 if right else 1
 
 
+def _validate(timeout: float, jobs: int) -> None:
+    if not timeout > 0 or jobs < 1:  # NaN is not
+        raise InputError(f"--timeout is {timeout:g} and --jobs {jobs}; both must be above 0.")
+
+
 def _side_by_side(
-    judge: Callable[[str], Report | BuildError], specs: Sequence[str], jobs: int
-) -> list[Report | BuildError]:
+    judge: Callable[[Kernel], Judged], specs: Sequence[Kernel], jobs: int
+) -> list[Judged]:
     pool = ThreadPoolExecutor(jobs)
     try:
         # In turn, Ctrl-C reaches the thread that judges.
@@ -104,37 +111,27 @@ def _table(specs: Sequence[str], reports: Sequence[Report | BuildError]) -> None
         show(f"{spec:<{width}}  {verdict}  {failed:>9}  {report.seconds:>7.1f}  {cause}")
 
 
-def self_test(folder: Path, timeout: float) -> int:
-    """Judge kernels whose mistake is known: were they caught, and named? 0 if all were caught.
+def score_known(
+    folder: Path | None, *, every: bool, timeout: float, jobs: int, as_json_output: bool
+) -> int:
+    """Judge kernels of which it is known what is wrong; 0 if all were caught, with no alarm.
+
+    folder: it has an index; None: those of the checkout's tests.
 
     Raises:
-        InputError: there are none, as in an installed wheel.
+        InputError: a flag's value cannot be used, or there are no such kernels.
     """
-    files = sorted(folder.glob("*.cpp"))
-    if not files:
-        raise InputError(f"no wrong kernels in {folder}: --self-test needs a checkout.")
-    caught = named = alarms = 0
-    surprises = []
-    with status() as progress:
-        for i, file in enumerate(files, 1):
-            progress(f"kernel {i} of {len(files)}, {file.stem}")
-            cause = CAUSE.search(file.read_text(encoding="utf-8"))
-            want = cause[1] if cause else "?"
-            report = check(str(file), quick(), timeout=timeout)
-            got = report.findings[0].cause if report.findings else "none"
-            alarms += want == "none" and not report.right
-            caught += want != "none" and not report.right
-            named += want != "none" and got == want
-            if got != want:
-                surprises.append(f"{file.stem}: it is '{want}', check says '{got}'")
-    for surprise in surprises:
-        click.echo(surprise)
-    n_wrong = sum("// cause: none" not in f.read_text(encoding="utf-8") for f in files)
-    click.echo(
-        f"{n_wrong} wrong kernels: {caught} caught, {named} named with the right cause first; "
-        f"{len(files) - n_wrong} right ones: {alarms} false alarms."
-    )
-    return 0 if caught == n_wrong and not alarms else 1
+    _validate(timeout, jobs)
+    tests = shipped("csrc").parent / "tests"
+    own = (tests / "wrong_kernels", tests / "right_kernels")
+    entries = score.from_index(folder) if folder else score.from_comments(*own)
+    judge = partial(score.score, cases=full() if every else quick(), timeout=timeout)
+    scores = _side_by_side(judge, entries, jobs)
+    if as_json_output:
+        click.echo(json.dumps(score.as_json(scores)))
+    else:
+        show(score.as_text(scores))
+    return 0 if all(s.caught or (s.kind == "right" and not s.alarm) for s in scores) else 1
 
 
 def _judge(

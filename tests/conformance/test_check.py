@@ -27,33 +27,43 @@ from gpt149.check.isolation import DEFAULT_TEAM
 from gpt149.check.judge import expect, judge
 from gpt149.check.report import as_text
 from gpt149.check.run import MOST_CRASHES, check
+from gpt149.check.score import Entry, from_comments, score
 from gpt149.cli import main
 from gpt149.errors import InputError
 from gpt149.kernels.registry import BUILTINS, CONTRACT_BUILTINS
 from gpt149.system.paths import shipped
 from gpt149.system.talker import Ending, Talker
 
-WRONG = sorted((Path(__file__).parents[1] / "wrong_kernels").glob("*.cpp"))
+KERNELS = Path(__file__).parents[1]
+KNOWN = from_comments(KERNELS / "wrong_kernels", KERNELS / "right_kernels")
+WRONG = [entry for entry in KNOWN if entry.kind == "wrong"]
+RIGHT = [entry for entry in KNOWN if entry.kind == "right"]
 QUICK = {case.name: case for case in quick()}
 
 
-def cause_of(file: Path) -> str:
-    found = re.search(r"^// cause: (.*)$", file.read_text(), re.MULTILINE)
-    assert found is not None
-    return found[1]
+def wrong_kernel(name: str) -> Path:
+    """The file of a wrong kernel."""
+    return next(entry.file for entry in WRONG if entry.name == name)
 
 
-@pytest.mark.parametrize("file", WRONG, ids=lambda file: file.stem)
-def test_the_mistake_is_named(file: Path) -> None:
-    want = cause_of(file)
-    timeout = {"hang": 1.0, "out_of_memory": 60.0}.get(want, 10.0)
-    report = check(str(file), quick(), timeout=timeout)
-    assert report.right == (want == "none")
-    assert (report.findings[0].cause if report.findings else "none") == want
+@pytest.mark.parametrize("entry", WRONG, ids=lambda entry: entry.name)
+def test_the_mistake_is_named(entry: Entry) -> None:
+    timeout = {"hang": 1.0, "out_of_memory": 60.0}.get(entry.cause or "", 10.0)
+    found = score(entry, quick(), timeout=timeout)
+    assert found.caught
+    if "// named: not yet" not in entry.file.read_text():
+        assert found.named, (found.cause, found.sentence)
 
 
-def test_there_are_enough_wrong_kernels() -> None:
-    assert sum(cause_of(file) != "none" for file in WRONG) >= 40
+def test_there_are_enough_examples() -> None:
+    assert len(WRONG) >= 120
+    assert len(RIGHT) >= 30
+
+
+@pytest.mark.parametrize("entry", RIGHT[::6], ids=lambda entry: entry.name)
+def test_right_kernels_of_different_styles_pass(entry: Entry) -> None:
+    """Some of them: the self-test has all."""
+    assert score(entry, quick(), timeout=10.0).verdict == "PASS"
 
 
 @pytest.mark.parametrize("kernel", BUILTINS)
@@ -197,7 +207,7 @@ def test_a_run_ends_when_it_crashed_often(tmp_path: Path) -> None:
 
 
 def test_the_command_names_cause_place_and_how_to_rerun() -> None:
-    file = str(next(f for f in WRONG if f.stem == "tail_queries_unwritten"))
+    file = str(wrong_kernel("tail_queries_unwritten"))
     done = CliRunner().invoke(main, ["check", file, "--case", "n33"])
     assert done.exit_code == 1
     for words in (
@@ -214,7 +224,7 @@ def test_the_command_names_cause_place_and_how_to_rerun() -> None:
 
 
 def test_json_and_several_kernels_at_once() -> None:
-    zeros = str(next(f for f in WRONG if f.stem == "zeros"))
+    zeros = str(wrong_kernel("zeros"))
     arguments = ["check", "flash", zeros, "--case", "n17", "--json", "--jobs", "2"]
     done = CliRunner().invoke(main, arguments)
     assert done.exit_code == 1
@@ -226,7 +236,7 @@ def test_json_and_several_kernels_at_once() -> None:
 
 def test_several_kernels_end_in_a_table(tmp_path: Path) -> None:
     (tmp_path / "broken.cpp").write_text("int f() { return missing_name; }\n")
-    zeros = str(next(f for f in WRONG if f.stem == "zeros"))
+    zeros = str(wrong_kernel("zeros"))
     specs = ["naive", zeros, str(tmp_path / "broken.cpp")]
     done = CliRunner().invoke(main, ["check", *specs, "--case", "n17"])
     assert done.exit_code == 1
@@ -239,22 +249,110 @@ def test_several_kernels_end_in_a_table(tmp_path: Path) -> None:
     assert rows[1][-1] == "zeros"
 
 
-def test_self_test_counts_what_was_caught_and_named(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def scored_folder(tmp_path: Path, index: str) -> list[str]:
+    """The command that scores three kernels, of which the index says what is wrong."""
+    folder = tmp_path / "kernels"
+    folder.mkdir(exist_ok=True)
     for name in ("zeros", "plain_sequential", "scale_missing"):
-        source = next(f for f in WRONG if f.stem == name).read_text()
-        (tmp_path / f"{name}.cpp").write_text(source)
-    shutil.copy(WRONG[0].with_name("rows.h"), tmp_path)
-    mislabelled = (tmp_path / "zeros.cpp").read_text().replace("cause: zeros", "cause: v_mean")
-    (tmp_path / "zeros.cpp").write_text(mislabelled)
-    from gpt149.commands.check import self_test
+        file = next(entry.file for entry in KNOWN if entry.name == name)
+        shutil.copy(file, folder)
+    shutil.copytree(KERNELS / "kernel_parts", tmp_path / "kernel_parts", dirs_exist_ok=True)
+    (folder / "index.tsv").write_text(index)
+    return ["check", "--score", str(folder)]
 
-    assert self_test(tmp_path, 10.0) == 0
-    said = capsys.readouterr().out
-    assert "zeros: it is 'v_mean', check says 'zeros'" in said
-    assert "2 wrong kernels: 2 caught, 1 named with the right cause first; 1 right" in said
-    assert "0 false alarms" in said
+
+def test_a_folder_with_an_index_is_scored(tmp_path: Path) -> None:
+    index = """# a comment
+zeros\twrong\tall zero|writes zeros
+scale_missing.cpp\twrong\tmask|scores? .* twice
+plain_sequential\tright
+"""
+    done = CliRunner().invoke(main, scored_folder(tmp_path, index))
+    assert done.exit_code == 0
+    table = done.stdout.splitlines()
+    assert table[0].split() == ["kernel", "verdict", "first", "cause", "named", "seconds"]
+    assert table[1].split()[:4] == ["zeros", "FAIL", "zeros", "yes"]
+    assert table[2].split()[:4] == ["scale_missing.cpp", "FAIL", "scale_missing", "no"]
+    assert table[4] == "  expected: mask|scores? .* twice"
+    assert table[5].split()[:3] == ["plain_sequential", "PASS", "-"]
+    assert table[-2] == (
+        "2 wrong kernels: 2 caught, 1 of 2 named with the right cause first; "
+        "1 right ones: 0 false alarms."
+    )
+    assert "s (median)" in table[-1]
+
+
+def test_an_index_may_name_its_columns_and_leave_out_what_is_expected(tmp_path: Path) -> None:
+    index = """# name\tkind\twhat is wrong\tsaid earlier
+zeros\tright\tnothing\t
+scale_missing\twrong\tthe scale\tunknown
+plain_sequential\tside_effect\tnone that is known
+"""
+    done = CliRunner().invoke(main, [*scored_folder(tmp_path, index), "--json", "--jobs", "2"])
+    assert done.exit_code == 1
+    answer = json.loads(done.stdout)
+    assert [(k["verdict"], k["named"]) for k in answer["kernels"]] == [
+        ("FAIL", None),
+        ("FAIL", None),
+        ("PASS", None),
+    ]
+    counts = {key: n for key, n in answer["totals"].items() if not key.endswith("seconds")}
+    assert counts == {
+        "wrong": 2, "caught": 1, "asked_for_name": 0, "named": 0, "right": 1, "false_alarms": 1
+    }  # fmt: skip
+    table = CliRunner().invoke(main, scored_folder(tmp_path, index)).stdout
+    assert "  a false alarm: it is right\n" in table
+    assert "  not caught: it is side_effect\n" in table
+    assert re.search(r"^  the scores are not multiplied", table, re.MULTILINE)
+
+
+@pytest.mark.parametrize(
+    ("index", "words"),
+    [
+        (None, "cannot read"),
+        ("# nothing\n", "lists no kernel"),
+        ("zeros\twrung\n", "line 1 of .*'zeros' is 'wrung'; it can be right, wrong, side_effect"),
+        ("ones\twrong\n", "there is no .*/ones.cpp or .py"),
+        ("zeros\twrong\t(\n", "'\\(' is no regular expression"),
+    ],
+)
+def test_an_index_that_cannot_be_used(index: str | None, words: str, tmp_path: Path) -> None:
+    command = scored_folder(tmp_path, index or "")
+    if index is None:
+        (tmp_path / "kernels" / "index.tsv").unlink()
+    done = CliRunner().invoke(main, command)
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert re.search(words, done.stderr)
+
+
+def test_kernels_that_say_what_is_wrong_in_them(tmp_path: Path) -> None:
+    tmp_path = Path(scored_folder(tmp_path, "")[-1])
+    zeros = (tmp_path / "zeros.cpp").read_text()
+    (tmp_path / "zeros.cpp").write_text(zeros.replace("cause: zeros", "cause: v_mean"))
+    scale = (tmp_path / "scale_missing.cpp").read_text()
+    (tmp_path / "scale_missing.cpp").write_text("// says: missing|left out\n" + scale)
+    entries = from_comments(tmp_path)
+    scores = [score(entry, [QUICK["n17"]], timeout=10.0) for entry in entries]
+    assert [(s.kind, s.caught, s.alarm, s.named) for s in scores] == [
+        ("right", False, False, None),
+        ("wrong", True, False, True),
+        ("wrong", True, False, False),
+    ]
+    assert scores[2].expected == "v_mean"
+    (tmp_path / "zeros.cpp").write_text(zeros.replace("cause:", "because"))
+    with pytest.raises(InputError, match=r"zeros.cpp does not say what is wrong in it"):
+        from_comments(tmp_path)
+    with pytest.raises(InputError, match="needs a checkout"):
+        from_comments(tmp_path / "none")
+
+
+def test_what_does_not_compile_is_caught(tmp_path: Path) -> None:
+    index = "broken\twrong\tdoes not compile\n"
+    command = scored_folder(tmp_path, index)
+    (tmp_path / "kernels" / "broken.cpp").write_text("int f() { return missing_name; }\n")
+    done = CliRunner().invoke(main, command)
+    assert done.exit_code == 0
+    assert done.stdout.splitlines()[1].split()[:4] == ["broken", "FAIL", "build_error", "yes"]
 
 
 def test_what_cannot_be_asked(tmp_path: Path) -> None:
@@ -286,7 +384,7 @@ def test_shipped_kernels_are_clean_under_the_sanitizers(kernel: str) -> None:
 
 
 def test_a_planted_overrun_is_reported_with_its_line() -> None:
-    file = next(f for f in WRONG if f.stem == "writes_past_end")
+    file = wrong_kernel("writes_past_end")
     line = next(i for i, text in enumerate(file.read_text().splitlines(), 1) if "// wrong:" in text)
     done = CliRunner().invoke(main, ["check", str(file), "--case", "n17", "--sanitize", "address"])
     assert done.exit_code == 1
@@ -435,7 +533,7 @@ def test_a_workspace_that_cannot_be_had(
 
 
 def test_what_was_thrown_is_told() -> None:
-    report = check(str(WRONG[0].with_name("throws.cpp")), [QUICK["n33"]], timeout=5.0)
+    report = check(str(wrong_kernel("throws")), [QUICK["n33"]], timeout=5.0)
     assert "it throws std::runtime_error: n_q is 33" in report.findings[0].evidence
 
 
