@@ -12,7 +12,6 @@ import os
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -91,8 +90,10 @@ def _strides(layout: str, name: str, shape: tuple[int, int, int, int]) -> tuple[
     return (n_head * n * d, n * d, d)
 
 
-def _reserve(size: int) -> tuple[int, Path]:
-    """A file of so many bytes, in memory if that has room for it; its descriptor and path.
+def _reserve(size: int) -> int:
+    """The descriptor of a file of so many bytes, in memory if that has room for it.
+
+    It has no name: whatever ends this process, nothing of it stays.
 
     Raises:
         InputError: there is no room.
@@ -100,15 +101,15 @@ def _reserve(size: int) -> tuple[int, Path]:
     shared = "/dev/shm"
     for folder in (shared, None) if os.access(shared, os.W_OK) else (None,):
         handle, name = tempfile.mkstemp(prefix="gpt149-", dir=folder)
+        os.unlink(name)
         try:
             if hasattr(os, "posix_fallocate"):
                 os.posix_fallocate(handle, 0, size)  # else a full /dev/shm is a SIGBUS later
             else:
                 os.ftruncate(handle, size)
-            return handle, Path(name)
+            return handle
         except OSError:
             os.close(handle)
-            os.unlink(name)
     raise InputError(
         f"there are no {size:,} bytes of room for the inputs in {tempfile.gettempdir()}. "
         "Point TMPDIR to where there are, or ask for smaller shapes."
@@ -116,22 +117,21 @@ def _reserve(size: int) -> tuple[int, Path]:
 
 
 class Arena:
-    """A file that parent and child map. Holds one case at a time."""
+    """A file that parent and child map. Holds one case at a time. handle: its descriptor."""
 
     def __init__(self, cases: list[Case]) -> None:
-        """Large enough for each of the cases. Deleted by `close`."""
+        """Large enough for each of the cases. Given back by `close`."""
         ends = [p["out"].start + p["out"].span + GUARD for p in map(place, cases)]
         self.size = 4 * max(ends)
-        handle, self.path = _reserve(self.size)
-        self._map = mmap.mmap(handle, self.size)
-        os.close(handle)
+        self.handle = _reserve(self.size)
+        self._map = mmap.mmap(self.handle, self.size)
         self.floats = np.frombuffer(self._map, np.float32)
         self.bits = np.frombuffer(self._map, np.uint32)
         self.placed: dict[str, Placed] = {}
         self._inputs = np.empty(0, np.uint32)
 
     def close(self) -> None:
-        self.path.unlink(missing_ok=True)
+        os.close(self.handle)
 
     def fill(self, case: Case, tensors: Mapping[str, NDArray[np.float32]]) -> None:
         """Poison what the case lies in, then put q, k and v in their places."""

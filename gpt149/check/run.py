@@ -9,7 +9,9 @@ from dataclasses import dataclass
 from ..errors import InputError
 from ..kernels.registry import compiled, locate
 from .arena import Arena
+from .behaviour import findings as findings_of
 from .cases import Case
+from .crashes import by_changing, by_fault, located, misused
 from .diagnosis import diagnose
 from .finding import Finding
 from .isolation import Child
@@ -17,6 +19,7 @@ from .observe import Bench, Memo, Observation
 from .sanitize import MemoryFault, sanitize
 
 MOST_HANGS = 2  # cases that run into the time limit before the rest is left out
+EXPLAINS = ("returns_early", "n_threads_ignored")  # what spoils values, of what calls leave behind
 MOST_SQUARE_WORK = 600_000_000  # multiplications that a square kernel is asked for in one case
 
 
@@ -37,8 +40,10 @@ class Speed:
 class Report:
     """What became of a kernel.
 
-    left_out: names of cases that were not run, since others hung. too_long: of those that a square
-    kernel would need minutes for, and was not asked.
+    left_out: names of cases that were not run, since others hung or it does not load. too_long: of
+    those that a square kernel would need minutes for, and was not asked. notes: what is not wrong
+    and worth knowing. where: the line of the author's source that misuses memory, or how to find
+    it.
     """
 
     kernel: str
@@ -49,6 +54,8 @@ class Report:
     left_out: tuple[str, ...] = ()
     too_long: tuple[str, ...] = ()
     fault: MemoryFault | None = None  # what the sanitizers found
+    notes: tuple[Finding, ...] = ()
+    where: str = ""
     speed: Speed | None = None  # of a right kernel, if asked for
 
     @property
@@ -109,26 +116,60 @@ def check(
                     break
                 progress(f"case {i} of {len(asked)}, {case.name}")
                 observations.append(bench.observe(case))
-                hangs += observations[-1].answer.outcome in ("hang", "memory")
-            right = all(o.passed for o in observations)
+                answer = observations[-1].answer
+                hangs += answer.phase == "load" or answer.outcome in ("hang", "memory")
+            failed = [o for o in observations if not o.passed]
+            right = not failed
+            native = source.loader in ("contract", "cs149")
+            seen = _seen(observations, bench, child) if native else []
             if not right:
                 progress("looking for the cause")
             findings = diagnose(observations, bench)
+            if failed:
+                findings = [f for f in seen if f.cause in EXPLAINS] + findings
+                findings = [*by_changing(failed, bench, child), *findings]
+            notes = tuple(f for f in seen if f not in findings)
             if timed and right:
                 progress("timing")
             speed = Speed(timed, bench.seconds(timed)) if timed and right else None
             noise = bench.noise()
     finally:
         arena.close()
-    fault = None
+    fault, where = None, ""
+    cases_of_misuse = misused(failed)
+    if cases_of_misuse and native and not sanitizers:
+        progress("looking for the line")
+        found, where = located(source, child.kernel, cases_of_misuse, timeout)
+        findings = [*by_fault(found), *findings] if found else findings
     if sanitizers:
         progress("under the sanitizers")
         fault = sanitize(source, child.kernel, asked, sanitizers, timeout)
     left_out = tuple(case.name for case in asked[len(observations) :])
     seconds = time.perf_counter() - start
     return Report(
-        child.kernel, observations, findings, noise, seconds, left_out, too_long, fault, speed
+        child.kernel,
+        observations,
+        findings,
+        noise,
+        seconds,
+        left_out,
+        too_long,
+        fault,
+        notes,
+        where,
+        speed,
     )
+
+
+def _seen(observations: Sequence[Observation], bench: Bench, child: Child) -> list[Finding]:
+    """What calls leave behind, of the case with the most threads that came back."""
+    returned = [o for o in observations if o.verdict is not None and not o.case.half_kv]
+    if not returned:
+        return []
+    case = max(returned, key=lambda o: (o.case.n_threads, -o.case.work)).case
+    bench.observe(case)  # what the arena now holds
+    seen = child.look(case)
+    return list(findings_of(seen)) if seen else []
 
 
 def affordable(case: Case) -> bool:

@@ -110,8 +110,8 @@ def test_the_arena_tells_what_was_touched(name: str) -> None:
     arena.floats[arena.placed["k"].start] += 1
     arena.floats[arena.placed["v"].start - 1] = 0
     assert arena.changed_inputs() == ["k", "v"]
+    assert os.fstat(arena.handle).st_nlink == 0  # whatever ends this process, nothing stays
     arena.close()
-    assert not arena.path.exists()
 
 
 def test_the_command_names_cause_place_and_how_to_rerun() -> None:
@@ -274,7 +274,7 @@ def test_where_there_is_no_room_for_the_arena(
 
     monkeypatch.setattr(os, "posix_fallocate", reserve)
     arena = Arena([QUICK["n33"]])
-    assert arena.path.parent == tmp_path
+    assert os.readlink(f"/proc/self/fd/{arena.handle}").startswith(f"{tmp_path}/")
     arena.close()
     room[str(tmp_path)] = False
     with pytest.raises(InputError, match=r"there are no [\d,]+ bytes of room for the inputs"):
@@ -348,7 +348,7 @@ def test_a_workspace_that_cannot_be_had(
 ) -> None:
     file = edited(tmp_path, "int64_t workspace_bytes", f"if (a) return {n_bytes};")
     report = check(str(file), [replace(QUICK["n33"], calls=calls)], timeout=5.0)
-    assert [f.cause for f in report.findings] == ["declines"]
+    assert [f.cause for f in report.findings] == ["workspace_bytes"]
     assert said in report.findings[0].evidence
 
 
