@@ -31,6 +31,7 @@ LATE_SECONDS = 0.01
 QUIET_SECONDS = 0.5  # in which a pool's threads go to sleep, as OpenMP's do
 SPUN_SECONDS = 0.06  # of CPU time that threads take when nothing is to be done
 ALONE_SECONDS = 0.01  # of calls with one thread
+SPARE_BYTES = 1 << 20
 SAMPLE_SECONDS = 2e-4
 LEAST_LEAK = 1024  # bytes a call
 LEAST_GROWTH = 65536  # the same of what only the resident set tells
@@ -181,13 +182,17 @@ def findings(seen: dict[str, Any]) -> Iterator[Finding]:
 
 
 def _workspace(kernel: ContractKernel, args: abi.Args) -> Workspace:
-    workspace = Workspace(kernel.workspace_bytes(without_pointers(args)), NAN_BYTE)
+    """As much as the kernel asks for, and room for one that takes more than that."""
+    asked = kernel.workspace_bytes(without_pointers(args))
+    workspace = Workspace(8 * asked + SPARE_BYTES, NAN_BYTE)
     args.workspace = workspace.address
     return workspace
 
 
-def _out(args: abi.Args) -> list[bytes]:
-    return [ctypes.string_at(address, n_bytes) for address, n_bytes in rows(args)]
+def _out(args: abi.Args) -> bytes:
+    """From its first to its last row, in one go: threads may be at work on it."""
+    address, n_bytes = rows(args)[-1]
+    return ctypes.string_at(args.out, address + n_bytes - args.out)
 
 
 def _growth(kernel: ContractKernel, args: abi.Args) -> int:

@@ -36,7 +36,7 @@ REASONS = {
 
 
 def misused(failed: Sequence[Observation]) -> list[Case]:
-    """The smallest cases of each kind of misuse: crashes, overruns, and writes outside of out."""
+    """The smallest case of each kind of misuse: crashes, overruns, and writes outside of out."""
     kinds = (
         lambda o: o.answer.outcome == "crash",
         lambda o: o.answer.workspace_overrun,
@@ -47,7 +47,7 @@ def misused(failed: Sequence[Observation]) -> list[Case]:
         cases = [o.case for o in failed if kind(o)]
         if cases and (smallest := min(cases, key=lambda case: case.work)) not in found:
             found.append(smallest)
-    return found[:MOST_LOCATED]
+    return sorted(found, key=lambda case: case.work)[:MOST_LOCATED]
 
 
 def by_changing(failed: Sequence[Observation], bench: Bench, child: Child) -> Iterator[Finding]:

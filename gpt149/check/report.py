@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from ..system.words import duration, one_line
 from .finding import describe_rows
+from .isolation import Answer
 from .judge import Verdict
 from .observe import Observation
 from .run import Report
@@ -49,8 +50,7 @@ def as_text(spec: str, report: Report, *, rerun: str = "") -> str:
     if shown.verdict is not None and not shown.verdict.passed:
         lines += [f"  Smallest: {shown.case.describe()}", *_values(shown, shown.verdict)]
     if report.left_out:
-        loads = any(o.answer.phase == "load" for o in report.failed)
-        why = "it does not load" if loads else "two cases hung"
+        why = _why_left_out(report.observations[-1].answer)
         lines.append(f"  Not run, since {why}: {', '.join(report.left_out[:5])}, ...")
     for observation in report.failed:
         if observation.answer.stack:
@@ -58,6 +58,12 @@ def as_text(spec: str, report: Report, *, rerun: str = "") -> str:
             break
     lines.append(f"  Rerun: {rerun} {shown.case.name}")
     return "\n".join(lines) + _notes(report)
+
+
+def _why_left_out(last: Answer) -> str:
+    if last.phase == "load":
+        return "it does not load"
+    return "the last ones all crashed" if last.outcome in ("crash", "exit") else "two cases hung"
 
 
 def _memory_fault(spec: str, fault: MemoryFault) -> str:

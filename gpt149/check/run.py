@@ -18,7 +18,8 @@ from .isolation import Child
 from .observe import Bench, Memo, Observation
 from .sanitize import MemoryFault, sanitize
 
-MOST_HANGS = 2  # cases that run into the time limit before the rest is left out
+MOST_HANGS = 2  # cases that run into the time limit, or do not load, before the rest is left out
+MOST_CRASHES = 8  # the same of crashes in a row: each costs the start of another child
 EXPLAINS = ("returns_early", "n_threads_ignored")  # what spoils values, of what calls leave behind
 MOST_SQUARE_WORK = 600_000_000  # multiplications that a square kernel is asked for in one case
 
@@ -110,14 +111,15 @@ def check(
     try:
         with Child(source, library, arena, timeout) as child:
             bench = Bench(child, arena, memo)
-            hangs = 0
+            hangs = crashes = 0
             for i, case in enumerate(asked, 1):
-                if hangs == MOST_HANGS:
+                if hangs == MOST_HANGS or crashes == MOST_CRASHES:
                     break
                 progress(f"case {i} of {len(asked)}, {case.name}")
                 observations.append(bench.observe(case))
                 answer = observations[-1].answer
                 hangs += answer.phase == "load" or answer.outcome in ("hang", "memory")
+                crashes = crashes + 1 if answer.outcome in ("crash", "exit") else 0
             failed = [o for o in observations if not o.passed]
             right = not failed
             native = source.loader in ("contract", "cs149")

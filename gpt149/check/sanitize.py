@@ -115,7 +115,7 @@ def _read(output: str, source: Path) -> tuple[str, str]:
     if thrown := THROWN.search(output):
         return one_line(f"throws {thrown[1]}"), place_
     if said := ASAN.search(output):
-        what = said[1].split(" on address")[0]
+        what = re.split(r" on (?:unknown )?address", said[1])[0]
         access = re.search(r"(READ|WRITE) of size \d+", output)
         return f"{what}, {access[0]}" if access else what, place_
     return "the process ended: " + (output.strip().splitlines() or ["no message"])[-1], place_

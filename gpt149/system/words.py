@@ -20,7 +20,7 @@ def duration(seconds: float) -> str:
 
 def one_line(text: str, most: int = 200) -> str:
     """Text of unknown origin as it may stand in a sentence, without control characters."""
-    shown = "".join(c if c.isprintable() else " " for c in " ".join(text.split()))
+    shown = " ".join("".join(c if c.isprintable() else " " for c in text).split())
     return shown if len(shown) <= most else shown[: most - 3] + "..."
 
 
