@@ -30,7 +30,8 @@ REPEATS = 5  # calls in each half of the ten
 LATE_SECONDS = 0.01
 QUIET_SECONDS = 0.5  # in which a pool's threads go to sleep, as OpenMP's do
 SPUN_SECONDS = 0.06  # of CPU time that threads take when nothing is to be done
-ALONE_SECONDS = 0.01  # of calls with one thread
+ALONE_CALLS, ALONE_SECONDS = 4, 0.03  # with one thread, at least
+WOKEN_SECONDS = 5e-5  # of CPU time: more than it takes a thread to see that it has nothing to do
 SPARE_BYTES = 1 << 20
 SAMPLE_SECONDS = 2e-4
 LEAST_LEAK = 1024  # bytes a call
@@ -246,10 +247,11 @@ def _team(kernel: ContractKernel, args: abi.Args) -> int:
     """How many threads work in a call with n_threads = 1, at most; 0 if that cannot be told."""
     args.n_threads = 1
     workspace = _workspace(kernel, args)
-    most, start = 0, time.monotonic()
-    while time.monotonic() - start < ALONE_SECONDS:
+    most = calls = 0
+    start = time.monotonic()
+    while calls < ALONE_CALLS or time.monotonic() - start < ALONE_SECONDS:
         _until_quiet()
-        most = max(most, _working(kernel, args))
+        most, calls = max(most, _working(kernel, args)), calls + 1
     del workspace
     return most
 
@@ -268,10 +270,8 @@ def _working(kernel: ContractKernel, args: abi.Args) -> int:
     sampler.start()
     ours = {os.getpid(), sampler.native_id}
     before = {thread: _cpu(thread) for thread in _tasks() - ours}
-    start = time.perf_counter()
     kernel.run(args)
-    seconds = time.perf_counter() - start
-    worked = [t for t, cpu in before.items() if _cpu(t) - cpu > max(5e-5, 0.1 * seconds)]
+    worked = [t for t, cpu in before.items() if _cpu(t) - cpu > WOKEN_SECONDS]
     done.set()
     sampler.join()
     return len(worked) + len(seen - before.keys() - ours)

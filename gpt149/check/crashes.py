@@ -15,11 +15,12 @@ from .cases import Case
 from .finding import Finding
 from .isolation import Child
 from .observe import Bench, Observation
-from .sanitize import MemoryFault, sanitize
+from .sanitize import MOST_WORK, MemoryFault, sanitize
 
 SANITIZERS = "address,undefined"
 LARGE_STACK = 1 << 30  # bytes
-MOST_LOCATED = 2  # cases that are run under the sanitizers
+MOST_LOCATED = 4  # cases that are run under the sanitizers
+MOST_SIZED = 2  # cases of which workspace_bytes is asked again
 FAULTS = ("SIGSEGV", "SIGBUS", "SIGILL")
 REASONS = {
     # what a sanitizer says of a crash: a cause, and a sentence
@@ -36,18 +37,19 @@ REASONS = {
 
 
 def misused(failed: Sequence[Observation]) -> list[Case]:
-    """The smallest case of each kind of misuse: crashes, overruns, and writes outside of out."""
+    """Cases to look into: the smallest of each kind of misuse (crashes, overruns, and writes
+    outside of out), then the largest of those that take no time.
+    """
     kinds = (
         lambda o: o.answer.outcome == "crash",
         lambda o: o.answer.workspace_overrun,
         lambda o: o.written_outside is not None,
     )
-    found = list[Case]()
-    for kind in kinds:
-        cases = [o.case for o in failed if kind(o)]
-        if cases and (smallest := min(cases, key=lambda case: case.work)) not in found:
-            found.append(smallest)
-    return sorted(found, key=lambda case: case.work)[:MOST_LOCATED]
+    by_work = sorted(failed, key=lambda o: o.case.work)
+    hit = [cases for kind in kinds if (cases := [o.case for o in by_work if kind(o)])]
+    smallest = sorted((cases[0] for cases in hit), key=lambda case: case.work)
+    largest = [([c for c in cases if c.work <= MOST_WORK] or cases)[-1] for cases in hit]
+    return list(dict.fromkeys(smallest + largest))[:MOST_LOCATED]
 
 
 def by_changing(failed: Sequence[Observation], bench: Bench, child: Child) -> Iterator[Finding]:
@@ -68,7 +70,7 @@ def by_changing(failed: Sequence[Observation], bench: Bench, child: Child) -> It
                 len(faults) / len(failed),
             )
     short = [o for o in failed if o in crashed or o.answer.workspace_overrun]
-    for o in sorted(short, key=lambda o: o.case.work)[:MOST_LOCATED]:
+    for o in sorted(short, key=lambda o: o.case.work)[:MOST_SIZED]:
         fewer = [o.case.n_kv >> n for n in range(1, 16) if o.case.n_kv >> n]
         asked = o.answer.workspace_bytes
         for n_kv, n_bytes in zip(fewer, child.workspace_sizes(o.case, fewer), strict=False):
@@ -96,7 +98,7 @@ def located(
                 return fault, f"{fault.place}: {fault.what} (under the sanitizers, '{case.name}')"
     except CannotSanitize:
         return None, f"not known: the compiler has no sanitizers. With one that does, try {again}"
-    names = " and ".join(f"'{case.name}'" for case in cases)
+    names = ", ".join(f"'{case.name}'" for case in cases)
     return None, f"not known: the sanitizers find no line in {names}. For all cases: {again}"
 
 
