@@ -164,11 +164,14 @@ def check(
 
 
 def _seen(observations: Sequence[Observation], bench: Bench, child: Child) -> list[Finding]:
-    """What calls leave behind, of the case with the most threads that came back."""
+    """What calls leave behind, of a case that came back: a wrong one with threads, else the one
+    with the most.
+    """
     returned = [o for o in observations if o.verdict is not None and not o.case.half_kv]
     if not returned:
         return []
-    case = max(returned, key=lambda o: (o.case.n_threads, -o.case.work)).case
+    wrong = [o for o in returned if o.wrong and o.case.n_threads > 1]
+    case = max(wrong or returned, key=lambda o: (not wrong and o.case.n_threads, -o.case.work)).case
     bench.observe(case)  # what the arena now holds
     seen = child.look(case)
     return list(findings_of(seen)) if seen else []
