@@ -32,7 +32,6 @@ REASONS = {
         "misaligned",
         "memory is taken to be aligned: rows may begin at any float, so load and store unaligned",
     ),
-    "null pointer": ("null_pointer", "a NULL pointer is followed"),
 }
 
 
@@ -54,6 +53,15 @@ def misused(failed: Sequence[Observation]) -> list[Case]:
 
 def by_changing(failed: Sequence[Observation], bench: Bench, child: Child) -> Iterator[Finding]:
     """What a larger stack and other numbers of keys tell of crashes and overruns."""
+    early = [o for o in failed if o.answer.phase == "workspace_bytes"]
+    if any(o.answer.detail.startswith(FAULTS) for o in early):
+        yield Finding(
+            "workspace_bytes_crashes",
+            "workspace_bytes follows a pointer: those to tensors are NULL there, for it is called "
+            "before there are any. It may read sizes alone",
+            f"in {len(early)} cases",
+            len(early) / len(failed),
+        )
     crashed = [o for o in failed if o.answer.outcome == "crash" and o.answer.phase == "run"]
     faults = [o for o in crashed if o.answer.detail.startswith(FAULTS)]
     if faults:
