@@ -66,9 +66,11 @@ def by_changing(failed: Sequence[Observation], bench: Bench, child: Child) -> It
     faults = [o for o in crashed if o.answer.detail.startswith(FAULTS)]
     if faults:
         first = min(faults, key=lambda o: o.case.work)
+        child.restart()  # else what earlier calls left behind may be what matters
+        crashes = bench.observe(first.case).answer.outcome == "crash"
         with child.larger_stack(LARGE_STACK):
-            passed = bench.observe(first.case).passed
-        if passed:
+            helps = crashes and bench.observe(first.case).passed
+        if helps:
             yield Finding(
                 "stack_overflow",
                 "the stack overflows: large arrays among the local variables belong into the "
