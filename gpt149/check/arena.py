@@ -12,7 +12,6 @@ import os
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -106,8 +105,10 @@ def _strides(layout: str, name: str, shape: tuple[int, int, int, int]) -> tuple[
     return (n_head * n * d, n * d, d)
 
 
-def _reserve(size: int) -> tuple[int, Path]:
-    """A file of so many bytes, in memory if that has room for it; its descriptor and path.
+def _reserve(size: int) -> int:
+    """The descriptor of a file of so many bytes, in memory if that has room for it.
+
+    It has no name: whatever ends this process, nothing of it stays.
 
     Raises:
         InputError: there is no room.
@@ -115,15 +116,15 @@ def _reserve(size: int) -> tuple[int, Path]:
     shared = "/dev/shm"
     for folder in (shared, None) if os.access(shared, os.W_OK) else (None,):
         handle, name = tempfile.mkstemp(prefix="gpt149-", dir=folder)
+        os.unlink(name)
         try:
             if hasattr(os, "posix_fallocate"):
                 os.posix_fallocate(handle, 0, size)  # else a full /dev/shm is a SIGBUS later
             else:
                 os.ftruncate(handle, size)
-            return handle, Path(name)
+            return handle
         except OSError:
             os.close(handle)
-            os.unlink(name)
     raise InputError(
         f"there are no {size:,} bytes of room for the inputs in {tempfile.gettempdir()}. "
         "Point TMPDIR to where there are, or ask for smaller shapes."
@@ -131,13 +132,13 @@ def _reserve(size: int) -> tuple[int, Path]:
 
 
 class Arena:
-    """A file that parent and child map. Holds one case at a time.
+    """A file that parent and child map. Holds one case at a time. handle: its descriptor.
 
     What lies far apart lies in a sparse file, which takes no memory where nothing is written.
     """
 
     def __init__(self, cases: Sequence[Case]) -> None:
-        """Large enough for each of the cases. Deleted by `close`.
+        """Large enough for each of the cases. Given back by `close`.
 
         Raises:
             InputError: there is no room, or what lies far apart cannot be mapped.
@@ -145,16 +146,14 @@ class Arena:
         self.size = FLOAT_BYTES * max(
             (_end(case) for case in cases if case.layout != "far"), default=1
         )
-        handle, self.path = _reserve(self.size)
+        self.handle = _reserve(self.size)
+        mapped = FLOAT_BYTES * max(map(_end, cases))
         try:
-            mapped = FLOAT_BYTES * max(map(_end, cases))
-            os.ftruncate(handle, mapped)
-            self._map = mmap.mmap(handle, mapped)
+            os.ftruncate(self.handle, mapped)
+            self._map = mmap.mmap(self.handle, mapped)
         except (OSError, OverflowError) as e:
-            self.path.unlink()
+            os.close(self.handle)
             raise InputError(f"{mapped:,} bytes cannot be mapped: {e}.") from e
-        finally:
-            os.close(handle)
         self.floats = np.frombuffer(self._map, np.float32)
         self.bits = np.frombuffer(self._map, np.uint32)
         self.placed: dict[str, Placed] = {}
@@ -162,7 +161,7 @@ class Arena:
         self._regions: dict[str, list[slice]] = {}  # of inputs and of out, with what is around them
 
     def close(self) -> None:
-        self.path.unlink(missing_ok=True)
+        os.close(self.handle)
 
     def fill(self, case: Case, tensors: Mapping[str, NDArray[np.float32]]) -> None:
         """Poison what the case lies in, then put q, k and v in their places."""

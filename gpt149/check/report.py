@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..system.words import duration
+from ..system.words import duration, one_line
 from .finding import describe_rows
+from .isolation import Answer
 from .judge import SLACK, Verdict
 from .observe import Observation
 from .run import Report
@@ -42,20 +43,25 @@ def as_text(spec: str, report: Report, *, rerun: str = "") -> str:
         lead = "Cause" if i == 0 else "  or "
         detail = f" ({finding.evidence})" if finding.evidence else ""
         lines.append(f"  {lead}: {finding.cause}: {finding.sentence}{detail}.")
+    if report.where and report.fault is None:
+        lines.append(f"  Where: {report.where}.")
     if report.fault is not None:
         lines += _memory_fault(spec, report.fault).splitlines()
     if shown.verdict is not None and not shown.verdict.passed:
         lines += [f"  Smallest: {shown.case.describe()}", *_values(shown, shown.verdict)]
     if report.left_out:
-        lines.append(
-            f"  Not run, since too many hung or crashed: {', '.join(report.left_out[:5])}, ..."
-        )
+        why = _why_left_out(report.observations[-1].answer)
+        lines.append(f"  Not run, since {why}: {', '.join(report.left_out[:5])}, ...")
     for observation in report.failed:
         if observation.answer.stack:
             lines.append(f"  Stack of '{observation.case.name}':\n{observation.answer.stack}")
             break
     lines.append(f"  Rerun: {rerun} {shown.case.name}")
     return "\n".join(lines) + _notes(report)
+
+
+def _why_left_out(last: Answer) -> str:
+    return "it does not load" if last.phase == "load" else "too many hung or crashed"
 
 
 def _memory_fault(spec: str, fault: MemoryFault) -> str:
@@ -84,6 +90,8 @@ def as_json(spec: str, report: Report) -> dict[str, Any]:
         if report.speed
         else None,
         "findings": [vars(f) for f in report.findings],
+        "notes": [vars(f) for f in report.notes],
+        "where": report.where,
         "left_out": list(report.left_out),
         "too_long": list(report.too_long),
         "unmapped": list(report.unmapped),
@@ -178,8 +186,11 @@ def _notes(report: Report) -> str:
             f"100 GB: {', '.join(report.unmapped)}."
         )
     if report.noise.strip():
-        first = report.noise.strip().splitlines()[0][:80]
+        first = one_line(report.noise.strip().splitlines()[0], 80)
         lines.append(f"Note: it prints {len(report.noise):,} characters, first: {first}")
+    for finding in report.notes:
+        evidence = f" ({finding.evidence})" if finding.evidence else ""
+        lines.append(f"Note: {finding.sentence}{evidence}.")
     grown = max((o.answer.peak_growth for o in report.observations), default=0)
     if grown > 64 << 20:
         lines.append(f"Note: besides its workspace it took {grown >> 20} MiB of memory.")

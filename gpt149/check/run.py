@@ -10,15 +10,18 @@ from ..errors import InputError
 from ..kernels.registry import compiled, locate
 from ..system.threads import one_blas_thread
 from .arena import Arena
+from .behaviour import findings as findings_of
 from .cases import Case
+from .crashes import by_changing, by_fault, located, misused
 from .diagnosis import diagnose
 from .finding import Finding
 from .isolation import DEFAULT_TEAM, Child
 from .observe import Bench, Memo, Observation
 from .sanitize import MemoryFault, sanitize
 
-MOST_HANGS = 2  # cases that run into the time limit before the rest is left out
-MOST_CRASHES = 16  # likewise; each costs a new process
+MOST_HANGS = 2  # cases that run into the time limit, or do not load, before the rest is left out
+MOST_CRASHES = 16  # the same of crashes: each costs the start of another child
+EXPLAINS = ("returns_early", "n_threads_ignored")  # what spoils values, of what calls leave behind
 MOST_SQUARE_WORK = 600_000_000  # multiplications that a square kernel is asked for in one case
 
 
@@ -39,9 +42,10 @@ class Speed:
 class Report:
     """What became of a kernel.
 
-    left_out: names of cases that were not run, since others hung or crashed. too_long: of those
-    that a square kernel would need minutes for, and was not asked. unmapped: of those whose memory
-    lies too far apart for this machine.
+    left_out: names of cases that were not run, since others hung or crashed, or it does not load.
+    too_long: of those that a square kernel would need minutes for, and was not asked. unmapped: of
+    those whose memory lies too far apart for this machine. notes: what is not wrong and worth
+    knowing. where: the line of the author's source that misuses memory, or how to find it.
     """
 
     kernel: str
@@ -53,6 +57,8 @@ class Report:
     too_long: tuple[str, ...] = ()
     unmapped: tuple[str, ...] = ()
     fault: MemoryFault | None = None  # what the sanitizers found
+    notes: tuple[Finding, ...] = ()
+    where: str = ""
     speed: Speed | None = None  # of a right kernel, if asked for
 
     @property
@@ -117,19 +123,34 @@ def check(
                     break
                 progress(f"case {i} of {len(asked)}, {case.name}")
                 observations.append(bench.observe(case))
-                hangs += observations[-1].answer.outcome in ("hang", "memory")
-                crashes += observations[-1].answer.outcome in ("crash", "exit")
-            right = all(o.passed for o in observations)
+                answer = observations[-1].answer
+                hangs += answer.phase == "load" or answer.outcome in ("hang", "memory")
+                crashes += answer.outcome in ("crash", "exit")
+            failed = [o for o in observations if not o.passed]
+            right = not failed
+            native = source.loader in ("contract", "cs149")
+            seen = _seen(observations, bench, child) if native else []
+            if source.loader == "cs149":  # which is not told how many threads to use
+                seen = [f for f in seen if f.cause != "n_threads_ignored"]
             if not right:
                 progress("looking for the cause")
             findings = diagnose(observations, bench)
+            if failed:
+                findings = [f for f in seen if f.cause in EXPLAINS] + findings
+                findings = [*by_changing(failed, bench, child), *findings]
+            notes = tuple(f for f in seen if f not in findings)
             if timed and right:
                 progress("timing")
             speed = Speed(timed, bench.seconds(timed)) if timed and right else None
             noise = bench.noise()
     finally:
         arena.close()
-    fault = None
+    fault, where = None, ""
+    cases_of_misuse = misused(failed)
+    if cases_of_misuse and native and not sanitizers:
+        progress("looking for the line")
+        found, where = located(source, child.kernel, cases_of_misuse, timeout)
+        findings = [*by_fault(found), *findings] if found else findings
     if sanitizers:
         progress("under the sanitizers")
         fault = sanitize(source, child.kernel, asked, sanitizers, timeout)
@@ -145,6 +166,8 @@ def check(
         too_long,
         tuple(case.name for case in unmapped),
         fault,
+        notes,
+        where,
         speed,
     )
 
@@ -159,6 +182,24 @@ def _arena(cases: Sequence[Case]) -> tuple[Arena, list[Case]]:
         if not far or not near:
             raise
         return Arena(near), far
+
+
+def _seen(observations: Sequence[Observation], bench: Bench, child: Child) -> list[Finding]:
+    """What calls leave behind, of a case that came back: a wrong one with threads, else the one
+    with the most. Not of what lies far apart, for out is looked at as a whole.
+    """
+    returned = [
+        o
+        for o in observations
+        if o.verdict is not None and not o.case.half_kv and o.case.layout != "far"
+    ]
+    if not returned:
+        return []
+    wrong = [o for o in returned if o.wrong and o.case.n_threads > 1]
+    case = max(wrong or returned, key=lambda o: (not wrong and o.case.n_threads, -o.case.work)).case
+    bench.observe(case)  # what the arena now holds
+    seen = child.look(case)
+    return list(findings_of(seen)) if seen else []
 
 
 def affordable(case: Case) -> bool:

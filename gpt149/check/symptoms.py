@@ -19,8 +19,10 @@ def without_values(failed: Sequence[Observation]) -> Iterator[Finding]:
         "exit": "the kernel ends the process",
         "declined": "the kernel declines",
         "raised": "the kernel raises an exception",
+        "workspace": "workspace_bytes asks for what cannot be given",
     }
     causes = {"memory": "out_of_memory", "exit": "exits", "declined": "declines"}
+    causes["workspace"] = "workspace_bytes"
     for outcome, sentence in outcomes.items():
         hit = [o for o in failed if o.answer.outcome == outcome]
         if hit:
@@ -50,6 +52,16 @@ def without_values(failed: Sequence[Observation]) -> Iterator[Finding]:
             f"the kernel writes outside of out: {n} elements, the first {where}",
             f"in {len(outside)} cases",
             len(outside) / len(failed),
+        )
+    unsteady = [o for o in failed if o.answer.workspace_unsteady]
+    if unsteady:
+        asked, again = unsteady[0].answer.workspace_unsteady or (0, 0)
+        yield Finding(
+            "workspace_changes",
+            f"workspace_bytes is not the same twice: {asked:,} bytes, then {again:,} for the same "
+            "call",
+            f"'{unsteady[0].case.name}'",
+            1.0,
         )
     overrun = [o for o in failed if o.answer.workspace_overrun]
     if overrun:

@@ -17,14 +17,15 @@ from ..check import score
 from ..check.cases import Case, full, quick
 from ..check.report import as_json, as_text
 from ..check.run import Report, check, unheard
-from ..errors import BuildError, InputError
+from ..errors import BuildError, InputError, SeveralKernels
 from ..system.paths import shipped
 from ..system.terminal import status
 from . import watch as watch_command
 from .terminal import hint, show
 
+Judged = tuple[str, Report | BuildError]  # a spec, and what became of it
 Kernel = TypeVar("Kernel")
-Judged = TypeVar("Judged")
+Result = TypeVar("Result")
 NEXT = """Next:
   gpt149 generate "ROMEO:" -a {kernel}   text through it
   gpt149 bench {kernel}                  how fast it is"""
@@ -55,9 +56,10 @@ def run(
     judge = partial(_judge, cases=cases, timeout=timeout, sanitizers=sanitizers)
     if len(specs) == 1:
         with status() as progress:
-            reports = [judge(specs[0], progress=progress)]
+            judged = judge(specs[0], progress=progress)
     else:
-        reports = _side_by_side(judge, specs, jobs)
+        judged = [one for some in _side_by_side(judge, specs, jobs) for one in some]
+    specs, reports = [spec for spec, _ in judged], [report for _, report in judged]
     if as_json_output:
         entries = [
             {"kernel": s, "right": False, "compile_error": str(r)}
@@ -84,8 +86,8 @@ def _validate(timeout: float, jobs: int) -> None:
 
 
 def _side_by_side(
-    judge: Callable[[Kernel], Judged], specs: Sequence[Kernel], jobs: int
-) -> list[Judged]:
+    judge: Callable[[Kernel], Result], specs: Sequence[Kernel], jobs: int
+) -> list[Result]:
     pool = ThreadPoolExecutor(jobs)
     try:
         # In turn, Ctrl-C reaches the thread that judges.
@@ -140,11 +142,16 @@ def _judge(
     timeout: float,
     sanitizers: str | None,
     progress: Callable[[str], None] = unheard,
-) -> Report | BuildError:
+) -> list[Judged]:
+    """The report on a spec; where its file holds several kernels, on each."""
     try:
-        return check(spec, cases, timeout=timeout, sanitizers=sanitizers, progress=progress)
+        report = check(spec, cases, timeout=timeout, sanitizers=sanitizers, progress=progress)
+        return [(spec, report)]
     except BuildError as e:
-        return e
+        return [(spec, e)]
+    except SeveralKernels as e:
+        every = [f"{spec}:{name}" for name in e.names]
+        return [one for s in every for one in _judge(s, cases, timeout, sanitizers, progress)]
 
 
 def _chosen(name: str) -> list[Case]:

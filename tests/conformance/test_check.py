@@ -124,8 +124,8 @@ def test_the_arena_tells_what_was_touched(name: str) -> None:
     arena.floats[arena.placed["k"].start] += 1
     arena.floats[arena.placed["v"].start - 1] = 0
     assert arena.changed_inputs() == ["k", "v"]
+    assert os.fstat(arena.handle).st_nlink == 0  # whatever ends this process, nothing stays
     arena.close()
-    assert not arena.path.exists()
 
 
 def test_what_is_written_anywhere_in_the_arena_is_seen() -> None:
@@ -159,7 +159,8 @@ def test_what_lies_far_apart_takes_no_memory() -> None:
     q, k, v = case.draw()
     arena.fill(case, {"q": q, "k": k, "v": v})
     assert max(place(case)["k"].strides) > 2**31
-    assert arena.path.stat().st_blocks * 512 < 16 << 20 < arena.path.stat().st_size
+    file = os.fstat(arena.handle)
+    assert file.st_blocks * 512 < 16 << 20 < file.st_size
     np.testing.assert_array_equal(place(case)["k"].view(arena.floats), k)
     assert (arena.changed_inputs(), arena.written_outside()) == ([], None)
     out = arena.placed["out"]
@@ -454,7 +455,7 @@ def test_where_there_is_no_room_for_the_arena(
 
     monkeypatch.setattr(os, "posix_fallocate", reserve)
     arena = Arena([QUICK["n33"]])
-    assert arena.path.parent == tmp_path
+    assert os.readlink(f"/proc/self/fd/{arena.handle}").startswith(f"{tmp_path}/")
     arena.close()
     room[str(tmp_path)] = False
     with pytest.raises(InputError, match=r"there are no [\d,]+ bytes of room for the inputs"):
@@ -528,7 +529,7 @@ def test_a_workspace_that_cannot_be_had(
 ) -> None:
     file = edited(tmp_path, "int64_t workspace_bytes", f"if (a) return {n_bytes};")
     report = check(str(file), [replace(QUICK["n33"], calls=calls)], timeout=5.0)
-    assert [f.cause for f in report.findings] == ["declines"]
+    assert [f.cause for f in report.findings] == ["workspace_bytes"]
     assert said in report.findings[0].evidence
 
 
