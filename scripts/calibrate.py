@@ -1,12 +1,13 @@
 """How far from float64 are right kernels and nearly right ones, in units of what rounding explains?
 
-    python scripts/calibrate.py --seeds 20
+    python scripts/calibrate.py --seeds 8
 
 Prints the table of docs/check.md: each kernel's largest error over the quick cases of `gpt149
 check` and some larger ones (head_dim to 256, n_kv to 16,384); with --full over all of its cases.
 Beyond SLACK of gpt149/check/judge.py, `check` says that a kernel is wrong. Without KERNELS: those
-that ship, those of the tutorial, the parts of tests/cs149/module.cpp (without large logits, which
-overflow there as in the assignment), and two copies of naive that are nearly right.
+that ship, those of the tutorial and of tests/right_kernels, the parts of tests/cs149/module.cpp
+(without large logits, which overflow there as in the assignment), and two copies of naive that are
+nearly right.
 """
 
 from __future__ import annotations
@@ -69,13 +70,14 @@ def nearly_right(folder: Path) -> Iterator[str]:
 
 def everything() -> Iterator[str]:
     yield from BUILTINS
-    yield from map(str, sorted((CHECKOUT / "examples" / "tutorial").glob("*.cpp")))
+    for folder in ("examples/tutorial", "tests/right_kernels"):
+        yield from map(str, sorted((CHECKOUT / folder).glob("*.cpp")))
     yield from (f"{CHECKOUT / 'tests' / 'cs149' / 'module.cpp'}:part{n}" for n in range(1, 5))
 
 
 @click.command(help=__doc__)
 @click.argument("kernels", nargs=-1)
-@click.option("--seeds", type=click.IntRange(min=1), default=20, show_default=True)
+@click.option("--seeds", type=click.IntRange(min=1), default=8, show_default=True)
 @click.option("--full", "all_cases", is_flag=True, help="All cases of `gpt149 check --full`.")
 def main(kernels: tuple[str, ...], seeds: int, all_cases: bool) -> None:
     with tempfile.TemporaryDirectory() as folder:

@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from .cases import Case
 
 EPS = 2.0**-24
-SLACK = 8.0
+SLACK = 10.0
 # Where 2^-126 is reached, a weight and its product with V may vanish; each loses that much at most.
 SMALLEST = 2.0**-126
 BLOCK = 1 << 20  # scores that are held at once

@@ -1,6 +1,6 @@
 // cause: queries_unwritten
 // At most 4 batches are worked on.
-#include "rows.h"
+#include "../kernel_parts/rows.h"
 
 struct Wrong : Rows {
     void call() override {

@@ -1,5 +1,6 @@
-// cause: last_key_dropped
-// says: n_q = 1|decode|last
+// cause: mask_wrong
+// says: 1 key fewer|last|newest
+// named: not yet
 // A decode step does not see the newest key, its own. Right for longer inputs.
 #include "../kernel_parts/splits.h"
 

@@ -1,6 +1,6 @@
 // cause: unknown
 // A decode step takes at most 600 keys, the last ones.
-#include "rows.h"
+#include "../kernel_parts/rows.h"
 
 struct Wrong : Rows {
     float score(int j) override {

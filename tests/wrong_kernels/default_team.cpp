@@ -1,6 +1,6 @@
 // cause: workspace_overrun
 // The workspace has a row of scores for each of n_threads, the team is OpenMP's default one.
-#include "rows.h"
+#include "../kernel_parts/rows.h"
 
 #include <omp.h>
 

@@ -1,5 +1,6 @@
 // cause: dims_left_out
 // says: 64
+// named: not yet
 // A register block of 64 dims: those behind it do not enter the scores. Right for head_dim <= 64.
 #include "../kernel_parts/two_passes.h"
 

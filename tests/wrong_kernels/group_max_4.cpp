@@ -1,6 +1,6 @@
-// cause: unknown
+// cause: group_mapping
 // The query heads of a key head are taken to be 4 at most: those behind read the next one's keys.
-#include "rows.h"
+#include "../kernel_parts/rows.h"
 
 struct Wrong : Rows {
     int group() override { // wrong: not cut to 4

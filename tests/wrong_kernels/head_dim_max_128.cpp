@@ -1,6 +1,6 @@
 // cause: unknown
 // The scores are of the first 128 dims: the query is kept in an array of 128.
-#include "rows.h"
+#include "../kernel_parts/rows.h"
 
 struct Wrong : Rows {
     float score(int j) override {

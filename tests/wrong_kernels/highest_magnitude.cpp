@@ -1,5 +1,6 @@
 // cause: max_too_high
 // says: maximum|max
+// named: not yet
 // The maximum is that of the scores' magnitudes: where all scores are far below 0, exp underflows
 // and a row is 0 / 0.
 #include "../kernel_parts/rows.h"

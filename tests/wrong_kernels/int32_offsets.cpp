@@ -1,6 +1,6 @@
 // cause: reads_outside
 // Offsets of rows are computed in 32 bits.
-#include "rows.h"
+#include "../kernel_parts/rows.h"
 
 struct Wrong : Rows {
     const float *k(int j) override { // wrong: int64_t

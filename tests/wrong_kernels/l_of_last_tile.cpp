@@ -1,5 +1,6 @@
 // cause: sum_wrong
 // says: sum|l\b
+// named: not yet
 // l is the sum of the last tile alone: = instead of +=. Right for rows of one tile.
 #include "../kernel_parts/tiles.h"
 

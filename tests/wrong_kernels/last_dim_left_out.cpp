@@ -1,5 +1,6 @@
 // cause: dims_left_out
 // says: \d
+// named: not yet
 // The loop over the dims ends one early, unless there is but one.
 #include "../kernel_parts/packed.h"
 

@@ -1,5 +1,6 @@
 // cause: tail_keys_in_sum
 // says: pad|exp\(0\)
+// named: not yet
 // The keys are padded to whole eights with zeros, whose scores of 0 enter maximum and sum. Right
 // where a query sees a multiple of 8.
 #include "../kernel_parts/two_passes.h"

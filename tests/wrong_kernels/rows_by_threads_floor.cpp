@@ -1,6 +1,6 @@
 // cause: queries_unwritten
 // Each thread takes rows / n_threads of the rows; nobody takes the rest.
-#include "rows.h"
+#include "../kernel_parts/rows.h"
 
 struct Wrong : Rows {
     void call() override {

@@ -1,5 +1,6 @@
 // cause: cut_off
 // says: below|threshold|smaller
+// named: not yet
 // Keys whose score is more than 4 below the maximum so far are skipped.
 #include "../kernel_parts/splits.h"
 

@@ -1,5 +1,6 @@
 // cause: cut_off
 // says: below|threshold|smaller
+// named: not yet
 // Weights below 0.01 are skipped when V is added. Right where all are larger.
 #include "../kernel_parts/rows.h"
 

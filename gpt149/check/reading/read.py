@@ -66,7 +66,9 @@ def telling(wrong: Sequence[Observation]) -> list[Observation]:
         share = 0.05 + (float(o.verdict.wrong.mean()) if o.verdict is not None else 0.0)
         return share * legible * cheap * (1.0 if plain else 0.3) / (1 + 1e-7 * c.work)
 
-    return sorted(wrong, key=worth, reverse=True)
+    # What lies far apart has no memory around it that could be filled.
+    near = [o for o in wrong if o.case.layout != "far"]
+    return sorted(near, key=worth, reverse=True)
 
 
 def _finding(cause: str, sentence: str, o: Observation, all_: Sequence[Observation]) -> Finding:
