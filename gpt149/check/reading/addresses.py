@@ -154,6 +154,10 @@ def describe(addresses: Addresses, name: str, row: int, head_dim: int, n: int) -
         )
         return f"{name} is read at {said} for (token j, dim x){exchanged}{outside}"
     wrong = legible & (addresses != right)
+    shift = (addresses - j * row - x) % head_dim
+    if len(np.unique(shift[legible])) == 1 and (addresses // row == j)[legible].all():
+        by = int(shift[legible][0])
+        return f"{name} is read with its dims rotated: dim (x + {by}) % head_dim for dim x{outside}"
     for b in (2, 4, 8, 16, 32, 64, 128, 256, 512):
         if (addresses[legible] == (j * row + x // b * b)[legible]).all():
             return f"{name} is read with the dim rounded down to a multiple of {b}{outside}"
@@ -184,14 +188,15 @@ def _formula(f: Formula, names: dict[int, str]) -> str:
 
 
 def read_v(probe: Probe, _others: Sequence[Probe] = ()) -> Iterator[tuple[str, str]]:
-    """How V is addressed, in the first head: a key that has all the weight gives its values.
+    """How V is addressed, in the last head: a key that has all the weight gives its values.
 
     The memory holds a bit of each element's address at a time.
     """
-    case = probe.case
+    case, placed = probe.case, place(probe.case)["v"]
     if not 2 <= case.n_kv <= MOST_KEYS or case.head_dim < 2 or case.half_kv:
         return
-    n = room(place(case)["v"])
+    n, h = room(placed), case.n_head - 1
+    begin = AROUND + int(probe.kv_head[h]) * placed.strides[1]
     tokens = np.unique(np.linspace(0, case.n_kv - 1, MOST_TOKENS).astype(int))
     found = np.full((case.n_kv, case.head_dim), np.nan)
     for j in tokens:
@@ -204,10 +209,10 @@ def read_v(probe: Probe, _others: Sequence[Probe] = ()) -> Iterator[tuple[str, s
             out = probe.bench.ask(case, q, k, probe.drawn[2], memory={"v": memory})
             if out is None:
                 return
-            value = out[0, 0, case.n_q - 1].astype(np.float64)
+            value = out[0, h, case.n_q - 1].astype(np.float64)
             if not (np.abs(value - np.rint(value)) < SHARP).all():
                 return  # more than one element came into it
             address += np.rint(value) * 2.0**bit
-        found[j] = address - AROUND
-    if said := describe(found, "V", place(case)["v"].strides[2], case.head_dim, case.n_kv):
-        yield "v_address", said
+        found[j] = address - begin
+    if said := describe(found, "V", placed.strides[2], case.head_dim, case.n_kv):
+        yield "v_address", f"{said} (head {h})" if h else said

@@ -66,6 +66,10 @@ def read_mask(probe: Probe, others: Sequence[Probe] = ()) -> Iterator[tuple[str,
     others: of more cases, which a rule must explain too, failing or not.
     """
     p = probe.flat
+    v = probe.drawn[2][:, probe.kv_head].astype(np.float64)
+    off = np.abs(np.einsum("bhqk,bhkd->bhqd", p, v) - probe.out(q=np.zeros_like(probe.drawn[0])))
+    if off.max() > ROUGH * np.abs(v).max():
+        return  # what looks like the mask does not explain the output: the fault is on V's side
     heads = [(b, h) for b in range(p.shape[0]) for h in range(p.shape[1])]
     for b, h in heads:
         seen = Seen.of(p[b, h])
