@@ -23,6 +23,7 @@ from .cases import Case
 POISON = np.uint32(0x7FC0DEAD)  # quiet NaNs: arithmetic produces others, and passes these on
 AROUND_INPUTS = np.uint32(0x7FC0BEEF)
 GUARD = 1024  # elements before and behind each tensor
+AROUND = GUARD // 2  # of them, nobody else's
 NAMES = ("q", "k", "v", "out")
 
 
@@ -73,6 +74,11 @@ def place(case: Case) -> dict[str, Placed]:
         placed[name] = one
         start += -(-(one.span + GUARD) // 16) * 16  # 64-byte aligned, as an allocator's
     return placed
+
+
+def room(placed: Placed) -> int:
+    """Floats of a tensor with its guards' near halves, AROUND on either side."""
+    return placed.span + 2 * AROUND
 
 
 def _strides(layout: str, name: str, shape: tuple[int, int, int, int]) -> tuple[int, int, int]:
@@ -142,6 +148,11 @@ class Arena:
         for name, tensor in tensors.items():
             self.placed[name].put(tensor, self.floats)
         self._inputs = self.bits[: self._out_start].copy()
+
+    def flood(self, name: str, numbers: NDArray[np.float32]) -> None:
+        """Put numbers in the place of a tensor and its guards' near halves: see `room`."""
+        start = self.placed[name].start - AROUND
+        self.floats[start : start + len(numbers)] = numbers
 
     @property
     def _out_start(self) -> int:

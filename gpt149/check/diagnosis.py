@@ -1,7 +1,7 @@
 """Why is it wrong? Hypotheses, ranked by how many cases they explain, with the evidence.
 
-Two instruments are asked in turn, `experiments.py` and `predictions.py`; what none of them explains
-is called unknown.
+Instruments are asked in turn: `experiments.py`, `predictions.py`, and for what these do not explain
+`reading/`, which reads the mistake from outputs of its own choosing. The rest is called unknown.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from .experiments import by_experiment, right_when_alone, state_left_behind
 from .finding import Finding
 from .observe import Bench, Observation
 from .predictions import by_mistake
+from .reading.read import read
 from .symptoms import by_pattern, without_values
 from .vprobe import read_off
 
@@ -45,7 +46,10 @@ def diagnose(observations: Sequence[Observation], bench: Bench) -> list[Finding]
         # for spoiled memory may end in either.
         broken = any(o.answer.outcome in ("crash", "hang") for o in failed)
         return named + findings if broken else findings + named
-    return findings + [*by_pattern(wrong), _unknown(wrong[0], bench)][:1]
+    if patterns := list(by_pattern(wrong)):
+        return findings + patterns[:1]
+    seen = read(wrong, [o for o in observations if o.passed], bench)
+    return findings + [*seen, _unknown(wrong[0], bench)][:1]
 
 
 def _unknown(smallest: Observation, bench: Bench) -> Finding:

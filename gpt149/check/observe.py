@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 import statistics
 import time
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -106,6 +107,24 @@ class Bench:
             tuple(self._arena.changed_inputs()),
             self._arena.written_outside(),
         )
+
+    def ask(
+        self, case: Case, q: F32, k: F32, v: F32, *, memory: Mapping[str, F32] | None = None
+    ) -> F32 | None:
+        """One call with inputs of one's own; what it gave, None where it did not return.
+
+        Args:
+            case: its shape, layout and threads.
+            q: (batch, n_head, n_q, head_dim), as k and v of the case's shapes.
+            k: keys.
+            v: values.
+            memory: of tensors by name, what lies in and around them instead: `room` floats.
+        """
+        self._arena.fill(case, {"q": q, "k": k, "v": v})
+        for name, numbers in (memory or {}).items():
+            self._arena.flood(name, numbers)
+        answer = self._child.run(replace(case, calls="once"))
+        return self._arena.out() if answer.outcome == "ok" else None
 
     def seconds(self, case: Case) -> float:
         """The median time of a few calls, NaN if one of them fails."""

@@ -1,0 +1,71 @@
+"""What of out does not come from the attention matrix: a shorter format, noise, old memory."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from .probe import F32, Illegible, Probe
+from .where import where
+
+SHORT = 0.98  # of the values must have the format's bits
+
+
+def read_format(probe: Probe, _others: Sequence[Probe] = ()) -> Iterator[tuple[str, str]]:
+    """Are the values of out, or the weights, those of a shorter format?"""
+    for what, values in (("out has", probe.out()), ("the weights have", probe.own)):
+        some = values.astype(np.float32)[np.abs(values) > 1e-4]
+        for name, lost in (("bfloat16", 16), ("IEEE half", 13)):
+            if len(some) > 100 and _short(some, lost):
+                yield (
+                    "half_precision",
+                    f"{what} the values of {name}: the lower {lost} bits of each float are 0",
+                )
+                return
+
+
+def read_again(probe: Probe, _others: Sequence[Probe] = ()) -> Iterator[tuple[str, str]]:
+    """Does the same call give the same values, behind calls with other numbers?"""
+    first = probe.bench.ask(probe.case, *probe.drawn)
+    probe.bench.ask(probe.case, *(-3 * t for t in probe.drawn))
+    second = probe.bench.ask(probe.case, *probe.drawn)
+    if first is None or second is None:
+        return
+    differs = ~((first == second) | (np.isnan(first) & np.isnan(second)))
+    close = np.abs(first - second) <= 1e-4 * np.abs(probe.drawn[2]).max()
+    differs &= ~close
+    if differs.any():
+        threads = probe.case.n_threads > 1
+        also = ", or threads disturb each other" if threads else ""
+        yield (
+            "not_repeatable",
+            "the same call gives other values behind other calls: memory is read that was "
+            "never set "
+            f"in this call{also} ({where(differs) or 'everywhere'})",
+        )
+
+
+def read_values(probe: Probe, _others: Sequence[Probe] = ()) -> Iterator[tuple[str, str]]:
+    """Is out what the attention matrix makes of V?"""
+    try:
+        p = probe.own
+    except Illegible:
+        return
+    v = probe.drawn[2][:, probe.kv_head].astype(np.float64)
+    want = np.einsum("bhqk,bhkd->bhqd", p, v)
+    off = np.abs(probe.out() - want)
+    size = off.max() / np.abs(want).max()
+    if size > 1e-5:
+        wrong = off > 1e-5 * np.abs(want).max()
+        pattern = where(wrong) or "without a pattern in their places"
+        yield (
+            "values_off",
+            f"values of out are off by up to {size:.1g} of what the attention matrix makes of V, "
+            f"{pattern}: they are disturbed, or rounded, on their way",
+        )
+
+
+def _short(values: F32, lost: int) -> bool:
+    bits = values.view(np.uint32)
+    return bool((bits & np.uint32((1 << lost) - 1) == 0).mean() > 0.98)

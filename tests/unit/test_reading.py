@@ -1,0 +1,130 @@
+"""What the reading instruments say of what they have read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any, cast
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from gpt149.check.cases import Case
+from gpt149.check.observe import Observation
+from gpt149.check.reading.addresses import describe
+from gpt149.check.reading.mask import Seen, _fitting
+from gpt149.check.reading.probe import Probe
+from gpt149.check.reading.where import when, where
+from gpt149.check.reading.words import factor, ranges
+
+N_Q, N_KV = 77, 128
+I, J = np.arange(N_Q)[:, None], np.arange(N_KV)[None, :]
+P = I + N_KV - N_Q  # each query's own key
+CASE = Case("chunk", 1, 1, 1, N_Q, N_KV, 8)
+
+
+@pytest.mark.parametrize(
+    ("seen", "says"),
+    [
+        (np.ones((N_Q, N_KV), bool), "the mask is missing"),
+        (J <= I, "aligned to the top left"),
+        (J <= P - 1, "every query sees 1 key fewer"),
+        (J <= P + 1, "every query sees 1 key more"),
+        ((P >= J) & (J > P - 33), "its last 33 keys only"),
+        (J < (P // 16 + 1) * 16, "up to the end of its block of 16"),
+        (J <= I + (N_KV - N_Q) // 32 * 32, "rounded down to a multiple of 32"),
+        ((P >= J) & (P // 8 != J // 8), "the tile of 8 keys on the diagonal is skipped"),
+        ((P >= J) & (J >= 3), "the first 3 keys are never seen"),
+        ((P >= J) & ~np.isin(J, [25, 50, 75]), "keys 25, 50, 75"),
+        (J < (P + 1) // 6 * 6, "whole tiles of 6 keys, or 6 equal parts, is dropped"),
+        ((P >= J) & ((J != P) | ((P + 1) % 16 != 1)), "alone in its tile of 16 is dropped"),
+    ],
+)
+def test_a_mask_is_put_into_a_rule(seen: NDArray[np.bool_], says: str) -> None:
+    probe = cast("Probe", SimpleNamespace(case=CASE))
+    assert any(says in said for said in _fitting(seen, probe)[:2])
+
+
+def test_counts_and_what_else_is_in_the_sum() -> None:
+    counts = np.tri(5, 5, dtype=int)
+    counts[:, 2] *= 2
+    sums = counts.sum(1, keepdims=True) + 3
+    seen = Seen.of(counts / sums)
+    assert seen.whole
+    assert np.array_equal(seen.counts, counts)
+    np.testing.assert_allclose(seen.extra, 3)
+
+
+def address(of: Callable[[Any, Any], Any]) -> NDArray[np.float64]:
+    j, x = np.indices((40, 16))
+    addresses: NDArray[np.float64] = of(j, x).astype(float)
+    return addresses
+
+
+@pytest.mark.parametrize(
+    ("of", "says"),
+    [
+        (lambda j, x: j * 16 + x, ""),
+        (lambda j, x: x * 16 + j, "x*head_dim + j for (token j, dim x): the indices are exchanged"),
+        (lambda j, x: x * 40 + j, "x*n_kv + j for (token j, dim x): as if it lay in memory as"),
+        (lambda j, x: j * 40 + x, "j*n_kv + x"),
+        (lambda j, x: j * 16 + x + 16, "j*head_dim + x + 16"),
+        (lambda j, x: j * 16 + x // 8 * 8, "the dim rounded down to a multiple of 8"),
+        (lambda j, x: j % 32 * 16 + x, "token j % 32 for token j"),
+        (lambda j, x: (j * 16 + x) & 0xFF, "token j % 16 for token j"),
+    ],
+)
+def test_addresses_are_put_into_a_formula(of: Callable[[Any, Any], Any], says: str) -> None:
+    said = describe(address(of), "K", 16, 16, 40)
+    assert says in said
+    assert bool(said) == bool(says)
+
+
+def test_addresses_outside_of_the_tensor_are_told() -> None:
+    assert "outside of the tensor" in describe(
+        address(lambda j, x: x * 40 * 16 + j), "K", 16, 16, 40
+    )
+
+
+def test_wrong_values_as_a_product_of_sets() -> None:
+    wrong = np.zeros((1, 2, 32, 59), bool)
+    wrong[:, :, 3::4, 56:] = True
+    assert where(wrong) == "exactly queries 3, 7, ... (index % 4 = 3), dims 56-58"
+    assert where(np.ones((1, 2, 3, 4), bool)) == ""
+
+
+def observed(case: Case, passed: bool) -> Observation:
+    return cast("Observation", SimpleNamespace(case=case, passed=passed))
+
+
+@pytest.mark.parametrize(
+    ("fails", "says"),
+    [
+        (lambda c: c.n_q == 1, "n_q = 1 (decode)"),
+        (lambda c: c.n_kv > 512, "n_kv > 512"),
+        (lambda c: c.batch > 3, "batch > 3"),
+        (lambda c: c.head_dim % 8 != 0, "head_dim is no multiple of 8"),
+        (lambda c: c.n_q == 1 and c.n_threads > 1, "n_q = 1 and n_threads > 1"),
+    ],
+)
+def test_when_cases_fail(fails: Callable[[Case], bool], says: str) -> None:
+    cases = [
+        replace(CASE, batch=batch, n_q=n_q, n_kv=n_kv, head_dim=d, n_threads=threads)
+        for batch in (1, 3, 4)
+        for n_q, n_kv in ((1, 90), (1, 600), (40, 40), (7, 513), (5, 500), (64, 128))
+        for d in (8, 60, 64)
+        for threads in (1, 2)
+    ]
+    found = when([observed(case, not fails(case)) for case in cases])
+    assert found is not None
+    assert found[0] == says
+
+
+def test_numbers_and_sets_in_words() -> None:
+    assert ranges([3, 8, 9, 10, 20]) == "3, 8-10, 20"
+    assert ranges([1, 5, 9, 13]) == "1, 5, 9, ... (every 4th)"
+    assert factor(8.0, 64) == "8 (sqrt(head_dim))"
+    assert factor(1.4426950408889634, 64) == "1.4427 (log2(e))"
+    assert factor(1.23, 64) == "1.23"
