@@ -1,7 +1,7 @@
 """Why is it wrong? Hypotheses, ranked by how many cases they explain, with the evidence.
 
-Two instruments are asked in turn, `experiments.py` and `predictions.py`; what none of them explains
-is called unknown.
+Instruments are asked in turn: `experiments.py`, `predictions.py`, and for what these do not explain
+`reading/`, which reads the mistake from outputs of its own choosing. The rest is called unknown.
 """
 
 from __future__ import annotations

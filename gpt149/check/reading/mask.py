@@ -6,7 +6,7 @@ itself, and what a row's weights lack of 1 is what else is in its sum.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -114,7 +114,7 @@ def _describe_counts(counts: Counts, probe: Probe, others: Sequence[Probe]) -> s
     sees, should = np.flatnonzero(counts[i]), np.flatnonzero(right[i])
     n_rows = int((counts != right).any(1).sum())
     return (
-        f"query {i} sees the keys {ranges(sees) or 'of none'}, and should see {ranges(should)} "
+        f"query {i} sees the keys {ranges(sees)}, and should see {ranges(should)} "
         f"({n_rows} of {case.n_q} queries see others than they should)"
     )
 
@@ -248,9 +248,6 @@ def _sizes(n: int) -> Iterator[int]:
     yield from usual
     if n < MANY:
         yield from (b for b in range(2, n) if b not in usual)
-
-
-Extra = Callable[[Array], NDArray[np.float64]]
 
 
 def _describe_extra(seen: Seen, probe: Probe) -> str:

@@ -44,7 +44,8 @@ def read(
         first = (read_shifts,) if all(w.case.inputs != "normal" for w in wrong) else ()
         for instrument in (*first, *INSTRUMENTS):
             try:
-                found = list(instrument(probe, more))
+                with np.errstate(all="ignore"):
+                    found = list(instrument(probe, more))
             except Illegible:
                 continue
             if found:

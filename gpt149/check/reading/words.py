@@ -23,6 +23,8 @@ CONSTANTS = {
 def ranges(indices: Sequence[int] | NDArray[np.integer]) -> str:
     """`3, 8-15, 20`, of sorted whole numbers; every so many, if it is that."""
     found = list(map(int, indices))
+    if not found:
+        return "none"
     steps = set(np.diff(found).tolist())
     if len(found) > 2 and len(steps) == 1 and (step := steps.pop()) > 1:
         return f"{found[0]}, {found[1]}, {found[2]}, ... (every {step}th)"
