@@ -9,11 +9,15 @@ from dataclasses import replace
 
 import numpy as np
 
-from .finding import Finding, describe_rows
+from .cases import Case
+from .finding import Finding
 from .judge import expect, judge
 from .observe import Bench, Observation
+from .reading.read import read, telling
+from .reading.where import where
 
 REPEATS = 3  # of a case that is wrong with several threads only
+MOST_OF_THEM = 0.7  # of the failing cases
 ALONE = 4  # failing cases that are run alone, each in a fresh process
 
 
@@ -51,35 +55,53 @@ def _memory(first: Observation, _: Sequence[Observation], bench: Bench) -> Findi
     return None
 
 
-def _unwritten(first: Observation, wrong: Sequence[Observation], _: Bench) -> Finding | None:
-    if not all(np.array_equal(o.verdict.wrong, o.unwritten) for o in wrong if o.verdict):
+def _unwritten(_: Observation, wrong: Sequence[Observation], __: Bench) -> Finding | None:
+    hit = [o for o in wrong if o.unwritten.any()]
+    if len(hit) < MOST_OF_THEM * len(wrong):
         return None
+    shown = telling(hit)[0] if telling(hit) else hit[0]
+    alone = all(np.array_equal(o.verdict.wrong, o.unwritten) for o in hit if o.verdict)
+    rest = "what is written is right" if alone else "other values are wrong, too"
     return Finding(
         "queries_unwritten",
-        f"values of out are never written: {describe_rows(first.unwritten)}",
-        f"what is written is right, in all of {len(wrong)} failing cases",
+        f"values of out are never written: {where(shown.unwritten) or 'all of them'}",
+        f"in {len(hit)} of {len(wrong)} failing cases, here in '{shown.case.name}' "
+        f"({shown.case.describe()}); {rest}",
         1.0,
     )
 
 
-def _threads(first: Observation, wrong: Sequence[Observation], bench: Bench) -> Finding | None:
+def _threads(_: Observation, wrong: Sequence[Observation], bench: Bench) -> Finding | None:
     """Right with one thread: a race differs from run to run, work divided wrongly does not."""
     if not _right_with_one_thread(wrong, bench):
         return None
-    case = first.case
+    case = replace(wrong[0].case, calls="once")
     evidence = f"'{case.name}' is right with 1 thread, wrong with {case.n_threads}"
-    outs = [bench.observe(case).out for _ in range(REPEATS)]
-    if all(out.tobytes() == outs[0].tobytes() for out in outs) and case.calls == "once":
-        assert first.verdict is not None
+    if all(_steady(replace(o.case, calls="once"), bench) for o in wrong[:ALONE]):
+        said = f"the same values are wrong in every run ({_places(wrong[0])})"
+        # With the work divided so, who sees what? That is read as anything else.
+        if seen := read(wrong, [], bench):
+            said, evidence = seen[0].sentence, f"{evidence}; {seen[0].evidence}"
         return Finding(
             "threads_split",
-            "the work is divided wrongly between threads: the same values are wrong in every run, "
-            f"{describe_rows(first.verdict.wrong)}",
+            f"the work is divided wrongly between threads: {said}",
             evidence,
             1.0,
         )
     sentence = "threads disturb each other: they share a temporary, or their rows overlap"
     return Finding("race", sentence, evidence, 1.0)
+
+
+def _places(o: Observation) -> str:
+    assert o.verdict is not None
+    return where(o.verdict.wrong) or "all of them"
+
+
+def _steady(case: Case, bench: Bench) -> bool:
+    """Whether the case is wrong, and the same, in every run."""
+    runs = [bench.observe(case) for _ in range(REPEATS)]
+    same = all(np.array_equal(o.out, runs[0].out, equal_nan=True) for o in runs)
+    return same and runs[0].wrong
 
 
 def _at_once(first: Observation, wrong: Sequence[Observation], bench: Bench) -> Finding | None:

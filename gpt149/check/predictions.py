@@ -54,7 +54,7 @@ def by_mistake(wrong: Sequence[Observation], all_of_them: Sequence[Observation])
 
 
 def _worth(o: Observation) -> bool:
-    plain = o.case.calls == "once" and not o.case.half_kv and o.case.layout != "far"
+    plain = o.case.calls == "once" and o.case.layout != "far"
     return plain and o.case.work <= MOST_WORK and o.verdict is not None
 
 

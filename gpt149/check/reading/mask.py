@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from ..cases import Case
 from .probe import Array, Illegible, Probe
 from .words import ranges
 
@@ -19,6 +20,7 @@ Counts = NDArray[np.int64]  # (n_q, n_kv): how often a query counts a key
 
 TINY = 1e-12
 MANY = 140  # keys: with more, only usual sizes of tiles are tried
+LARGE = (128, 256, 512)  # tiles that may hold all keys
 ROUGH = 1e-3  # relative; no rounding is so large
 
 
@@ -48,6 +50,8 @@ def read_dims(probe: Probe, _others: Sequence[Probe] = ()) -> Iterator[tuple[str
     """Which dims go from V to out otherwise than most do."""
     case = probe.case
     odd = np.setdiff1d(np.arange(case.head_dim), probe.dims)
+    if not probe.by_dim.any():
+        yield "nothing_of_v", f"nothing of V comes out (zeros), of any of its {case.head_dim} dims"
     if not len(odd) or len(odd) == case.head_dim:
         return
     values = probe.by_dim[..., odd]
@@ -79,7 +83,7 @@ def read_mask(probe: Probe, others: Sequence[Probe] = ()) -> Iterator[tuple[str,
         if said := _describe_counts(seen.counts, probe, others):
             yield "mask_wrong", f"{said}{where}"
             return
-        if said := _describe_extra(seen, probe):
+        if said := _describe_extra(seen, probe, others):
             yield "sum_wrong", f"{said}{where}"
             return
 
@@ -152,7 +156,7 @@ def _rules(
                 "should at the diagonal",
                 j <= p + shift,
             )
-        for b in _sizes(n_kv):
+        for b in _sizes(n_kv) if n_q > 1 else ():
             blocks = f"of {b}"
             yield (
                 f"the mask is by blocks: a query sees the keys up to the end of its block {blocks}",
@@ -190,7 +194,7 @@ def _rules(
                 f"the tile {blocks} keys on the diagonal is skipped, but for the first",
                 right & ((j // b != p // b) | (p < b)),
             )
-        for br in (8, 16, 32, 64):
+        for br in (8, 16, 32, 64) if n_q > 1 else ():
             for bc in (8, 16, 32, 64, 128):
                 begins = (i // br * br + off) % bc == 0
                 yield (
@@ -250,40 +254,65 @@ def _sizes(n: int) -> Iterator[int]:
         yield from (b for b in range(2, n) if b not in usual)
 
 
-def _describe_extra(seen: Seen, probe: Probe) -> str:
+def _describe_extra(seen: Seen, probe: Probe, others: Sequence[Probe]) -> str:
     """What the sum has besides the keys that are seen."""
-    case = probe.case
-    extra = seen.extra
+    case, extra = probe.case, seen.extra
     rows = seen.counts.sum(-1) > 0
     if not rows.any() or np.abs(extra[rows]).max() < ROUGH * case.n_kv:
         return ""
+    fitting = list(_fitting_extra(seen, case))
+    for other in others:
+        try:
+            also = Seen.of(other.flat[0, 0])
+        except Illegible:
+            continue
+        if not also.whole or np.abs(also.extra).max() < ROUGH * other.case.n_kv:
+            continue  # where nothing is wrong, every rule may hold
+        said = list(_fitting_extra(also, other.case))
+        fitting = [rule for rule in fitting if rule in said] or fitting
+    if fitting:
+        return fitting[0]
     n_seen = seen.counts.sum(-1)
-    held = n_seen + extra
-    for b in _sizes(case.n_kv + 1):
-        if np.allclose(held[rows], np.minimum(n_seen, b)[rows], atol=ROUGH * case.n_kv):
-            return (
-                f"where all scores are equal, the sum l holds the first {b} keys alone: later "
-                "tiles "
-                "do not add to it, as if it grew only where the maximum rises"
-            )
-        for n, whose in ((n_seen, "its keys"), (np.full_like(n_seen, case.n_kv), "n_kv")):
-            if np.allclose(extra[rows], (-n[rows]) % b, atol=ROUGH * case.n_kv):
-                return (
-                    f"the sum l also counts the padding that fills {whose} up to whole tiles of "
-                    f"{b}: exp(0) for each missing key"
-                )
-    if np.allclose(extra[rows], extra[rows][0], atol=ROUGH * case.n_kv) and rows.sum() > 1:
-        e = extra[rows][0]
-        if abs(e - round(e)) < 0.01:
-            much = f"{abs(round(e))} more" if e > 0 else f"{abs(round(e))} less"
-            return (
-                f"the sum l has {much} than the weights that are used: exp of "
-                f"{abs(round(e))} score{'s' if abs(round(e)) > 1 else ''} of 0 counts for nobody's "
-                "value, in every row"
-            )
     i = int(np.flatnonzero(rows & (np.abs(extra) >= ROUGH * case.n_kv))[0])
     return (
         f"the weights do not add up to 1: in query {i}, with all scores 0, to "
         f"{n_seen[i] / (n_seen[i] + extra[i]):.4g}, as if the sum l held "
         f"{n_seen[i] + extra[i]:.4g} keys instead of {n_seen[i]}"
     )
+
+
+def _fitting_extra(seen: Seen, case: Case) -> Iterator[str]:
+    """The rules that say exactly what is in each row's sum."""
+    n_seen, extra = seen.counts.sum(-1), seen.extra
+    rows = n_seen > 0
+    for said, rule in _sums(n_seen, case, extra[rows]):
+        if np.allclose(extra[rows], rule[rows], atol=ROUGH * case.n_kv):
+            yield said
+
+
+def _sums(n: Counts, case: Case, extra: Array) -> Iterator[tuple[str, NDArray[np.number]]]:
+    """Rules for what a sum has besides its n keys, with the number in them taken from extra."""
+    for b in _sizes(case.n_kv + 1):
+        yield (
+            f"where all scores are equal, the sum l holds the first {b} keys alone: later tiles "
+            "do not add to it, as if it grew only where the maximum rises",
+            np.minimum(n, b) - n,
+        )
+    e = round(float(np.median(extra)))
+    if e:
+        times = "once" if abs(e) == 1 else f"{abs(e)} times"
+        starts = f", as if it began at {e} and not at 0" if e > 0 else ""
+        yield (
+            f"the sum l has {times} exp(0) too {'much' if e > 0 else 'little'} in every row"
+            f"{starts}: it counts for nobody's value",
+            np.full_like(n, e),
+        )
+    padded = ((n, "its keys"), (np.full_like(n, case.n_kv), "n_kv"))
+    given = [("bc", case.bc)] if case.bc else []
+    for name, b in [*given, *((f"{b}", b) for b in (*_sizes(case.n_kv + 1), *LARGE))]:
+        for keys, whose in padded:
+            yield (
+                f"the sum l also counts the padding that fills {whose} up to whole tiles of "
+                f"{name}: exp(0) for each missing key",
+                (-keys) % b,
+            )

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
 import numpy as np
 
+from ..cases import Case
 from ..finding import Finding
 from ..observe import Bench, Observation
 from .addresses import read_k, read_v
+from .halves import read_kv_dtype
 from .landing import read_landing
 from .mask import read_dims, read_mask
 from .overlap import read_overlap
@@ -23,9 +26,11 @@ from .where import when, where
 Instrument = Callable[[Probe, Sequence[Probe]], Iterator[tuple[str, str]]]
 # What is asked first is what the later ones take for right.
 INSTRUMENTS: tuple[Instrument, ...] = (
-    read_again, read_format, read_landing, read_dims, read_mask, read_owners, read_k, read_overlap,
-    read_scores, read_v, read_shifts, read_values,
+    read_kv_dtype, read_again, read_format, read_landing, read_dims, read_mask, read_owners,
+    read_overlap, read_k, read_scores, read_v, read_shifts, read_values,
 )  # fmt: skip
+# What small calls may show of a mistake that larger ones show more of.
+VAGUE = ("scores_ignored", "nothing_of_v")
 MOST_WORK = 3_000_000  # of a passing case that a rule is tried on
 MOST_CALLS = 60  # of a kernel for its attention matrix
 ENOUGH = (60, 100, 16)  # queries, keys, dims: with more, there is nothing more to read
@@ -37,20 +42,36 @@ def read(
     """What instruments show, the first that shows something; empty if none does."""
     best = telling(wrong)[:3]
     probes = [Probe(bench, replace(o.case, calls="once")) for o in best]
-    chunks = [o for o in passed if 1 < o.case.n_q < o.case.n_kv and o.case.work < MOST_WORK]
-    others = [Probe(bench, replace(o.case, calls="once")) for o in telling(chunks)[:2]]
+    conditional = when([*wrong, *passed]) is not None
+    first = (read_shifts,) if all(w.case.inputs != "normal" for w in wrong) else ()
+    vague: list[Finding] = []
     for o, probe in zip(best, probes, strict=True):
-        more = [other for other in probes if other is not probe] + others
-        first = (read_shifts,) if all(w.case.inputs != "normal" for w in wrong) else ()
+        others = [other for other in probes if other is not probe]
+        if not conditional:
+            others += [Probe(bench, replace(like, calls="once")) for like in _alike(passed, o.case)]
         for instrument in (*first, *INSTRUMENTS):
             try:
                 with np.errstate(all="ignore"):
-                    found = list(instrument(probe, more))
+                    found = list(instrument(probe, others))
             except Illegible:
                 continue
-            if found:
-                return [_finding(cause, said, o, [*wrong, *passed]) for cause, said in found]
-    return []
+            findings = [_finding(cause, said, o) for cause, said in found]
+            if findings and found[0][0] in VAGUE:
+                vague = vague or findings
+                break
+            if findings:
+                return findings
+    return vague
+
+
+def _alike(passed: Sequence[Observation], case: Case) -> list[Case]:
+    """Calls that pass and go the same way, for rules to hold there too."""
+
+    def kind(c: Case) -> tuple[bool, ...]:
+        return (c.n_q == 1, c.n_q < c.n_kv, c.causal, c.half_kv)
+
+    alike = [o for o in passed if kind(o.case) == kind(case) and o.case.work < MOST_WORK]
+    return [o.case for o in telling(alike)[:2]]
 
 
 def telling(wrong: Sequence[Observation]) -> list[Observation]:
@@ -64,7 +85,8 @@ def telling(wrong: Sequence[Observation]) -> list[Observation]:
         usual = c.inputs == "normal" and not c.half_kv and not c.br and not c.bc
         plain = usual and c.calls == "once" and c.causal
         cheap = 1.0 if calls <= MOST_CALLS else 0.0
-        share = 0.05 + (float(o.verdict.wrong.mean()) if o.verdict is not None else 0.0)
+        wrong = float(o.verdict.wrong.mean()) if o.verdict is not None else 0.0
+        share = 0.05 + math.sqrt(wrong)
         return share * legible * cheap * (1.0 if plain else 0.3) / (1 + 1e-7 * c.work)
 
     # What lies far apart has no memory around it that could be filled.
@@ -72,11 +94,9 @@ def telling(wrong: Sequence[Observation]) -> list[Observation]:
     return sorted(near, key=worth, reverse=True)
 
 
-def _finding(cause: str, sentence: str, o: Observation, all_: Sequence[Observation]) -> Finding:
+def _finding(cause: str, sentence: str, o: Observation) -> Finding:
     assert o.verdict is not None
     evidence = f"read from its output in '{o.case.name}' ({o.case.describe()})"
     if places := where(o.verdict.wrong):
         evidence += f"; wrong are {places}"
-    if predicate := when(all_):
-        evidence += f"; cases fail exactly where {predicate[0]}"
     return Finding(cause, sentence, evidence, 1.0)

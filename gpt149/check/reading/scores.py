@@ -20,6 +20,7 @@ FITS = 2e-3  # of log P: rounding of scores of some tens, and no mistake worth a
 LEAST_EXP = 5e-5  # relative, that is not rounding
 LEAST_SLOPE = 2e-6  # that is not rounding
 MOST_EQUATIONS = 4000
+MORE_EQUATIONS = 16  # than unknowns: what is left of them says whether they hold
 MOST_SCORES = 70_000  # of a head
 LEAST_ROWS = 0.1  # of those that could, show a step between blocks
 MOST_STEPS = 4  # that are at no regular places
@@ -49,12 +50,12 @@ def read_scores(probe: Probe, _others: Sequence[Probe] = ()) -> Iterator[tuple[s
 
 def _head(probe: Probe, p: Array, s: Array, b: int, h: int) -> tuple[str, str] | None:
     usable = probe.mask & (p > LEAST)
-    cut = probe.mask & (p <= LEAST) & (s - _top(s, probe.mask) > -60)
-    if cut.any() and not (probe.flat[b, h][cut] <= LEAST).any():
-        return _cut_off(probe, p, s, cut)
     leaks = ~probe.mask & (p > ROUGH) & (probe.flat[b, h] <= LEAST)
     if leaks.any():
         return _leaks(p, s, leaks, probe)
+    cut = probe.mask & (p <= LEAST) & (s - _top(s, probe.mask) > -60)
+    if cut.any() and not (probe.flat[b, h][cut] <= LEAST).any():
+        return _cut_off(probe, p, s, cut)
     rest = _centred(np.log(np.maximum(p, LEAST)) - s, usable)
     if np.abs(rest[usable]).max(initial=0) < FITS:
         return (
@@ -201,7 +202,7 @@ def _by_dims(
         a.append(terms - terms.mean(0))
         logp = (rest + s)[i, keys]
         y.append(logp - logp.mean())
-    if not rows.size or sum(map(len, y)) < 2 * d:
+    if not rows.size or sum(map(len, y)) < d + MORE_EQUATIONS:
         return None
     left, right = np.concatenate(a), np.concatenate(y)
     weights = np.linalg.lstsq(left, right, rcond=None)[0]

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from .mask import ROUGH
-from .probe import Array, Illegible, Probe
+from .probe import F32, Probe
+from .where import where
 
 FAR = 300.0  # beyond what exp holds in floats, either way
 FARTHER = 1e5
@@ -17,49 +20,55 @@ def read_shifts(probe: Probe, _others: Sequence[Probe] = ()) -> Iterator[tuple[s
     """What happens where all scores are far above 0, and far below."""
     if probe.case.head_dim < 2:
         return
-    try:
-        still = _shifted(probe, 0)
-    except Illegible:
+    probe = Probe(probe.bench, replace(probe.case, inputs="normal"))
+    still = _shifted(probe, 0)
+    if still is None or not np.isfinite(still).all():
         return
-    wrong = [shift for shift in (FAR, -FAR, -FARTHER) if not _same(probe, shift, still)]
+    changed = {shift: _changed(probe, shift, still) for shift in (FAR, -FAR, -FARTHER)}
+    wrong = [shift for shift in changed if changed[shift].any()]
+    rows = "; ".join(
+        f"moved {'up' if shift > 0 else 'down'} by {abs(shift):g}: {where(changed[shift])}"
+        for shift in wrong
+        if not changed[shift].all()
+    )
+    which = f" ({rows})" if rows else ""
     if FAR in wrong and -FAR not in wrong:
         yield (
             "no_max",
             f"exp overflows where all scores move up by {FAR:g}, which must change nothing: "
-            "the row's "
-            "maximum is not subtracted",
+            f"the row's maximum is not subtracted{which}",
         )
     elif wrong and FAR not in wrong:
         yield (
             "max_too_high",
             f"exp underflows where all scores move down by {-max(wrong):g}, which must change "
-            "nothing: "
-            "what is subtracted is above the row's maximum (it starts at 0 or another number, "
-            "or is "
-            "that of |s|)",
+            "nothing: what is subtracted is above the row's maximum (it starts at 0 or another "
+            f"number, or is that of |s|){which}",
         )
     elif wrong:
         yield (
             "max_wrong",
-            f"the output changes where all scores move up or down by {FAR:g}, which must "
-            "change nothing: "
-            "what is subtracted is not the row's maximum",
+            f"the output changes where all scores move up or down by {FAR:g}, which must change "
+            "nothing: what is subtracted is not the row's maximum (it starts at 0, or leaves "
+            f"keys out){which}",
         )
 
 
-def _shifted(probe: Probe, shift: float) -> Array:
-    """Out where every score is small, and moved by this."""
+def _shifted(probe: Probe, shift: float) -> F32 | None:
+    """Out where every score is small, and moved by this; None where nothing comes back."""
     q, k, v = (t.copy() for t in probe.drawn)
     q[...] = 0.5 * probe.gentle
     q[..., 0] = 1
     k[..., 0] = shift / probe.case.scale_value
-    return probe.out(q=q, k=k, v=v)
+    return probe.bench.ask(probe.case, q, k, v)
 
 
-def _same(probe: Probe, shift: float, still: Array) -> bool:
+def _changed(probe: Probe, shift: float, still: F32) -> NDArray[np.bool_]:
+    """Which values change, with their rows: (batch, n_head, n_q, head_dim)."""
     # A score of `shift` is rounded by so much, and what it weighs with it.
-    allowed = ROUGH + abs(shift) * 2.0**-20
-    try:
-        return bool(np.abs(_shifted(probe, shift) - still).max() <= allowed * np.abs(still).max())
-    except Illegible:
-        return False
+    allowed = (ROUGH + abs(shift) * 2.0**-20) * np.abs(still).max()
+    moved = _shifted(probe, shift)
+    if moved is None:
+        return np.ones(still.shape, dtype=bool)
+    rows = ~(np.abs(moved - still) <= allowed).all(-1, keepdims=True)
+    return np.broadcast_to(rows, still.shape)

@@ -5,7 +5,8 @@ that parts those that fail from those that pass.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from itertools import pairwise
+from functools import partial
+from itertools import combinations, pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,14 +16,26 @@ from ..observe import Observation
 from .words import ranges
 
 Predicate = Callable[[Case], bool]
-Feature = Callable[[Case], int]
+Size = Callable[[Case], int]
 LEAST_PASSING = 3  # cases that a predicate must set apart, to mean something
+FEW = 0.3  # of the passing calls
+SIZES: dict[str, Size] = {
+    "batch": lambda c: c.batch,
+    "n_head": lambda c: c.n_head,
+    "n_head / n_kv_head": lambda c: c.n_head // c.n_kv_head,
+    "head_dim": lambda c: c.head_dim,
+    "n_q": lambda c: c.n_q,
+    "n_kv": lambda c: c.n_kv,
+    "n_kv - n_q": lambda c: c.n_kv - c.n_q,
+    "n_threads": lambda c: c.n_threads,
+    "batch * n_head": lambda c: c.batch * c.n_head,
+}
 
 
 def when(observations: Sequence[Observation]) -> tuple[str, Predicate] | None:
     """The simplest predicate on the call that holds exactly where the kernel fails."""
     failing = [o.case for o in observations if not o.passed]
-    passing = [o.case for o in observations if o.passed]
+    passing = [o.case for o in observations if o.verdict is not None and o.passed]
     if not failing or len(passing) < LEAST_PASSING:
         return None
     for text, holds in _predicates([*failing, *passing]):
@@ -31,38 +44,28 @@ def when(observations: Sequence[Observation]) -> tuple[str, Predicate] | None:
     return None
 
 
+def only_where(observations: Sequence[Observation]) -> str:
+    """In words, the properties that all failing calls have and few others; empty if none."""
+    failing = [o.case for o in observations if not o.passed]
+    passing = [o.case for o in observations if o.verdict is not None and o.passed]
+    if len(failing) < LEAST_PASSING or len(passing) < LEAST_PASSING:
+        return ""
+    found = [
+        (sum(map(holds, passing)), text)
+        for text, holds in _properties()
+        if all(map(holds, failing)) and sum(map(holds, passing)) < FEW * len(passing)
+    ]
+    return " and ".join(text for _, text in sorted(found)[:2])
+
+
 def _predicates(cases: Sequence[Case]) -> Iterator[tuple[str, Predicate]]:
-    yield "n_q = 1 (decode)", lambda c: c.n_q == 1
-    yield "n_q < n_kv", lambda c: c.n_q < c.n_kv
-    yield "1 < n_q < n_kv", lambda c: 1 < c.n_q < c.n_kv
-    yield "n_q = n_kv", lambda c: c.n_q == c.n_kv
-    yield "calls are causal", lambda c: c.causal
-    yield "calls are not causal", lambda c: not c.causal
-    yield "head groups are larger than 1", lambda c: c.n_head != c.n_kv_head
-    yield "keys and values are bfloat16", lambda c: c.half_kv
-    yield "rows are not contiguous", lambda c: c.layout != "contiguous"
-    yield "logits are of some hundreds", lambda c: c.inputs == "large"
-    yield "n_threads > 1", lambda c: c.n_threads > 1
-    yield "br or bc is given", lambda c: bool(c.br or c.bc)
-    features: dict[str, Feature] = {
-        "batch": lambda c: c.batch,
-        "n_head": lambda c: c.n_head,
-        "n_head / n_kv_head": lambda c: c.n_head // c.n_kv_head,
-        "head_dim": lambda c: c.head_dim,
-        "n_q": lambda c: c.n_q,
-        "n_kv": lambda c: c.n_kv,
-        "n_threads": lambda c: c.n_threads,
-        "batch * n_head": lambda c: c.batch * c.n_head,
-    }
-    for name, of in features.items():
-        values = sorted({of(c) for c in cases})
-        for low, high in pairwise(values):
-            at = _round(low, high)
-            yield f"{name} > {at}", _above(of, at)
-        yield f"{name} = {values[0]}", _equal(of, values[0])
-    for name, of in features.items():
-        for m in (2, 4, 8, 16, 32, 64, 128):
-            yield f"{name} is no multiple of {m}", _uneven(of, m)
+    """From simple ones to those that join two: properties, sizes above a number, sizes uneven."""
+    properties = _properties()
+    yield from properties
+    for name, of in SIZES.items():
+        yield from _sizes(name, of, cases)
+    for name, of in SIZES.items():
+        yield from _uneven(name, of)
     yield (
         "the rows (batch * n_head * n_q) are no multiple of n_threads",
         lambda c: c.batch * c.n_head * c.n_q % c.n_threads != 0,
@@ -71,38 +74,70 @@ def _predicates(cases: Sequence[Case]) -> Iterator[tuple[str, Predicate]]:
         "batch * n_head is no multiple of n_threads",
         lambda c: c.batch * c.n_head % c.n_threads != 0,
     )
-    conditions: tuple[tuple[str, Predicate], ...] = (
-        ("n_q = 1", lambda c: c.n_q == 1),
+    for (text, a), (more, b) in combinations(properties, 2):
+        yield f"{text} and {more}", _both(a, b)
+    for text, holds in properties:
+        some = [c for c in cases if holds(c)]
+        for name, of in SIZES.items():
+            for more, b in (*_sizes(name, of, some), *_uneven(name, of)):
+                yield f"{text} and {more}", _both(holds, b)
+
+
+def _properties() -> list[tuple[str, Predicate]]:
+    return [
+        ("n_q = 1 (decode)", lambda c: c.n_q == 1),
         ("n_q < n_kv", lambda c: c.n_q < c.n_kv),
-        ("head groups are larger than 1", lambda c: c.n_head != c.n_kv_head),
+        ("n_q > 1", lambda c: c.n_q > 1),
+        ("n_q = n_kv", lambda c: c.n_q == c.n_kv),
         ("calls are causal", lambda c: c.causal),
+        ("calls are not causal", lambda c: not c.causal),
+        ("head groups are larger than 1", lambda c: c.n_head != c.n_kv_head),
         ("keys and values are bfloat16", lambda c: c.half_kv),
-    )
-    for text, holds in conditions:
-        yield f"{text} and n_threads > 1", _both(holds, lambda c: c.n_threads > 1)
-        for name, of in features.items():
-            values = sorted({of(c) for c in cases if holds(c)})
-            for low, high in pairwise(values):
-                at = _round(low, high)
-                yield f"{text} and {name} > {at}", _both(holds, _above(of, at))
-            for m in (2, 4, 8, 16, 32, 64):
-                yield f"{text} and {name} is no multiple of {m}", _both(holds, _uneven(of, m))
+        ("rows are not contiguous", lambda c: c.layout != "contiguous"),
+        ("rows have gaps between them", lambda c: c.layout == "padded"),
+        ("logits are of some hundreds", lambda c: c.inputs == "large"),
+        ("logits are far below 0", lambda c: c.inputs == "low"),
+        ("br or bc is given", lambda c: bool(c.br or c.bc)),
+        ("n_threads > 1", lambda c: c.n_threads > 1),
+        ("there are more threads than rows", lambda c: c.n_threads > c.batch * c.n_head * c.n_q),
+        ("the host calls from several threads", lambda c: c.calls == "heads"),
+        ("a call comes after another", lambda c: c.calls in ("again", "changed", "batches")),
+    ]
+
+
+def _sizes(name: str, of: Size, cases: Sequence[Case]) -> Iterator[tuple[str, Predicate]]:
+    values = sorted({of(c) for c in cases})
+    for low, high in pairwise(values):
+        at = _round(low, high)
+        yield f"{name} > {at}", partial(_above, of, at)
+        yield f"{name} <= {at}", partial(_up_to, of, at)
+    for value in values[:1]:
+        yield f"{name} = {value}", partial(_equal, of, value)
+
+
+def _uneven(name: str, of: Size) -> Iterator[tuple[str, Predicate]]:
+    for m in (2, 4, 8, 16, 32, 64, 128):
+        yield f"{name} is no multiple of {m}", partial(_no_multiple, of, m)
 
 
 def _both(a: Predicate, b: Predicate) -> Predicate:
     return lambda c: a(c) and b(c)
 
 
-def _above(of: Feature, at: int) -> Predicate:
-    return lambda c: of(c) > at
+def _above(of: Size, at: int, c: Case) -> bool:
+    return of(c) > at
 
 
-def _equal(of: Feature, value: int) -> Predicate:
-    return lambda c: of(c) == value
+def _up_to(of: Size, at: int, c: Case) -> bool:
+    return of(c) <= at
 
 
-def _uneven(of: Feature, m: int) -> Predicate:
-    return lambda c: of(c) % m != 0
+def _equal(of: Size, value: int, c: Case) -> bool:
+    return of(c) == value
+
+
+def _no_multiple(of: Size, m: int, c: Case) -> bool:
+    return of(c) % m != 0
 
 
 def _round(low: int, high: int) -> int:
