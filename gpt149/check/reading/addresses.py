@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from ..arena import AROUND, place, room
 from .probe import Array, Probe
-from .words import ranges
+from .words import NO_MATTER, ranges
 
 SPREAD = 30.0  # of log P over all addresses: what floats hold apart, with room
 SHARP = 1e-3  # what comes of a bit is so near to 0 or 1
@@ -48,20 +48,28 @@ class Formula:
         return Formula(*map(int, found))
 
 
-def read_k(probe: Probe, _others: Sequence[Probe] = ()) -> Iterator[tuple[str, str]]:
-    """How K is addressed, in the first head, where that is not as it should be."""
+def read_k(
+    probe: Probe, _others: Sequence[Probe] = (), places: NDArray[np.intp] | None = None
+) -> Iterator[tuple[str, str]]:
+    """How K is addressed, in the first head, where that is not as it should be.
+
+    places: where in the attention matrix, row by row, the last query's scores are found, if they
+    are not in its row.
+    """
     case = probe.case
     if not 4 <= case.n_kv <= MOST_KEYS or case.head_dim < 2 or case.half_kv:
         return
-    addresses = _k_addresses(probe)
+    if places is None:
+        places = (case.n_q - 1) * case.n_kv + np.arange(case.n_kv)
+    addresses = _k_addresses(probe, places)
     if addresses is None:
         return
     strides = place(case)["k"].strides
     if said := describe(addresses, "K", strides[2], case.head_dim, case.n_kv):
-        yield "k_address", said
+        yield "k_address", f"{said}. {NO_MATTER}"
 
 
-def _k_addresses(probe: Probe) -> Addresses | None:
+def _k_addresses(probe: Probe, places: NDArray[np.intp]) -> Addresses | None:
     """Of head 0 of batch 0. From the steps between tokens, and then from where they begin."""
     case = probe.case
     row = case.n_q - 1  # sees all keys
@@ -77,7 +85,7 @@ def _k_addresses(probe: Probe) -> Addresses | None:
     for x in dims:
         q[:] = 0
         q[0, 0, row, x] = 1 / case.scale_value
-        slope = _row(probe, q, ramp.astype(np.float32), row)
+        slope = _scores(probe, q, ramp.astype(np.float32), places)
         if slope is None:
             return None
         steps = (slope - slope[0]) / steep  # addresses from that of token 0
@@ -85,7 +93,7 @@ def _k_addresses(probe: Probe) -> Addresses | None:
             continue  # the dim does not count
         if np.abs(steps - np.rint(steps)).max() > 0.1:
             return None
-        values = _row(probe, q, noise, row)
+        values = _scores(probe, q, noise, places)
         if values is None:
             return None
         start = _begin(np.rint(steps).astype(np.int64), values - values[0], noise)
@@ -95,21 +103,36 @@ def _k_addresses(probe: Probe) -> Addresses | None:
     return found
 
 
-def _row(
-    probe: Probe, q: NDArray[np.float32], memory: NDArray[np.float32], row: int
+def _scores(
+    probe: Probe, q: NDArray[np.float32], memory: NDArray[np.float32], places: NDArray[np.intp]
 ) -> Array | None:
-    """Log P of a query of head 0 where K and what lies around it are these numbers."""
+    """Scores of head 0 but for a constant, where K and what lies around it are these numbers.
+
+    Where they are spread over several rows, each row's constant is that of what else is in it.
+    """
     case = probe.case
-    p = np.empty(case.n_kv)
+    rows = np.unique(places // case.n_kv)
+    p = np.empty((len(rows), case.n_kv))
     for keys, v in probe.slices():
         out = probe.bench.ask(case, q, probe.drawn[1], v, memory={"k": memory})
         if out is None:
             return None
-        p[keys] = out[0, 0, row, probe.dims[: keys.stop - keys.start]]
+        p[:, keys] = out[0, 0][rows][:, probe.dims[: keys.stop - keys.start]]
     if not np.isfinite(p).all() or (p <= 0).any():
         return None
-    logp: Array = np.log(p)
-    return logp
+    scores: Array = np.log(p)
+    if len(rows) > 1:
+        scores -= np.array(
+            [_rest(row, places - i * case.n_kv) for i, row in zip(rows, scores, strict=True)]
+        )[:, None]
+    found: Array = scores[np.searchsorted(rows, places // case.n_kv), places % case.n_kv]
+    return found
+
+
+def _rest(row: Array, places: NDArray[np.intp]) -> float:
+    """The score in what is not at these places of a row, all of it the same number."""
+    rest = np.delete(row, places[(places >= 0) & (places < len(row))])
+    return float(np.median(rest)) if len(rest) else 0.0
 
 
 def _begin(steps: NDArray[np.int64], values: Array, memory: NDArray[np.float32]) -> int | None:
@@ -221,4 +244,4 @@ def read_v(probe: Probe, _others: Sequence[Probe] = ()) -> Iterator[tuple[str, s
             address += np.rint(value) * 2.0**bit
         found[j, alone] = (address - begin)[alone]
     if said := describe(found, "V", placed.strides[2], case.head_dim, case.n_kv):
-        yield "v_address", f"{said} (head {h})" if h else said
+        yield "v_address", f"{said}{f' (head {h})' if h else ''}. {NO_MATTER}"

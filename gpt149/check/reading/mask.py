@@ -70,6 +70,8 @@ def read_mask(probe: Probe, others: Sequence[Probe] = ()) -> Iterator[tuple[str,
     others: of more cases, which a rule must explain too, failing or not.
     """
     p = probe.flat
+    if not p.any():
+        return  # it is not who sees whom that makes every weight 0
     v = probe.drawn[2][:, probe.kv_head].astype(np.float64)
     off = np.abs(np.einsum("bhqk,bhkd->bhqd", p, v) - probe.out(q=np.zeros_like(probe.drawn[0])))
     if off.max() > ROUGH * np.abs(v).max():
@@ -104,7 +106,8 @@ def _describe_counts(counts: Counts, probe: Probe, others: Sequence[Probe]) -> s
     twice = counts > 1
     if np.array_equal(counts > 0, right) and twice.any():
         keys = np.flatnonzero(twice.any(0))
-        return f"keys {ranges(keys)} count {counts.max()} times for the queries that see them"
+        said = f"keys {ranges(keys)} count {counts.max()} times for the queries that see them"
+        return said + _stale(keys, case.n_kv)
     fitting = _fitting(counts > 0, probe)
     for other in others:
         try:
@@ -121,6 +124,18 @@ def _describe_counts(counts: Counts, probe: Probe, others: Sequence[Probe]) -> s
         f"query {i} sees the keys {ranges(sees)}, and should see {ranges(should)} "
         f"({n_rows} of {case.n_q} queries see others than they should)"
     )
+
+
+def _stale(keys: NDArray[np.intp], n_kv: int) -> str:
+    """Why these count again, if they are what the tile before the last had behind its tail."""
+    for b in _sizes(n_kv):
+        full, tail = n_kv // b * b, n_kv % b
+        if tail and np.array_equal(keys, np.arange(full - b + tail, full)):
+            return (
+                f": behind its tail the last, partial tile of {b} still holds the weights and the "
+                "values of the tile before, and the product P V takes them"
+            )
+    return ""
 
 
 def _fitting(seen: NDArray[np.bool_], probe: Probe) -> list[str]:

@@ -61,11 +61,11 @@ class Probe:
 
     @cached_property
     def by_dim(self) -> Array:
-        """Out where all scores are 0 and a value is the same in every dim: so out must be."""
+        """Out where a value is the same in every dim: so out must be."""
         rng = np.random.default_rng(self.case.seed)
         v = np.empty_like(self.drawn[2])
         v[:] = rng.uniform(1, 2, (*v.shape[:3], 1))
-        return self.out(q=np.zeros_like(self.drawn[0]), v=v)
+        return self.out(q=self.gentle, v=v)
 
     @cached_property
     def dims(self) -> NDArray[np.intp]:

@@ -23,6 +23,9 @@ MOST_EQUATIONS = 4000
 MORE_EQUATIONS = 16  # than unknowns: what is left of them says whether they hold
 MOST_SCORES = 70_000  # of a head
 LEAST_ROWS = 0.1  # of those that could, show a step between blocks
+WINDOW = 5  # neighbouring distances, over which a function of them hardly changes
+LEAST_KEYS = 24  # of a row that is looked at for steps
+MOST_JUMPS = 0.25  # of its keys
 MOST_STEPS = 4  # that are at no regular places
 
 
@@ -49,6 +52,8 @@ def read_scores(probe: Probe, _others: Sequence[Probe] = ()) -> Iterator[tuple[s
 
 
 def _head(probe: Probe, p: Array, s: Array, b: int, h: int) -> tuple[str, str] | None:
+    if (p < -ROUGH).any():
+        return _raw(probe, p, s)
     usable = probe.mask & (p > LEAST)
     leaks = ~probe.mask & (p > ROUGH) & (probe.flat[b, h] <= LEAST)
     if leaks.any():
@@ -63,10 +68,23 @@ def _head(probe: Probe, p: Array, s: Array, b: int, h: int) -> tuple[str, str] |
             or _slope(probe, p, s, usable, rest, b, h)
             or _odd_exp(probe, p, s, usable, rest, b, h)
         )
-    for read in (_slope, _by_dims, _by_key, _of_score, _steps, _odd_exp):
+    for read in (_slope, _by_dims, _by_key, _of_score, _left_over, _steps, _odd_exp):
         if said := read(probe, p, s, usable, rest, b, h):
             return said
     return None
+
+
+def _raw(probe: Probe, p: Array, s: Array) -> tuple[str, str] | None:
+    """Weights below 0: no exp went into them."""
+    x = np.where(probe.mask, s, 0)
+    times = (p * x).sum(1) / np.maximum((x * x).sum(1), LEAST)
+    if np.abs(p - times[:, None] * x).max() > ROUGH * np.abs(p).max():
+        return "weights_negative", "weights are below 0, which no exp gives"
+    return (
+        "exp_not_stored",
+        "weights are the raw scores, each row divided by a number of its own: exp is summed for "
+        "l, but not kept as the weight",
+    )
 
 
 def _top(s: Array, mask: NDArray[np.bool_]) -> Array:
@@ -255,43 +273,76 @@ def _steps(
 ) -> tuple[str, str] | None:
     """Blocks of keys, right in themselves, that are weighed against each other."""
     both = usable[:, 1:] & usable[:, :-1]
-    jump = np.where(both, np.abs(np.diff(rest, axis=1)), 0)
-    places = np.flatnonzero((jump > 2 * FITS).any(0)) + 1
-    n_kv = probe.case.n_kv
-    if not len(places) or len(places) > n_kv // 2:
+    step = np.where(both, np.diff(rest, axis=1), 0)
+    jump = np.abs(step) > 2 * FITS
+    n_steps, n_both = jump.sum(1), both.sum(1)
+    rows = np.flatnonzero(jump.any(1))
+    long = n_both >= LEAST_KEYS
+    if not jump[long].any() or (n_steps > MOST_JUMPS * n_both)[long].any():
         return None
-    within = np.ones(n_kv - 1, dtype=bool)
-    within[places - 1] = False
-    if jump[:, within].max(initial=0) > 2 * FITS:
-        return None
+    places = np.flatnonzero(jump.any(0)) + 1
     could = both[:, places - 1].any(1)
-    if (jump > 2 * FITS).any(1).sum() < LEAST_ROWS * could.sum():
+    if jump.any(1).sum() < LEAST_ROWS * could.sum():
         return None
-    size = int(np.gcd.reduce(places))
-    if size == 1 and len(places) > MOST_STEPS:
+    blocks = _blocks(places, jump, both)
+    if not blocks:
         return None
-    begins = f"they begin at keys {ranges(places)}"
-    tile = f" of {size}" if size > 1 else ""
-    rows = np.flatnonzero((jump > 2 * FITS).any(1))
-    which = f" in queries {ranges(rows)}" if len(rows) < usable.shape[0] else ""
-    signs = []
-    for i in rows:
-        step = np.diff(rest[i])[places - 1][both[i][places - 1]]
-        signs += step[np.abs(step) > 2 * FITS].tolist()
+    signs = step[jump]
     direction = (
         "the earlier blocks weigh too much"
-        if all(x < 0 for x in signs)
+        if (signs < 0).all()
         else "the earlier blocks weigh too little"
-        if all(x > 0 for x in signs)
+        if (signs > 0).all()
         else "some weigh too much, some too little"
     )
+    which = f" in queries {ranges(rows)}" if len(rows) < usable.shape[0] - 1 else ""
     return (
         "blocks_weighed",
-        f"keys{tile and ' in tiles'}{tile} are right among themselves, but blocks are weighed "
-        f"wrongly against each other{which}: {begins}; {direction}. Look at the rescaling by "
-        "the running "
-        "maximum, or at the merge of splits",
+        f"{blocks} are right among themselves, but weighed wrongly against each other{which}: "
+        f"{direction}. Look at the rescaling by the running maximum, or at the merge of splits",
     )
+
+
+def _blocks(places: NDArray[np.intp], jump: NDArray[np.bool_], both: NDArray[np.bool_]) -> str:
+    """The blocks between which weights jump, in words; empty if they are at no regular places."""
+    size = int(np.gcd.reduce(places))
+    if size > 1 or len(places) <= MOST_STEPS:
+        tile = f"tiles of {size} keys" if size > 1 else "blocks of keys"
+        return f"{tile} (weights jump at keys {ranges(places)})"
+    parts = {}
+    for i in np.flatnonzero(jump.any(1) & (both.sum(1) >= LEAST_KEYS)):
+        first = int(jump[i].argmax()) + 1
+        n = int(both[i].sum()) + 1
+        if (np.flatnonzero(jump[i]) + 1).tolist() != list(range(first, n, first)):
+            continue
+        parts[i] = -(-n // first)
+    if not parts:
+        return ""
+    values, counts = np.unique(list(parts.values()), return_counts=True)
+    return f"the {values[counts.argmax()]} parts into which each row's keys are split"
+
+
+def _left_over(
+    probe: Probe, p: Array, s: Array, usable: NDArray[np.bool_], rest: Array, b: int, h: int
+) -> tuple[str, str] | None:
+    """What another head or another row left in the buffer, and is added to the scores."""
+    others = [(f"head {e}", e) for e in (h - 1, h + 1, 0) if 0 <= e < probe.case.n_head and e != h]
+    rows = usable.sum(1) >= LEAST_KEYS
+    for whose, e in others:
+        for what, left in (("weights", probe.own[b, e]), ("scores", probe.scores[b, e])):
+            x = _centred(left, usable)
+            # What is left may not be divided by its sum: then it is so many times as much.
+            times = (x * rest).sum(1) / np.maximum((x * x).sum(1), LEAST)
+            off = np.where(usable, rest - times[:, None] * x, 0)
+            if rows.any() and (
+                np.abs(off[rows]).max() < max(FITS, 0.02 * np.abs(rest[rows]).max())
+            ):
+                return (
+                    "scores_accumulated",
+                    f"to the scores of head {h} are added the {what} of {whose}, which are "
+                    "still in the buffer: it is not cleared before the products are summed into it",
+                )
+    return None
 
 
 def _of_score(
@@ -331,8 +382,12 @@ def _odd_exp(
         return None
     # Where exp is a function of the distance, and a wrong one, neighbours are wrong alike.
     near = x > -12
-    rough = np.median(np.abs(np.diff(wrong[near])))
-    if rough < 0.1 * np.abs(wrong[near]).max() and np.abs(wrong[near]).max() > LEAST_EXP:
+    size = np.abs(wrong[near]).max(initial=0)
+    if near.sum() < WINDOW or size <= LEAST_EXP:
+        return None
+    around = np.lib.stride_tricks.sliding_window_view(wrong[near], WINDOW)
+    rough = np.quantile(around.max(1) - around.min(1), 0.9)
+    if rough < 0.2 * size:
         at = int(np.abs(np.where(near, wrong, 0)).argmax())
         return (
             "exp_wrong",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
@@ -14,6 +15,7 @@ from .where import where
 
 FAR = 300.0  # beyond what exp holds in floats, either way
 FARTHER = 1e5
+HALVINGS = 16
 
 
 def read_shifts(probe: Probe, _others: Sequence[Probe] = ()) -> Iterator[tuple[str, str]]:
@@ -32,7 +34,21 @@ def read_shifts(probe: Probe, _others: Sequence[Probe] = ()) -> Iterator[tuple[s
         if not changed[shift].all()
     )
     which = f" ({rows})" if rows else ""
-    if FAR in wrong and -FAR not in wrong:
+    sees_all: NDArray[np.bool_] = np.all(probe.mask, axis=1)
+    hidden = np.broadcast_to(~sees_all[:, None], still.shape)
+    if (
+        FAR not in wrong
+        and wrong
+        and np.array_equal(changed[-FARTHER], hidden)
+        and not hidden.all()
+    ):
+        yield (
+            "mask_leaks",
+            "hidden keys get weight where scores are low: the mask is a number that is put "
+            f"in their place or added (about {_where_it_changes(probe, still):.2g}), and "
+            "not -infinity",
+        )
+    elif FAR in wrong and -FAR not in wrong:
         yield (
             "no_max",
             f"exp overflows where all scores move up by {FAR:g}, which must change nothing: "
@@ -52,6 +68,18 @@ def read_shifts(probe: Probe, _others: Sequence[Probe] = ()) -> Iterator[tuple[s
             "nothing: what is subtracted is not the row's maximum (it starts at 0, or leaves "
             f"keys out){which}",
         )
+
+
+def _where_it_changes(probe: Probe, still: F32) -> float:
+    """How far down scores move before the output changes."""
+    same, other = 0.0, -FARTHER
+    for _ in range(HALVINGS):
+        middle = (same + other) / 2
+        if _changed(probe, middle, still).any():
+            other = middle
+        else:
+            same = middle
+    return other + math.log(ROUGH)  # for so much do they weigh there
 
 
 def _shifted(probe: Probe, shift: float) -> F32 | None:

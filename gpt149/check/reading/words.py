@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 SHOWN = 4
+NO_MATTER = "Precision is not the matter: double would change nothing"
 # Factors that have a name.
 CONSTANTS = {
     "log2(e)": math.log2(math.e),
