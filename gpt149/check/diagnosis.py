@@ -13,7 +13,7 @@ from .experiments import by_experiment, right_when_alone, state_left_behind
 from .finding import Finding
 from .observe import Bench, Observation
 from .predictions import ENOUGH, by_mistake
-from .reading.read import read
+from .reading.read import VAGUE, read
 from .reading.where import only_where, when
 from .symptoms import by_pattern, without_values
 from .vprobe import read_off
@@ -30,7 +30,7 @@ def diagnose(observations: Sequence[Observation], bench: Bench) -> list[Finding]
 def _shared(observations: Sequence[Observation]) -> str:
     """What failing calls have, and others do not: that belongs to the cause."""
     if predicate := when(observations):
-        return f"calls fail exactly where {predicate[0]}"
+        return f"calls fail exactly where {predicate}"
     if properties := only_where(observations):
         return f"calls fail only where {properties}"
     return ""
@@ -59,7 +59,7 @@ def _findings(
     if named and named[0].share >= ENOUGH:
         return named + findings if broken else findings + named
     if seen := read(wrong, [o for o in observations if o.passed], bench):
-        return seen + findings if broken else findings + seen
+        return seen + findings if broken and seen[0].cause not in VAGUE else findings + seen
     return findings + [*named, *by_pattern(wrong), _unknown(wrong[0], bench)][:2]
 
 

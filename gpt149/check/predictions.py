@@ -23,25 +23,32 @@ MOST_CASES = 10  # failing, and as many passing ones
 PAIR_CASES = 3
 ENOUGH = 0.7  # of the cases that one mistake must explain, before two are tried
 
-# (cause, sentence, the kernel's own choice of bc or 0): one consistent way of being wrong.
+# (cause, sentence, the kernel's own choice of bc, see `tile_sizes`, or 0): one way of being wrong.
 Hypothesis = tuple[str, str, int]
 
 
 def by_mistake(wrong: Sequence[Observation], all_of_them: Sequence[Observation]) -> list[Finding]:
     """Mistakes that explain the failing cases and contradict no passing one."""
-    failing = [o for o in wrong if _worth(o)][:MOST_CASES]
+    telling = [o for o in wrong if _worth(o) and np.isfinite(o.out).any()]
+    failing = telling[:MOST_CASES]
     passing = [o for o in all_of_them if o.passed and _worth(o)]
     passing = sorted(passing, key=lambda o: o.case.work)[:MOST_CASES]
     explained = [_hypotheses(o, _agrees_tellingly) for o in failing]
     explains = Counter(h for hypotheses in explained for h in hypotheses)
     denied = Counter(h for o in passing for h in _hypotheses(o, _shows) if h in explains)
     findings: dict[str, Finding] = {}
-    for hypothesis, n in sorted(explains.items(), key=lambda item: denied[item[0]] - item[1]):
+
+    def rank(item: tuple[Hypothesis, int]) -> tuple[int, bool, int, str]:
+        hypothesis, n = item
+        return denied[hypothesis] - n, hypothesis[2] < 0, abs(hypothesis[2]), hypothesis[0]
+
+    for hypothesis, n in sorted(explains.items(), key=rank):
         cause, sentence, bc = hypothesis
         share = max(0, n - denied[hypothesis]) / len(failing)
         if cause in findings or not share:
             continue
-        tile = f" (bc={bc} where none is asked for)" if bc else ""
+        when = "where none is" if bc > 0 else "whatever is"
+        tile = f" (bc={abs(bc)} {when} asked for)" if bc else ""
         evidence = f"a reference with this mistake gives this output in {n} of {len(failing)} cases"
         findings[cause] = Finding(cause, sentence + tile, evidence, share)
     found = list(findings.values())

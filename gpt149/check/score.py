@@ -140,8 +140,9 @@ def score(entry: Entry, cases: Sequence[Case], *, timeout: float) -> Score:
         report = check(str(entry.file), cases, timeout=timeout)
     except BuildError as e:
         return _scored(entry, "FAIL", "build_error", str(e).splitlines()[0], 0.0)
-    verdict = "FAIL" if not report.right else "WARN" if report.findings else "PASS"
-    first = report.findings[0] if report.findings else None
+    told = [*report.findings, *report.notes]
+    verdict = "FAIL" if not report.right else "WARN" if told else "PASS"
+    first = told[0] if told else None
     cause, sentence = (first.cause, first.sentence) if first else ("", "")
     return _scored(entry, verdict, cause, sentence, report.seconds)
 

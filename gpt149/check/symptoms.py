@@ -29,9 +29,8 @@ def without_values(failed: Sequence[Observation]) -> Iterator[Finding]:
             first = min(hit, key=lambda o: o.case.work)
             yield Finding(
                 causes.get(outcome, outcome),
-                sentence,
-                f"{len(hit)} cases, the smallest '{first.case.name}' ({first.case.describe()}): "
-                f"{first.answer.detail}",
+                f"{sentence}: {first.answer.detail}" if first.answer.detail else sentence,
+                f"{len(hit)} cases, the smallest '{first.case.name}' ({first.case.describe()})",
                 len(hit) / len(failed),
             )
     changed = [o for o in failed if o.changed_inputs]

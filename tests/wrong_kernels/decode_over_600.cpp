@@ -1,4 +1,5 @@
-// cause: unknown
+// cause: mask_wrong
+// says: last 600
 // A decode step takes at most 600 keys, the last ones.
 #include "../kernel_parts/rows.h"
 

@@ -1,4 +1,5 @@
-// cause: group_mapping
+// cause: k_owner
+// says: h // 4
 // The query heads of a key head are taken to be 4 at most: those behind read the next one's keys.
 #include "../kernel_parts/rows.h"
 

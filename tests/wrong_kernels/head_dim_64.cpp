@@ -1,4 +1,5 @@
-// cause: reads_outside
+// cause: head_dim_cut
+// says: 64-127
 // head_dim is taken to be 64 in the scores.
 #include "../kernel_parts/rows.h"
 

@@ -1,4 +1,5 @@
-// cause: wrong_stride
+// cause: v_address
+// says: K's stride
 // Finds the rows of V by the strides of K. Right when both have the same.
 #include "../kernel_parts/rows.h"
 

@@ -1,4 +1,5 @@
-// cause: not_finite
+// cause: max_starts_high
+// says: 100000
 // The row's maximum starts at -50000, as if no score were lower.
 #include "../kernel_parts/rows.h"
 

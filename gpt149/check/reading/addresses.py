@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..arena import AROUND, place, room
+from ..cases import Case
 from .probe import Array, Probe
 from .words import NO_MATTER, ranges
 
@@ -64,8 +65,7 @@ def read_k(
     addresses = _k_addresses(probe, places)
     if addresses is None:
         return
-    strides = place(case)["k"].strides
-    if said := describe(addresses, "K", strides[2], case.head_dim, case.n_kv):
+    if said := describe(addresses, "K", case):
         yield "k_address", f"{said}. {NO_MATTER}"
 
 
@@ -150,17 +150,21 @@ def _begin(steps: NDArray[np.int64], values: Array, memory: NDArray[np.float32])
     return int(begins[best]) if off[best] < 1e-3 else None
 
 
-def describe(addresses: Addresses, name: str, row: int, head_dim: int, n: int) -> str:
+def describe(addresses: Addresses, name: str, case: Case) -> str:
     """What these addresses of (token, dim) say; empty if they are the right ones.
 
-    row: the elements from a token to the next, as the call says.
+    name: of the tensor, K or V, in the memory of the case.
     """
+    head_dim, n, placed = case.head_dim, case.n_kv, place(case)
+    row = placed[name.lower()].strides[2]
     j, x = np.indices(addresses.shape)
     right = j * row + x
     legible = np.isfinite(addresses)
     if not legible.any() or (addresses[legible] == right[legible]).all():
         return ""
-    names = {row: "its stride" if row != head_dim else "head_dim", head_dim: "head_dim", n: "n_kv"}
+    strides = {t.strides[2]: f"{key}'s stride" for key, t in placed.items()}
+    strides = {stride: said[0].upper() + said[1:] for stride, said in strides.items()}
+    names = strides | {row: "its stride", head_dim: "head_dim", n: "n_kv"}
     formula = Formula.fitted(addresses)
     beyond = (addresses < 0) | (addresses > (n - 1) * row + head_dim - 1)
     outside = (
@@ -243,5 +247,5 @@ def read_v(probe: Probe, _others: Sequence[Probe] = ()) -> Iterator[tuple[str, s
             alone &= np.minimum(np.abs(value), np.abs(value - 1)) < SHARP
             address += np.rint(value) * 2.0**bit
         found[j, alone] = (address - begin)[alone]
-    if said := describe(found, "V", placed.strides[2], case.head_dim, case.n_kv):
+    if said := describe(found, "V", case):
         yield "v_address", f"{said}{f' (head {h})' if h else ''}. {NO_MATTER}"

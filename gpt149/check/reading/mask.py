@@ -313,6 +313,10 @@ def _sums(n: Counts, case: Case, extra: Array) -> Iterator[tuple[str, NDArray[np
             "do not add to it, as if it grew only where the maximum rises",
             np.minimum(n, b) - n,
         )
+    yield (
+        "the sum l is not reset from row to row: each row's still holds those of the rows before",
+        np.cumsum(n) - n,
+    )
     e = round(float(np.median(extra)))
     if e:
         times = "once" if abs(e) == 1 else f"{abs(e)} times"

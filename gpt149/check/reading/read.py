@@ -20,17 +20,17 @@ from .probe import Illegible, Probe
 from .rows import read_owners
 from .scores import read_scores
 from .shifts import read_shifts
-from .values import read_again, read_format, read_values
+from .values import read_again, read_follows, read_format, read_values
 from .where import when, where
 
 Instrument = Callable[[Probe, Sequence[Probe]], Iterator[tuple[str, str]]]
 # What is asked first is what the later ones take for right.
 INSTRUMENTS: tuple[Instrument, ...] = (
-    read_kv_dtype, read_again, read_format, read_landing, read_dims, read_mask, read_owners,
-    read_overlap, read_k, read_scores, read_v, read_shifts, read_values,
+    read_kv_dtype, read_again, read_follows, read_format, read_landing, read_dims, read_mask,
+    read_owners, read_overlap, read_k, read_scores, read_v, read_shifts, read_values,
 )  # fmt: skip
 # What small calls may show of a mistake that larger ones show more of.
-VAGUE = ("scores_ignored", "nothing_of_v")
+VAGUE = ("scores_ignored", "nothing_of_v", "v_ignored")
 MOST_WORK = 3_000_000  # of a passing case that a rule is tried on
 MOST_CALLS = 60  # of a kernel for its attention matrix
 ENOUGH = (60, 100, 16)  # queries, keys, dims: with more, there is nothing more to read
@@ -42,7 +42,7 @@ def read(
     """What instruments show, the first that shows something; empty if none does."""
     best = telling(wrong)[:3]
     probes = [Probe(bench, replace(o.case, calls="once")) for o in best]
-    conditional = when([*wrong, *passed]) is not None
+    conditional = bool(when([*wrong, *passed]))
     first = (read_shifts,) if all(w.case.inputs != "normal" for w in wrong) else ()
     vague: list[Finding] = []
     for o, probe in zip(best, probes, strict=True):

@@ -138,6 +138,7 @@ def _rule(wrong: dict[Place, Place], probe: Probe, kind: str) -> str:
         "the head before": np.roll(heads, 1),
         "the heads in reverse": heads[::-1],
     }
+    rules |= {f"h // {g}": np.minimum(heads // g, case.n_kv_head - 1) for g in range(1, 17)}
     for name, rule in rules.items():
         if np.array_equal(mapping, rule):
             return f": {name}"

@@ -235,9 +235,11 @@ def _describe_dims(weights: Array, d: int) -> tuple[str, str] | None:
     if near["1"].all():
         return None
     if (near["0"] | near["1"]).all():
+        lost = np.flatnonzero(near["0"])
+        tail = lost[0] == d - len(lost)
         return (
-            "dims_left_out",
-            f"dims {ranges(np.flatnonzero(near['0']))} of {d} do not count in the scores",
+            "head_dim_cut" if tail else "dims_left_out",
+            f"dims {ranges(lost)} of {d} do not count in the scores",
         )
     if (near["1"] | near["2"]).all():
         return (

@@ -48,7 +48,7 @@ def read_shifts(probe: Probe, _others: Sequence[Probe] = ()) -> Iterator[tuple[s
             f"in their place or added (about {_where_it_changes(probe, still):.2g}), and "
             "not -infinity",
         )
-    elif FAR in wrong and -FAR not in wrong:
+    elif FAR in wrong and changed[FAR].all():
         yield (
             "no_max",
             f"exp overflows where all scores move up by {FAR:g}, which must change nothing: "
@@ -56,7 +56,7 @@ def read_shifts(probe: Probe, _others: Sequence[Probe] = ()) -> Iterator[tuple[s
         )
     elif wrong and FAR not in wrong:
         yield (
-            "max_too_high",
+            "max_starts_high",
             f"exp underflows where all scores move down by {-max(wrong):g}, which must change "
             "nothing: what is subtracted is above the row's maximum (it starts at 0 or another "
             f"number, or is that of |s|){which}",

@@ -6,6 +6,8 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
+from ..judge import softmax
+from .mask import ROUGH
 from .probe import F32, Illegible, Probe
 from .where import where
 
@@ -44,6 +46,30 @@ def read_again(probe: Probe, _others: Sequence[Probe] = ()) -> Iterator[tuple[st
             "never set "
             f"in this call{also} ({where(differs) or 'everywhere'})",
         )
+
+
+def read_follows(probe: Probe, _others: Sequence[Probe] = ()) -> Iterator[tuple[str, str]]:
+    """Does out come from V? Where V is 0 it must be 0."""
+    zero = probe.out(v=np.zeros_like(probe.drawn[2]))
+    size = np.abs(zero).max()
+    if size <= ROUGH:
+        return
+    if not np.array_equal(zero, probe.out()):
+        yield (
+            "added_to_out",
+            f"where V is 0, out is not: something of up to {size:.3g} is added that does not come "
+            f"from V ({where(np.abs(zero) > ROUGH) or 'everywhere'})",
+        )
+        return
+    p = softmax(probe.scores, np.broadcast_to(probe.mask, probe.scores.shape))
+    others = {"K": probe.drawn[1][:, probe.kv_head]}
+    if probe.case.n_q == probe.case.n_kv:
+        others["Q"] = probe.drawn[0]
+    for name, tensor in others.items():
+        if np.abs(p @ tensor.astype(np.float64) - zero).max() < ROUGH * np.abs(tensor).max():
+            yield "v_is_another", f"out is P {name}, not P V: {name} stands in the place of V"
+            return
+    yield "v_ignored", "out does not follow V: the same comes out where V is 0"
 
 
 def read_values(probe: Probe, _others: Sequence[Probe] = ()) -> Iterator[tuple[str, str]]:

@@ -32,22 +32,39 @@ SIZES: dict[str, Size] = {
 }
 
 
-def when(observations: Sequence[Observation]) -> tuple[str, Predicate] | None:
-    """The simplest predicate on the call that holds exactly where the kernel fails."""
-    failing = [o.case for o in observations if not o.passed]
-    passing = [o.case for o in observations if o.verdict is not None and o.passed]
+def when(observations: Sequence[Observation]) -> str:
+    """What holds of exactly the calls that fail, in words: the simplest; empty if nothing does."""
+    failing, passing = _parted(observations)
     if not failing or len(passing) < LEAST_PASSING:
-        return None
-    for text, holds in _predicates([*failing, *passing]):
-        if all(map(holds, failing)) and not any(map(holds, passing)):
-            return text, holds
-    return None
+        return ""
+    cases = [*failing, *passing]
+    fails = np.arange(len(cases)) < len(failing)
+    necessary: list[tuple[str, NDArray[np.bool_]]] = []
+    for text, holds in _predicates(cases):
+        held = np.array([holds(c) for c in cases])
+        if np.array_equal(held, fails):
+            return text
+        if held[fails].all():
+            necessary.append((text, held))
+    properties = {text for text, _ in _properties()}
+    for (text, a), (more, b) in combinations(necessary, 2):
+        # Each part must be needed, or it says what a case or two happen to have.
+        needed = min((a & ~b).sum(), (b & ~a).sum()) >= LEAST_PASSING
+        if text in properties and needed and np.array_equal(a & b, fails):
+            return f"{text} and {more}"
+    return ""
+
+
+def _parted(observations: Sequence[Observation]) -> tuple[list[Case], list[Case]]:
+    """The cases that fail, and those that pass; which were declined say nothing."""
+    failing = [o.case for o in observations if not o.passed]
+    passing = [o.case for o in observations if o.passed and o.answer.outcome != "declined"]
+    return failing, passing
 
 
 def only_where(observations: Sequence[Observation]) -> str:
     """In words, the properties that all failing calls have and few others; empty if none."""
-    failing = [o.case for o in observations if not o.passed]
-    passing = [o.case for o in observations if o.verdict is not None and o.passed]
+    failing, passing = _parted(observations)
     if len(failing) < LEAST_PASSING or len(passing) < LEAST_PASSING:
         return ""
     found = [
@@ -59,9 +76,8 @@ def only_where(observations: Sequence[Observation]) -> str:
 
 
 def _predicates(cases: Sequence[Case]) -> Iterator[tuple[str, Predicate]]:
-    """From simple ones to those that join two: properties, sizes above a number, sizes uneven."""
-    properties = _properties()
-    yield from properties
+    """Properties, sizes above and up to a number, sizes that are uneven."""
+    yield from _properties()
     for name, of in SIZES.items():
         yield from _sizes(name, of, cases)
     for name, of in SIZES.items():
@@ -74,13 +90,6 @@ def _predicates(cases: Sequence[Case]) -> Iterator[tuple[str, Predicate]]:
         "batch * n_head is no multiple of n_threads",
         lambda c: c.batch * c.n_head % c.n_threads != 0,
     )
-    for (text, a), (more, b) in combinations(properties, 2):
-        yield f"{text} and {more}", _both(a, b)
-    for text, holds in properties:
-        some = [c for c in cases if holds(c)]
-        for name, of in SIZES.items():
-            for more, b in (*_sizes(name, of, some), *_uneven(name, of)):
-                yield f"{text} and {more}", _both(holds, b)
 
 
 def _properties() -> list[tuple[str, Predicate]]:
@@ -118,10 +127,6 @@ def _sizes(name: str, of: Size, cases: Sequence[Case]) -> Iterator[tuple[str, Pr
 def _uneven(name: str, of: Size) -> Iterator[tuple[str, Predicate]]:
     for m in (2, 4, 8, 16, 32, 64, 128):
         yield f"{name} is no multiple of {m}", partial(_no_multiple, of, m)
-
-
-def _both(a: Predicate, b: Predicate) -> Predicate:
-    return lambda c: a(c) and b(c)
 
 
 def _above(of: Size, at: int, c: Case) -> bool:
