@@ -163,8 +163,17 @@ class Arena:
     def close(self) -> None:
         os.close(self.handle)
 
-    def fill(self, case: Case, tensors: Mapping[str, NDArray[np.float32]]) -> None:
-        """Poison what the case lies in, then put q, k and v in their places."""
+    def fill(
+        self,
+        case: Case,
+        tensors: Mapping[str, NDArray[np.float32]],
+        *,
+        around: np.uint32 = AROUND_INPUTS,
+    ) -> None:
+        """Poison what the case lies in, then put q, k and v in their places.
+
+        around: the bits of what is no element of an input, and lies between or beside them.
+        """
         self.placed = place(case)
         if case.layout == "far":
             inputs = [around for name in ("q", "k", "v") for around in _heads(self.placed[name])]
@@ -175,7 +184,7 @@ class Arena:
                 "out": [slice(self.n_inputs, self.size // FLOAT_BYTES)],
             }
         for region in self._regions["inputs"]:
-            self.bits[region] = AROUND_INPUTS
+            self.bits[region] = around
         for region in self._regions["out"]:
             self.bits[region] = POISON
         for name, tensor in tensors.items():

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
@@ -33,19 +34,27 @@ def by_experiment(wrong: Sequence[Observation], bench: Bench) -> list[Finding]:
     return []
 
 
-def _memory(first: Observation, _: Sequence[Observation], bench: Bench) -> Finding | None:
+def _memory(first: Observation, wrong: Sequence[Observation], bench: Bench) -> Finding | None:
     """Right with a workspace, or an out, of zeros."""
     garbage = not np.isfinite(first.out).all() or first.unwritten.any()
     if not garbage and first.verdict is not None:
         return None
-    if bench.observe(first.case, workspace_fill=0).passed:
+    # A few cases, and wrong as before in between: what threads do to each other is luck.
+    some = [o.case for o in wrong[:ALONE]]
+
+    def mends(**zeroed: Any) -> bool:
+        mended = all(bench.observe(case, **zeroed).passed for case in some)
+        return mended and not any(bench.observe(case).passed for case in some)
+
+    if mends(workspace_fill=0):
         return Finding(
             "workspace_assumed_zero",
             "the workspace is taken to be filled with zeros",
-            "right with a zeroed workspace, wrong with another",
+            f"right with a zeroed workspace, wrong with another, in {len(some)} of {len(some)} "
+            "cases",
             1.0,
         )
-    if bench.observe(first.case, zero_out=True).passed:
+    if mends(zero_out=True):
         return Finding(
             "out_not_zeroed",
             "the output is added to what out held before: out is taken to be zeros",

@@ -135,11 +135,13 @@ class Bench:
             k: keys.
             v: values.
             memory: of tensors by name, what lies in and around them instead: `room` floats.
+
+        What is read from elsewhere is 0 and not NaN, so that the rest can be told.
         """
-        self._arena.fill(case, {"q": q, "k": k, "v": v})
+        self._arena.fill(case, {"q": q, "k": k, "v": v}, around=np.uint32(0))
         for name, numbers in (memory or {}).items():
             self._arena.flood(name, numbers)
-        answer = self._child.run(replace(case, calls="once"))
+        answer = self._child.run(replace(case, calls="once"), workspace_fill=0)
         return self._arena.out() if answer.outcome == "ok" else None
 
     def seconds(self, case: Case) -> float:

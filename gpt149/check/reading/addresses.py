@@ -179,6 +179,8 @@ def describe(addresses: Addresses, name: str, case: Case) -> str:
             if formula.token_stride == 1 and formula.dim_stride == row
             else ": as if it lay in memory as (head_dim, tokens)"
             if formula.token_stride == 1 and formula.dim_stride == n
+            else f": its rows are {row} apart"
+            if formula.dim_stride == 1 and formula.token_stride != row
             else ""
         )
         return f"{name} is read at {said} for (token j, dim x){exchanged}{outside}"

@@ -11,7 +11,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from ..arena import AROUND_INPUTS, place
+from ..arena import place
 from ..judge import softmax
 from .probe import Array, Probe
 
@@ -46,8 +46,7 @@ def _as_float32(probe: Probe) -> tuple[Array, Array]:
     """What lies where float32 would, with the same strides in elements."""
     placed = place(probe.case)
     end = max(p.start + replace(p, half=False).span for p in placed.values())
-    bits = np.full(end, AROUND_INPUTS)
-    memory = bits.view(np.float32)
+    memory = np.zeros(end, np.float32)
     for name, tensor in zip(("q", "k", "v"), probe.drawn, strict=True):
         placed[name].put(tensor, memory)
     k, v = (placed[name].view(memory).astype(np.float64) for name in ("k", "v"))
@@ -73,9 +72,6 @@ def _explains(probe: Probe, out: NDArray[np.float32], k: Array, v: Array) -> boo
     hit = np.einsum("qk,bhkd->bhqd", probe.mask, (~np.isfinite(v)).astype(float)) > 0
     predicted[hit] = np.nan
     finite = np.isfinite(predicted)
-    if not finite.any():
-        outside = out.view(np.uint32) == AROUND_INPUTS
-        return bool(outside.any() and not np.isfinite(out).any())
     if finite.sum() < LEAST:
         return False
     off = np.abs(predicted - out)[finite]
