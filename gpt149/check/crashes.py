@@ -1,7 +1,7 @@
 """Where memory was misused, and why: the failing case by itself, with one thing changed.
 
-With a larger stack; with workspace_bytes asked for fewer keys; under the sanitizers, whatever the
-case's size, for the line of the author's source.
+With a larger stack; with rows contiguous and aligned; with workspace_bytes asked for fewer keys;
+under the sanitizers, whatever the case's size, for the line of the author's source.
 """
 
 from __future__ import annotations
@@ -77,6 +77,14 @@ def by_changing(failed: Sequence[Observation], bench: Bench, child: Child) -> It
                 "workspace",
                 f"'{first.case.name}' crashes with a stack of {_kib(child.stack_bytes)} KiB and is "
                 f"right with {_kib(LARGE_STACK)} KiB",
+                len(faults) / len(failed),
+            )
+        easier = replace(first.case, layout="contiguous", aligned=True)
+        if crashes and not helps and bench.observe(easier).passed:
+            yield Finding(
+                *REASONS["misaligned"],
+                f"'{first.case.name}' crashes, and is right where rows are contiguous and tensors "
+                "begin at 64 bytes",
                 len(faults) / len(failed),
             )
     short = [o for o in failed if o in crashed or o.answer.workspace_overrun]

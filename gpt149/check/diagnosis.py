@@ -14,9 +14,8 @@ from .finding import Finding
 from .observe import Bench, Observation
 from .predictions import ENOUGH, by_mistake
 from .reading.read import VAGUE, read
-from .reading.where import only_where, when
+from .reading.where import only_where, when, where
 from .symptoms import by_pattern, without_values
-from .vprobe import read_off
 
 
 def diagnose(observations: Sequence[Observation], bench: Bench) -> list[Finding]:
@@ -60,11 +59,11 @@ def _findings(
         return named + findings if broken else findings + named
     if seen := read(wrong, [o for o in observations if o.passed], bench):
         return seen + findings if broken and seen[0].cause not in VAGUE else findings + seen
-    return findings + [*named, *by_pattern(wrong), _unknown(wrong[0], bench)][:2]
+    return findings + [*named, *by_pattern(wrong), _unknown(wrong[0])][:2]
 
 
-def _unknown(smallest: Observation, bench: Bench) -> Finding:
-    facts = read_off(smallest, bench) if smallest.case.calls == "once" else []
-    evidence = f"read off its attention matrix in '{smallest.case.name}': {'; '.join(facts)}"
-    sentence = "no known mistake explains this output"
-    return Finding("unknown", sentence, evidence if facts else "", 0.0)
+def _unknown(smallest: Observation) -> Finding:
+    assert smallest.verdict is not None
+    places = where(smallest.verdict.wrong)
+    evidence = f"in '{smallest.case.name}' wrong are {places}" if places else ""
+    return Finding("unknown", "no known mistake explains this output", evidence, 0.0)

@@ -52,6 +52,15 @@ def read_dims(probe: Probe, _others: Sequence[Probe] = ()) -> Iterator[tuple[str
     odd = np.setdiff1d(np.arange(case.head_dim), probe.dims)
     if not probe.by_dim.any():
         yield "nothing_of_v", f"nothing of V comes out (zeros), of any of its {case.head_dim} dims"
+    if len(odd) > 0.5 * case.head_dim and probe.by_dim[..., odd].all():
+        spread = np.ptp(probe.by_dim, axis=3).max() / np.abs(probe.by_dim).max()
+        yield (
+            "values_off",
+            f"where V is the same in every dim, out is not: it differs by up to {spread:.1g} of "
+            "its size from dim to dim, without a pattern. Values are disturbed, or rounded, on "
+            "their way",
+        )
+        return
     if not len(odd) or len(odd) == case.head_dim:
         return
     values = probe.by_dim[..., odd]
