@@ -80,7 +80,7 @@ def test_a_pointer_that_is_null_in_workspace_bytes_is_told(tmp_path: Path) -> No
     file = edited(tmp_path, "if (*(const float *)a->q > 1e30f) return 0;", at=WORKSPACE)
     report = check(str(file), SMALL, timeout=5.0)
     assert causes(report)[:2] == ["workspace_bytes_crashes", "crash"]
-    assert "in workspace_bytes" in report.findings[1].evidence
+    assert "in workspace_bytes" in report.findings[1].sentence
     assert report.where.startswith(line_of(file, "1e30f"))
 
 
