@@ -14,7 +14,7 @@ import numpy as np
 
 from ..check.arena import Arena
 from ..check.isolation import Answer, Child
-from ..check.observe import Observation
+from ..check.observe import Memo, Observation
 from ..check.predictions import MOST_WORK
 from ..check.report import as_text
 from ..check.run import Report, check, unheard
@@ -23,16 +23,20 @@ from ..errors import BuildError, CannotSanitize, Gpt149Error, InputError
 from ..kernels.registry import compiled, locate
 from .access import NAMES as ACCESSORS
 from .access import judge_access
-from .parts import ACCESS, ACCESS_POINTS, PARTS, Part, cases, overflow_case, timing_case
+from .parts import ACCESS, ACCESS_POINTS, PARTS, Part, beyond, cases, timing_case
 
 ALLOWANCE = 0.015  # seconds behind the reference, for full credit
-REPEATS = 5
+REPEATS = 3
 MOST_EXPONENT = 80.0  # of a float32 exp that is to be summed
 UNSURE = ("crash", "exit", "unknown", "not_finite", "reads_outside", "static_state")
 SANITIZERS = "address,undefined"
 OVERFLOW_NOTE = (
     "will overflow at long contexts (exp of more than about 88 is infinite); subtract the row "
     "maximum"
+)
+LOW_NOTE = (
+    "gives NaN, or nothing, for a row whose scores are all very low (exp of them is 0): the row "
+    "maximum must start at -infinity or at the row's first score, not at 0 or FLT_MIN"
 )
 
 
@@ -139,7 +143,7 @@ def judge_submission(
             none = [Result(name, 0, ACCESS_POINTS, status) for name in ACCESSORS]
             nothing = none + nothing
         return Submission(str(path), nothing, str(e), time.perf_counter() - start)
-    results = []
+    results, memo = list[Result](), Memo()
     if ACCESS in wanted:
         progress(ACCESS)
         for access in judge_access(library, settings.timeout):
@@ -150,16 +154,18 @@ def judge_submission(
             )
     for part in parts:
         try:
-            results.append(judge_part(path, part, settings, progress))
+            results.append(judge_part(path, part, settings, memo, progress))
         except BuildError as e:
             results.append(Result(part.name, 0, part.points, "does not load", "", str(e)))
     return Submission(str(path), results, "", time.perf_counter() - start)
 
 
 def judge_part(
-    path: Path, part: Part, settings: Settings, progress: Callable[[str], None]
+    path: Path, part: Part, settings: Settings, memo: Memo, progress: Callable[[str], None]
 ) -> Result:
     """Right or wrong as the assignment defines it, and the reference's times beside its own.
+
+    memo: see `check`.
 
     Raises:
         InputError: there is no case of the name in the settings.
@@ -178,17 +184,19 @@ def judge_part(
     notes: tuple[str, ...] = ()
     try:
         sanitizers = SANITIZERS if settings.sanitize else None
-        report = check(spec, asked, timeout=settings.timeout, sanitizers=sanitizers, progress=say)
+        report = check(
+            spec, asked, timeout=settings.timeout, sanitizers=sanitizers, memo=memo, progress=say
+        )
     except CannotSanitize as e:
         notes = (f"not run under the sanitizers: {e}",)
-        report = check(spec, asked, timeout=settings.timeout, progress=say)
+        report = check(spec, asked, timeout=settings.timeout, memo=memo, progress=say)
     if report.right and settings.case is None:
-        overflow = overflow_case(settings.threads)
-        large = check(spec, [overflow], timeout=settings.timeout)
-        if not large.right and _overflows(large.observations[0]):
-            notes += (OVERFLOW_NOTE,)
-        elif not large.right:
-            report = large
+        extra = beyond(part, settings.br, settings.bc, settings.threads)
+        tried = check(spec, extra, timeout=settings.timeout, memo=memo, explained=False)
+        noted = [_note(o) for o in tried.observations]
+        if None in noted:
+            report = check(spec, extra, timeout=settings.timeout, memo=memo, progress=say)
+        notes += tuple(note for note in noted if note)[:1]
     if not report.right:
         say("looking for the cause")
         return _wrong(spec, path, part, report, settings)
@@ -199,14 +207,17 @@ def judge_part(
     return Result(part.name, part.points, part.points, "right", "", text, notes, student, reference)
 
 
-def _overflows(observation: Observation) -> bool:
-    """Whether what is wrong is wrong where exp overflows, and nowhere else."""
-    o = observation
-    if o.verdict is None:
-        return False
+def _note(o: Observation) -> str | None:
+    """What to say of a case beyond what is asked: nothing, a note, or None where it is wrong."""
+    if o.passed:
+        return ""
+    if o.verdict is None or o.changed_inputs or o.written_outside:
+        return None
+    if o.case.inputs == "low":
+        return LOW_NOTE
     scores = o.q.astype(np.float64) @ o.k.astype(np.float64).swapaxes(-1, -2)
     overflowing = scores.max(-1) > MOST_EXPONENT
-    return not (o.verdict.wrong.any(-1) & ~overflowing).any()
+    return None if (o.verdict.wrong.any(-1) & ~overflowing).any() else OVERFLOW_NOTE
 
 
 def _wrong(spec: str, path: Path, part: Part, report: Report, settings: Settings) -> Result:
