@@ -14,7 +14,7 @@ from .behaviour import findings as findings_of
 from .cases import Case
 from .crashes import by_changing, by_fault, located, misused
 from .diagnosis import diagnose
-from .finding import Finding
+from .finding import Finding, once
 from .isolation import DEFAULT_TEAM, Child
 from .observe import Bench, Memo, Observation
 from .sanitize import MemoryFault, sanitize
@@ -140,7 +140,8 @@ def check(
                 findings = diagnose(observations, bench)
                 findings = [f for f in seen if f.cause in EXPLAINS] + findings
                 findings = [*by_changing(failed, bench, child), *findings]
-            notes = tuple(f for f in seen if f not in findings)
+            named = {f.cause for f in findings}
+            notes = tuple(f for f in once(seen) if f.cause not in named)
             if timed and right:
                 progress("timing")
             speed = Speed(timed, bench.seconds(timed)) if timed and right else None
@@ -161,7 +162,7 @@ def check(
     return Report(
         child.kernel,
         observations,
-        findings,
+        once(findings),
         noise,
         seconds,
         left_out,

@@ -7,37 +7,24 @@ import statistics
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
-
-import numpy as np
 
 from ..check.arena import Arena
 from ..check.isolation import Answer, Child
-from ..check.observe import Memo, Observation
-from ..check.predictions import MOST_WORK
+from ..check.observe import Memo
 from ..check.report import as_text
 from ..check.run import Report, check, unheard
-from ..check.sanitize import sanitize
 from ..errors import BuildError, CannotSanitize, Gpt149Error, InputError
 from ..kernels.registry import compiled, locate
 from .access import NAMES as ACCESSORS
 from .access import judge_access
 from .parts import ACCESS, ACCESS_POINTS, PARTS, Part, beyond, cases, timing_case
+from .why import cause_of, explained, note, only_zeros
 
 ALLOWANCE = 0.015  # seconds behind the reference, for full credit
 REPEATS = 3
-MOST_EXPONENT = 80.0  # of a float32 exp that is to be summed
-UNSURE = ("crash", "exit", "unknown", "not_finite", "reads_outside", "static_state")
 SANITIZERS = "address,undefined"
-OVERFLOW_NOTE = (
-    "will overflow at long contexts (exp of more than about 88 is infinite); subtract the row "
-    "maximum"
-)
-LOW_NOTE = (
-    "gives NaN, or nothing, for a row whose scores are all very low (exp of them is 0): the row "
-    "maximum must start at -infinity or at the row's first score, not at 0 or FLT_MIN"
-)
 
 
 @dataclass(frozen=True)
@@ -193,10 +180,10 @@ def judge_part(
     if report.right and settings.case is None:
         extra = beyond(part, settings.br, settings.bc, settings.threads)
         tried = check(spec, extra, timeout=settings.timeout, memo=memo, explained=False)
-        noted = [_note(o) for o in tried.observations]
+        noted = [note(o) for o in tried.observations]
         if None in noted:
             report = check(spec, extra, timeout=settings.timeout, memo=memo, progress=say)
-        notes += tuple(note for note in noted if note)[:1]
+        notes += tuple(text for text in noted if text)[:1]
     if not report.right:
         say("looking for the cause")
         return _wrong(spec, path, part, report, settings)
@@ -207,56 +194,13 @@ def judge_part(
     return Result(part.name, part.points, part.points, "right", "", text, notes, student, reference)
 
 
-def _note(o: Observation) -> str | None:
-    """What to say of a case beyond what is asked: nothing, a note, or None where it is wrong."""
-    if o.passed:
-        return ""
-    if o.verdict is None or o.changed_inputs or o.written_outside:
-        return None
-    if o.case.inputs == "low":
-        return LOW_NOTE
-    scores = o.q.astype(np.float64) @ o.k.astype(np.float64).swapaxes(-1, -2)
-    overflowing = scores.max(-1) > MOST_EXPONENT
-    return None if (o.verdict.wrong.any(-1) & ~overflowing).any() else OVERFLOW_NOTE
-
-
 def _wrong(spec: str, path: Path, part: Part, report: Report, settings: Settings) -> Result:
-    if report.fault is None and _cause(report) in UNSURE:
-        report = _with_memory_faults(spec, report, settings)
-    cause = _cause(report)
-    if cause == "zeros":
+    if only_zeros(report):
         text = "it returns the zeros that it was given"
-        return Result(part.name, 0, part.points, "not implemented", cause, text)
+        return Result(part.name, 0, part.points, "not implemented", "zeros", text)
+    report = explained(spec, report, settings.timeout)
     text = as_text(spec, report, rerun=f"gpt149 lab {shlex.quote(str(path))} {part.name} --case")
-    return Result(part.name, 0, part.points, "wrong", cause, text)
-
-
-def _cause(report: Report) -> str:
-    return report.findings[0].cause if report.findings else "memory"
-
-
-def _with_memory_faults(spec: str, report: Report, settings: Settings) -> Report:
-    """The report with what the sanitizers say of its smaller cases, each in a fresh process.
-
-    Values of a case that writes outside of its memory mean nothing, and spoil what comes behind: a
-    mistake is then looked for in the clean cases alone.
-    """
-    source = locate(spec)
-    small = [o.case for o in report.observations if o.case.work <= MOST_WORK]
-    try:
-        faults = {
-            case.name: sanitize(source, source.name, [case], SANITIZERS, settings.timeout)
-            for case in small
-        }
-    except CannotSanitize:
-        return report
-    faulty = [fault for fault in faults.values() if fault]
-    if not faulty:
-        return report
-    clean = [case for case in small if not faults[case.name]]
-    again = check(spec, clean, timeout=settings.timeout).findings if clean else []
-    named = [finding for finding in again if finding.cause not in UNSURE]
-    return replace(report, fault=faulty[0], findings=[*named, *report.findings])
+    return Result(part.name, 0, part.points, "wrong", cause_of(report), text)
 
 
 def time_both(spec: str, part: Part, settings: Settings) -> list[Timing | None]:
