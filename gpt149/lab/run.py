@@ -7,7 +7,7 @@ import statistics
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from ..check.arena import Arena
@@ -16,10 +16,12 @@ from ..check.observe import Memo
 from ..check.report import as_text
 from ..check.run import Report, check, unheard
 from ..errors import BuildError, CannotSanitize, Gpt149Error, InputError
+from ..kernels.loaders.cs149 import NAMES
 from ..kernels.registry import compiled, locate
 from .access import NAMES as ACCESSORS
-from .access import judge_access
+from .access import AccessResult, judge_access
 from .parts import ACCESS, ACCESS_POINTS, PARTS, Part, beyond, cases, timing_case
+from .source import Text
 from .why import cause_of, explained, note, only_zeros
 
 ALLOWANCE = 0.015  # seconds behind the reference, for full credit
@@ -130,21 +132,40 @@ def judge_submission(
             none = [Result(name, 0, ACCESS_POINTS, status) for name in ACCESSORS]
             nothing = none + nothing
         return Submission(str(path), nothing, str(e), time.perf_counter() - start)
-    results, memo = list[Result](), Memo()
+    text, memo, judged = Text(path), Memo(), list[Result]()
+    accessors = list[AccessResult]()
     if ACCESS in wanted:
         progress(ACCESS)
-        for access in judge_access(library, settings.timeout):
-            points = ACCESS_POINTS if access.right else 0
-            cause = "" if access.right else access.status
-            results.append(
-                Result(access.name, points, ACCESS_POINTS, access.status, cause, access.sentence)
-            )
+        accessors = judge_access(library, text, settings.timeout)
     for part in parts:
         try:
-            results.append(judge_part(path, part, settings, memo, progress))
+            judged.append(judge_part(path, part, settings, memo, progress))
         except BuildError as e:
-            results.append(Result(part.name, 0, part.points, "does not load", "", str(e)))
+            judged.append(Result(part.name, 0, part.points, "does not load", "", str(e)))
+    if any(result.status != "right" for result in judged):
+        spoilt = accessors or judge_access(library, text, settings.timeout)
+        judged = [_linked(result, spoilt, text) for result in judged]
+    results = [*map(_of_accessor, accessors), *judged]
     return Submission(str(path), results, "", time.perf_counter() - start)
+
+
+def _of_accessor(access: AccessResult) -> Result:
+    points = ACCESS_POINTS if access.right else 0
+    cause = "" if access.right else access.status
+    return Result(access.name, points, ACCESS_POINTS, access.status, cause, access.sentence)
+
+
+def _linked(result: Result, accessors: Sequence[AccessResult], text: Text) -> Result:
+    """A part, if its values are wrong, with a word on each wrong accessor that it uses."""
+    if result.status not in ("wrong", "not implemented"):
+        return result
+    function = NAMES.get(result.name, "")
+    notes = [
+        f"it uses {access.name}, which is {access.status}: {access.sentence}. Mend that first"
+        for access in accessors
+        if not access.right and access.spoils and text.uses(function, access.name)
+    ]
+    return replace(result, notes=(*notes, *result.notes))
 
 
 def judge_part(
