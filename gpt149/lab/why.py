@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import numpy as np
@@ -13,9 +14,10 @@ from ..check.finding import Finding, once
 from ..check.observe import Observation
 from ..check.predictions import MOST_WORK
 from ..check.run import Report, check
-from ..check.sanitize import sanitize
+from ..check.sanitize import MemoryFault, sanitize
 from ..errors import CannotSanitize
 from ..kernels.registry import locate
+from ..system.threads import checked_threads
 
 MOST_EXPONENT = 80.0  # of a float32 exp that is to be summed
 UNSURE = ("crash", "exit", "unknown", "not_finite", "reads_outside", "static_state")
@@ -60,10 +62,10 @@ def explained(spec: str, report: Report, timeout: float) -> Report:
 
     timeout: seconds a call.
     """
-    if report.fault is None and cause_of(report) in UNSURE:
-        report = _with_memory_faults(spec, report, timeout)
     if found := [*_without_partial_tiles(report), *_block_maximum(report)]:
         return _joined(report, found)
+    if report.fault is None and cause_of(report) in UNSURE:
+        report = _with_memory_faults(spec, report, timeout)
     others = [o.case for o in report.observations if not _zeros(o)]
     if cause_of(report) == "zeros" and others:  # which tell more
         return _joined(report, check(spec, others, timeout=timeout).findings)
@@ -123,16 +125,19 @@ def _with_memory_faults(spec: str, report: Report, timeout: float) -> Report:
     """
     source = locate(spec)
     small = [o.case for o in report.observations if o.case.work <= MOST_WORK]
+
+    def fault_in(case: Case) -> MemoryFault | None:
+        return sanitize(source, source.name, [case], SANITIZERS, timeout)
+
     try:
-        faults = {
-            case.name: sanitize(source, source.name, [case], SANITIZERS, timeout) for case in small
-        }
+        with ThreadPoolExecutor(checked_threads(None)) as pool:
+            faults = list(pool.map(fault_in, small))
     except CannotSanitize:
         return report
-    faulty = [fault for fault in faults.values() if fault]
+    faulty = [fault for fault in faults if fault]
     if not faulty:
         return report
-    clean = [case for case in small if not faults[case.name]]
+    clean = [case for case, fault in zip(small, faults, strict=True) if not fault]
     again = check(spec, clean, timeout=timeout).findings if clean else []
     named = [finding for finding in again if finding.cause not in UNSURE]
     return _joined(replace(report, fault=faulty[0]), named)
