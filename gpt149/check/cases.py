@@ -124,7 +124,7 @@ class Case:
             k[..., 0] = ramp if self.inputs == "falling" else ramp[::-1]
         if self.inputs in ("falling-far", "rising-far"):
             q[..., 0] = 4 / self.scale_value**0.5
-            ramp = np.linspace(10, -15, self.n_kv, dtype=F32) / F32(self.scale_value**0.5)
+            ramp = np.linspace(15, -15, self.n_kv, dtype=F32) / F32(self.scale_value**0.5)
             k[..., 0] = ramp if self.inputs == "falling-far" else ramp[::-1]
         if self.inputs == "low":
             # Numbers of few bits, the large product last: most orders of summing are then exact.

@@ -57,8 +57,8 @@ def cases(part: Part, n: int, br: int, bc: int, n_threads: int) -> list[Case]:
         _square("changed", 48, calls="changed", n_threads=many),
         _square("again", 48, calls="again", n_threads=many),
         # A maximum that is the block's, not the running one, overflows here.
-        _square("falling", 100, d=16, inputs="falling-far", n_threads=many),
-        _square("rising", 100, d=16, inputs="rising-far"),
+        _square("falling", 320, d=16, inputs="falling-far", n_threads=many),
+        _square("rising", 320, d=16, inputs="rising-far"),
         _square("n1000", 1000, n_head=TEMPLATE_HEADS, n_threads=many),
     ]
     if n not in [case.n_q for case in asked]:
