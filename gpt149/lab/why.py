@@ -20,7 +20,10 @@ from ..kernels.registry import locate
 from ..system.threads import checked_threads
 
 MOST_EXPONENT = 80.0  # of a float32 exp that is to be summed
-UNSURE = ("crash", "exit", "unknown", "not_finite", "reads_outside", "static_state")
+UNSURE = ("crash", "exits", "unknown", "not_finite", "reads_outside", "static_state")
+# What was seen, in however few cases; other causes are guesses where they fit less than half.
+SEEN = ("crash", "hang", "exits", "out_of_memory", "raised", "mutates_input", "writes_outside",
+        "workspace_overrun")  # fmt: skip
 OVERFLOW_NOTE = (
     "will overflow at long contexts (exp of more than about 88 is infinite); subtract the row "
     "maximum"
@@ -54,7 +57,7 @@ def cause_of(report: Report) -> str:
     if not report.findings:
         return "memory"
     first = report.findings[0]
-    return "unknown" if first.partial and first.cause not in UNSURE else first.cause
+    return "unknown" if first.partial and first.cause not in SEEN else first.cause
 
 
 def explained(spec: str, report: Report, timeout: float) -> Report:

@@ -198,4 +198,6 @@ def test_a_finding_is_told_once_and_one_of_few_cases_is_not_the_cause(tmp_path: 
     assert "Cause" not in said
     assert "  Cause: most: many" in as_text("x", replace(report, findings=found[::-1]))
     assert cause_of(replace(report, findings=found)) == "unknown"
+    hung = replace(few, cause="hang")
+    assert cause_of(replace(report, findings=[hung, most])) == "hang"
     assert cause_of(replace(report, findings=found[::-1])) == "most"
