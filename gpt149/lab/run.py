@@ -216,7 +216,7 @@ def judge_part(
 
 
 def _wrong(spec: str, path: Path, part: Part, report: Report, settings: Settings) -> Result:
-    if only_zeros(report):
+    if only_zeros(report) and settings.case is None:
         text = "it returns the zeros that it was given"
         return Result(part.name, 0, part.points, "not implemented", "zeros", text)
     report = explained(spec, report, settings.timeout)

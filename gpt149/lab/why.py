@@ -38,10 +38,10 @@ def note(o: Observation) -> str | None:
     """What to say of a case beyond what is asked: nothing, a note, or None where it is wrong."""
     if o.passed:
         return ""
-    if o.verdict is None or o.changed_inputs or o.written_outside:
-        return None
     if o.case.inputs == "low":
         return LOW_NOTE
+    if o.verdict is None or o.changed_inputs or o.written_outside:
+        return None
     scores = o.q.astype(np.float64) @ o.k.astype(np.float64).swapaxes(-1, -2)
     overflowing = scores.max(-1) > MOST_EXPONENT
     return None if (o.verdict.wrong.any(-1) & ~overflowing).any() else OVERFLOW_NOTE
@@ -88,7 +88,9 @@ def _without_partial_tiles(report: Report) -> Iterator[Finding]:
     """Zeros exactly where N is below a tile: the number of tiles is rounded down."""
     seen = report.observations
     zeros = [o.case for o in seen if _zeros(o)]
-    if zeros and {c.name for c in zeros} == {o.case.name for o in seen if _below_a_tile(o.case)}:
+    if 0 < len(zeros) < len(seen) and {c.name for c in zeros} == {
+        o.case.name for o in seen if _below_a_tile(o.case)
+    }:
         yield Finding(
             "partial_tiles_dropped",
             "the number of tiles is rounded down, N / Br or N / Bc: the last, partial tile is left "
@@ -106,7 +108,9 @@ def _below_a_tile(case: Case) -> bool:
 def _block_maximum(report: Report) -> Iterator[Finding]:
     """NaN where the scores of later tiles are far lower, and nowhere else."""
     failed = report.failed
-    if not all(o.case.inputs == "falling-far" and o.wrong for o in failed):
+    if not failed or not all(o.case.inputs == "falling-far" and o.wrong for o in failed):
+        return
+    if not any(o.case.inputs == "rising-far" for o in report.observations):
         return
     if not all(np.isnan(o.out[o.verdict.wrong]).all() for o in failed if o.verdict):
         return

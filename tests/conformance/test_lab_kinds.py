@@ -97,6 +97,8 @@ def test_tiles_without_the_partial_one_are_not_called_missing(tmp_path: Path) ->
     edits = (("j0 < N;", "j0 + Bc <= N;"), ("i0 < N;", "i0 + Br <= N;"))
     result = judged(tmp_path, 4, edits)
     assert (result.status, result.cause) == ("wrong", "partial_tiles_dropped")
+    result = judged(tmp_path, 4, edits, replace(QUICK, case="n17"))  # as the report says to rerun
+    assert (result.status, result.cause) == ("wrong", "zeros")
 
 
 def test_an_accessor_with_other_parameters_costs_its_own_points_alone(tmp_path: Path) -> None:
