@@ -66,7 +66,8 @@ def explained(spec: str, report: Report, timeout: float) -> Report:
     timeout: seconds a call.
     """
     if found := [*_without_partial_tiles(report), *_block_maximum(report)]:
-        return _joined(report, found)
+        said = [finding for finding in report.findings if finding.cause != "zeros"]
+        return _joined(replace(report, findings=said), found)
     if report.fault is None and cause_of(report) in UNSURE:
         report = _with_memory_faults(spec, report, timeout)
     others = [o.case for o in report.observations if not _zeros(o)]
