@@ -27,7 +27,8 @@ class Case:
     layout: `contiguous`; `model` (q a slice of a fused QKV projection, k and v views of a longer
         KV cache, out token-major); `padded` (gaps between all rows, heads and batches).
     inputs: `normal`; `large` (logits of some hundreds); `falling` (the first keys score far higher
-        than the later ones); `rising` (the reverse).
+        than the later ones); `rising` (the reverse); `falling-far`, `rising-far` (so far that exp
+        of a difference overflows, and exp of no score does); `low` (scores near -100,000).
     calls: `once`; `again` (three times, each judged); `changed` (a second call on the same buffers
         with other numbers in them, judged);
         `heads` (the host calls from several threads at once, each on heads of its own);
@@ -121,6 +122,10 @@ class Case:
             q[..., 0] = 4 / self.scale_value**0.5
             ramp = np.linspace(12, 0, self.n_kv, dtype=F32) / F32(self.scale_value**0.5)
             k[..., 0] = ramp if self.inputs == "falling" else ramp[::-1]
+        if self.inputs in ("falling-far", "rising-far"):
+            q[..., 0] = 4 / self.scale_value**0.5
+            ramp = np.linspace(15, -15, self.n_kv, dtype=F32) / F32(self.scale_value**0.5)
+            k[..., 0] = ramp if self.inputs == "falling-far" else ramp[::-1]
         if self.inputs == "low":
             # Numbers of few bits, the large product last: most orders of summing are then exact.
             q, k = np.round(2 * q) / F32(2), np.round(4 * k) / F32(4)

@@ -167,7 +167,9 @@ class Bench:
         """What the inputs give; drawing: which of the case's they are, None if they are others."""
         if drawing is None:
             return expect(case, q, k, v)
-        key = (case, drawing)
+        # What a kernel is told besides, or how often it is called, changes no answer.
+        bare = replace(case, name="", br=0, bc=0, n_threads=1, layout="contiguous", calls="once")
+        key = (replace(bare, aligned=True), drawing)
         if key not in self._expected:
             self._expected[key] = expect(case, q, k, v)
         return self._expected[key]

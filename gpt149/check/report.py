@@ -40,7 +40,7 @@ def as_text(spec: str, report: Report, *, rerun: str = "") -> str:
     shown = min(wrong, key=lambda o: o.case.work) if wrong else smallest
     lines = [f"FAIL {spec}: {len(report.failed)} of {len(report.observations)} cases."]
     for i, finding in enumerate(report.findings[:3]):
-        lead = "Cause" if i == 0 else "  or "
+        lead = "  or " if i else "In some cases" if finding.partial else "Cause"
         detail = f" ({finding.evidence})" if finding.evidence else ""
         lines.append(f"  {lead}: {finding.cause}: {finding.sentence}{detail}.")
     if report.where and report.fault is None:

@@ -14,7 +14,7 @@ from .behaviour import findings as findings_of
 from .cases import Case
 from .crashes import by_changing, by_fault, located, misused
 from .diagnosis import diagnose
-from .finding import Finding
+from .finding import Finding, once
 from .isolation import DEFAULT_TEAM, Child
 from .observe import Bench, Memo, Observation
 from .sanitize import MemoryFault, sanitize
@@ -82,13 +82,15 @@ def check(
     sanitizers: str | None = None,
     timed: Case | None = None,
     memo: Memo | None = None,
+    explained: bool = True,
     progress: Callable[[str], None] = unheard,
 ) -> Report:
     """Run the cases, each call in a child process with a time limit in seconds.
 
     sanitizers: run them under these too, such as "address,undefined" (see `sanitize`). timed: a
     case whose time is taken if all is right. memo: the float64 answers of earlier checks, which
-    are not worked out again; more are added. progress: is told what comes next.
+    are not worked out again; more are added. explained: say why it is wrong, and what else it does;
+    that takes time. progress: is told what comes next.
 
     Raises:
         InputError: no such kernel, or it can be asked none of the cases.
@@ -129,16 +131,17 @@ def check(
             failed = [o for o in observations if not o.passed]
             right = not failed
             native = source.loader in ("contract", "cs149")
-            seen = _seen(observations, bench, child) if native else []
+            seen = _seen(observations, bench, child) if native and explained else []
             if source.loader == "cs149":  # which is not told how many threads to use
                 seen = [f for f in seen if f.cause != "n_threads_ignored"]
-            if not right:
+            findings = list[Finding]()
+            if failed and explained:
                 progress("looking for the cause")
-            findings = diagnose(observations, bench)
-            if failed:
+                findings = diagnose(observations, bench)
                 findings = [f for f in seen if f.cause in EXPLAINS] + findings
                 findings = [*by_changing(failed, bench, child), *findings]
-            notes = tuple(f for f in seen if f not in findings)
+            named = {f.cause for f in findings}
+            notes = tuple(f for f in once(seen) if f.cause not in named)
             if timed and right:
                 progress("timing")
             speed = Speed(timed, bench.seconds(timed)) if timed and right else None
@@ -147,7 +150,7 @@ def check(
         arena.close()
     fault, where = None, ""
     cases_of_misuse = misused(failed)
-    if cases_of_misuse and native and not sanitizers:
+    if cases_of_misuse and native and explained and not sanitizers:
         progress("looking for the line")
         found, where = located(source, child.kernel, cases_of_misuse, timeout)
         findings = [*by_fault(found), *findings] if found else findings
@@ -159,7 +162,7 @@ def check(
     return Report(
         child.kernel,
         observations,
-        findings,
+        once(findings),
         noise,
         seconds,
         left_out,

@@ -31,6 +31,9 @@ MOST_WORK = 30_000_000  # sanitizers slow a kernel down; longer cases show nothi
 NOT_THERE, DECLINED = 3, 4  # exit status: no kernel of that name; it declines
 OPTIONS = {"ASAN_OPTIONS": "detect_leaks=0:handle_abort=1", "UBSAN_OPTIONS": "print_stacktrace=1"}
 ASAN = re.compile(r"ERROR: \w+Sanitizer: ([^\n]+)")
+FRAME = re.compile(r"#\d+ \w+ in ")
+IN_ACCESSOR = re.compile(FRAME.pattern + r"[^(]*\b(two|four)Dim(Read|Write)\b")  # of cs149gpt
+PLACE = re.compile(r"(/[^\s(:]*):(\d+)")
 UBSAN = re.compile(r"([^\s:]+:\d+):\d+: runtime error: ([^\n]+)")
 
 
@@ -124,10 +127,16 @@ def _read(output: str, source: Path) -> tuple[str, str]:
 
 
 def _place(output: str, source: Path) -> str:
-    """The first line of the author's own in what a sanitizer says: of the file, else a header."""
-    frames = re.findall(r"([^\s(]+):(\d+)", output)
+    """The author's own line in what a sanitizer says, first of the file, else of a header beside.
+
+    What an accessor does wrongly, it is told to do where it is called.
+    """
     folder = source.resolve().parent
-    paths = [(Path(name).resolve(), line) for name, line in frames if name.startswith("/")]
-    own = [one for one in paths if one[0] == folder / source.name]
-    beside = [one for one in paths if one[0].parent == folder]
-    return f"{(own + beside)[0][0].name}:{(own + beside)[0][1]}" if own or beside else ""
+    found = list[tuple[bool, bool, str]]()
+    for line in output.splitlines():
+        last = not FRAME.search(line) or bool(IN_ACCESSOR.search(line))
+        for name, number in PLACE.findall(line):
+            path = Path(name).resolve()
+            if path.parent == folder:
+                found.append((last, path.name != source.name, f"{path.name}:{number}"))
+    return min(found, key=lambda one: one[:2])[2] if found else ""
