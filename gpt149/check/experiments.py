@@ -86,7 +86,7 @@ def _threads(_: Observation, wrong: Sequence[Observation], bench: Bench) -> Find
         return None
     case = replace(wrong[0].case, calls="once")
     evidence = f"'{case.name}' is right with 1 thread, wrong with {case.n_threads}"
-    if all(_steady(replace(o.case, calls="once"), bench) for o in wrong[:ALONE]):
+    if all(_steady(replace(o.case, calls="once"), bench) for o in (*wrong[:ALONE], *wrong[-2:])):
         said = f"the same values are wrong in every run ({_places(wrong[0])})"
         # With the work divided so, who sees what? That is read as anything else.
         if seen := read(wrong, [], bench):

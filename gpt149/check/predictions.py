@@ -57,7 +57,8 @@ def by_mistake(wrong: Sequence[Observation], all_of_them: Sequence[Observation])
     # A pair shows where its first mistake alone does not explain everything.
     best = {h for h in explains if found and h[0] == found[0].cause}
     rest = [o for o, h in zip(failing, explained, strict=True) if not best & h]
-    return _by_pair(rest) or found
+    pairs = _by_pair(rest) if len(rest) >= ENOUGH * len(failing) else []
+    return pairs or found
 
 
 def _worth(o: Observation) -> bool:

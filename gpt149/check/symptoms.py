@@ -74,17 +74,6 @@ def without_values(failed: Sequence[Observation]) -> Iterator[Finding]:
 
 def by_pattern(wrong: Sequence[Observation]) -> Iterator[Finding]:
     """What the shape of the error says where no reference matches."""
-    # Without the maximum, exp of large logits overflows, and that of low ones is 0 in every row.
-    far_off = {o.case.inputs for o in wrong if not np.isfinite(o.out).all()}
-    every = all(o.case.inputs in far_off for o in wrong)
-    if every and {"large"} <= far_off <= {"large", "low"}:
-        yield Finding(
-            "no_max",
-            "exp overflows: the row's maximum is not subtracted from the scores",
-            "NaN or infinity where logits are of some hundreds, and only there",
-            1.0,
-        )
-        return
     outside = [o for o in wrong if o.from_outside.any()]
     if outside:
         yield Finding(

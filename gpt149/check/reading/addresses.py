@@ -24,7 +24,7 @@ SHARP = 1e-3  # what comes of a bit is so near to 0 or 1
 ALL_OF_IT = 60.0  # a score above others at 0: they weigh e^-60
 MOST_TOKENS = 6
 MOST_DIMS = 8
-MOST_KEYS = 300
+MOST_KEYS = 1100
 Addresses = NDArray[np.float64]  # of (token, dim), from the tensor's start; NaN: not legible
 
 

@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .addresses import read_k
+from .head import LEAST
 from .probe import Array, Probe
-from .scores import LEAST
 from .words import NO_MATTER
 
 MOST_SCORES = 70_000

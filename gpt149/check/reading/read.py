@@ -12,22 +12,24 @@ from ..cases import Case
 from ..finding import Finding
 from ..observe import Bench, Observation
 from .addresses import read_k, read_v
+from .carried import read_carried
 from .halves import read_kv_dtype
 from .landing import read_landing
 from .mask import read_dims, read_mask
+from .matrix import read_matrix
 from .overlap import read_overlap
 from .probe import Illegible, Probe
 from .rows import read_owners
-from .scores import read_scores
-from .shifts import read_shifts
+from .shifts import read_peaks, read_shifts
 from .values import read_again, read_follows, read_format, read_values
 from .where import when, where
 
 Instrument = Callable[[Probe, Sequence[Probe]], Iterator[tuple[str, str]]]
 # What is asked first is what the later ones take for right.
 INSTRUMENTS: tuple[Instrument, ...] = (
-    read_kv_dtype, read_again, read_follows, read_format, read_landing, read_dims, read_mask,
-    read_owners, read_overlap, read_k, read_scores, read_v, read_shifts, read_values,
+    read_kv_dtype, read_again, read_follows, read_format, read_landing, read_dims, read_owners,
+    read_v, read_overlap, read_k, read_mask, read_carried, read_matrix, read_shifts, read_peaks,
+    read_values,
 )  # fmt: skip
 # What small calls may show of a mistake that larger ones show more of.
 VAGUE = ("scores_ignored", "nothing_of_v", "v_ignored")
@@ -43,7 +45,7 @@ def read(
     best = telling(wrong)[:3]
     probes = [Probe(bench, replace(o.case, calls="once")) for o in best]
     conditional = bool(when([*wrong, *passed]))
-    first = (read_shifts,) if all(w.case.inputs != "normal" for w in wrong) else ()
+    first = (read_shifts, read_peaks) if all(w.case.inputs != "normal" for w in wrong) else ()
     vague: list[Finding] = []
     for o, probe in zip(best, probes, strict=True):
         others = [other for other in probes if other is not probe]

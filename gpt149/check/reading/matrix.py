@@ -1,0 +1,57 @@
+"""What are scores and weights made of? The attention matrix of each head beside the right one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+
+import numpy as np
+
+from . import scores, weights
+from .head import FITS, LEAST, Head, Said, top
+from .mask import ROUGH
+from .probe import Probe
+
+MOST_SCORES = 70_000  # of a head
+
+
+def read_matrix(probe: Probe, _others: Sequence[Probe] = ()) -> Iterator[tuple[str, str]]:
+    """Causes and sentences on scores and weights, in the first head that shows something."""
+    if probe.scores[0, 0].size > MOST_SCORES:
+        return
+    found: dict[str, list[tuple[int, int, str]]] = {}
+    n_heads = probe.case.batch * probe.case.n_head
+    for b, h in np.ndindex(probe.case.batch, probe.case.n_head):
+        said = _head(Head.of(probe, b, h))
+        if said:
+            found.setdefault(said[0], []).append((b, h, said[1]))
+    for cause, heads in sorted(found.items(), key=lambda item: -len(item[1]))[:1]:
+        b, h, sentence = heads[0]
+        where = (
+            ""
+            if len(heads) == n_heads
+            else f", in {len(heads)} of {n_heads} heads (first: batch {b}, head {h})"
+        )
+        yield cause, sentence + where
+
+
+def _head(one: Head) -> Said | None:
+    probe, p, s, usable, rest = one.probe, one.p, one.s, one.usable, one.rest
+    if (p < -ROUGH).any():
+        return weights.raw(one)
+    flat = probe.flat[one.b, one.h]
+    leaks = ~probe.mask & (p > ROUGH) & (flat <= LEAST)
+    if leaks.any():
+        return weights.leaks(one, leaks)
+    cut = probe.mask & (p <= LEAST) & (s - top(s, probe.mask) > -60)
+    if cut.any() and not (flat[cut] <= LEAST).any():
+        return weights.levels(one) or weights.cut_off(one, cut)
+    readers: tuple[Callable[[Head], Said | None], ...]
+    if np.abs(rest[usable]).max(initial=0) < FITS:
+        readers = (weights.sums, scores.slope, scores.rounded, weights.levels, weights.odd_exp)
+    else:
+        readers = (
+            scores.slope, scores.rounded, scores.by_dims, scores.by_key, scores.by_row,
+            scores.rotated, weights.of_score, scores.left_over, weights.levels, weights.steps,
+            weights.odd_exp,
+        )  # fmt: skip
+    return next((said for reader in readers if (said := reader(one))), None)

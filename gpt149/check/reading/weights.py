@@ -1,0 +1,268 @@
+"""What is a weight made of? What softmax does with scores that are right."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..judge import softmax
+from .head import FITS, LEAST, LEAST_KEYS, Head, Said, centred, top
+from .mask import ROUGH
+from .probe import Array
+from .words import ranges
+
+LEAST_EXP = 5e-5  # relative, that is not rounding
+MOST_EXP = 0.7  # of log P: more is no approximation of exp
+LEAST_ROWS = 0.1  # of those that could, show a step between blocks
+WINDOW = 5  # neighbouring distances, over which a function of them hardly changes
+MOST_JUMPS = 0.25  # of its keys
+MOST_STEPS = 4  # that are at no regular places
+SAME_PARTS = 0.7  # of the rows must be split alike
+LEVELS = (255, 256, 127, 128, 15, 16, 1023, 1024)
+
+
+def raw(one: Head) -> Said | None:
+    """Weights below 0: no exp went into them."""
+    probe, p, s = one.probe, one.p, one.s
+    x = np.where(probe.mask, s, 0)
+    times = (p * x).sum(1) / np.maximum((x * x).sum(1), LEAST)
+    if np.abs(p - times[:, None] * x).max() > ROUGH * np.abs(p).max():
+        return "weights_negative", "weights are below 0, which no exp gives"
+    return (
+        "exp_not_stored",
+        "weights are the raw scores, each row divided by a number of its own: exp is summed for "
+        "l, but not kept as the weight",
+    )
+
+
+def sums(one: Head) -> Said | None:
+    """Weights that are right against each other: is their sum 1?"""
+    probe, p, s = one.probe, one.p, one.s
+    sums = np.where(probe.mask, p, 0).sum(-1)
+    rows = probe.mask.any(1)
+    off = np.abs(sums - 1)
+    if off[rows].max(initial=0) < ROUGH:
+        return None
+    highest = top(s, probe.mask)
+    l = np.where(probe.mask, np.exp(s - highest), 0).sum(-1)
+    with np.errstate(divide="ignore", over="ignore"):
+        more = l / sums - l  # what the sum has besides, in units of the largest weight
+    i = int(off.argmax())
+    wrong = np.flatnonzero(rows & (off >= ROUGH))
+    which = f"queries {ranges(wrong)}" if len(wrong) < rows.sum() else "every query"
+    for name, unit in (("exp of a score of 0", np.exp(-highest[:, 0])), ("1", np.ones_like(l))):
+        times = more / unit
+        if np.allclose(times[rows], np.median(times[rows]), rtol=1e-2, atol=1e-3):
+            n = float(np.median(times[rows]))
+            return (
+                "sum_wrong",
+                f"weights are right against each other, but the sum l has {n:.4g} times {name} "
+                f"more than it should ({which})",
+            )
+    return (
+        "sum_wrong",
+        f"weights are right against each other, but their sum is not 1: the sum l (or the maximum "
+        f"that it goes with) is wrong ({which}; query {i} adds up to {sums[i]:.4g})",
+    )
+
+
+def cut_off(one: Head, cut: NDArray[np.bool_]) -> Said:
+    """Keys that count where all scores are 0, and do not for these scores."""
+    mask, s = one.probe.mask, one.s
+    kept = mask & ~cut
+    counts = kept.sum(1)[cut.any(1)]
+    lowest = np.where(kept, s, np.inf).min(-1)
+    highest = np.where(cut, s, -np.inf).max(-1)
+    ordered = bool((highest[cut.any(1)] <= lowest[cut.any(1)] + ROUGH).all())
+    if ordered and (counts == counts[0]).all():
+        return "top_k", f"only the {counts[0]} largest scores of a row count (others weigh 0)"
+    right = softmax(s, mask)
+    if right[cut].max() <= right[kept].min():
+        return (
+            "cut_off",
+            f"weights below {np.sqrt(right[cut].max() * right[kept].min()):.2g} are taken for 0",
+        )
+    so_far = np.maximum.accumulate(np.where(mask, s, -np.inf), axis=1)
+    for name, maximum in (("row's maximum", top(s, mask)), ("maximum so far", so_far)):
+        below = maximum - s
+        if below[cut].min() >= below[kept].max() - ROUGH:
+            return (
+                "cut_off",
+                f"scores of {below[cut].min():.4g} and more below the {name} get weight 0",
+            )
+    keys = np.flatnonzero(cut.any(0))
+    return (
+        "keys_lost",
+        f"keys {ranges(keys)} get weight 0 in some rows though they count where all scores are "
+        "equal: what decides is the score",
+    )
+
+
+def leaks(one: Head, leaks: NDArray[np.bool_]) -> Said:
+    """Hidden keys that get weight, though they get none where all scores are equal."""
+    probe, p, s = one.probe, one.p, one.s
+    i, j = np.argwhere(leaks)[0]
+    seen = probe.mask[i] & (p[i] > LEAST)
+    value = ""
+    if seen.any():
+        at = int(np.where(seen, p[i], 0).argmax())
+        value = f" (about {np.log(p[i, j] / p[i, at]) + s[i, at]:.4g})"
+    return (
+        "mask_leaks",
+        "hidden keys get weight where scores are low or far apart: the mask is a number that "
+        "is put "
+        f"in their place or added{value}, and not -infinity (first: key {j} for query {i})",
+    )
+
+
+def steps(one: Head) -> Said | None:
+    """Blocks of keys, right in themselves, that are weighed against each other."""
+    usable, rest = one.usable, one.rest
+    both = usable[:, 1:] & usable[:, :-1]
+    step = np.where(both, np.diff(rest, axis=1), 0)
+    jump = np.abs(step) > 2 * FITS
+    n_steps, n_both = jump.sum(1), both.sum(1)
+    rows = np.flatnonzero(jump.any(1))
+    long = n_both >= LEAST_KEYS
+    if not jump[long].any() or (n_steps > MOST_JUMPS * n_both)[long].any():
+        return None
+    places = np.flatnonzero(jump.any(0)) + 1
+    could = both[:, places - 1].any(1)
+    if jump.any(1).sum() < LEAST_ROWS * could.sum():
+        return None
+    blocks = _blocks(places, jump, both)
+    if not blocks:
+        return None
+    signs = step[jump]
+    direction = (
+        "the earlier blocks weigh too much"
+        if (signs < 0).all()
+        else "the earlier blocks weigh too little"
+        if (signs > 0).all()
+        else "some weigh too much, some too little"
+    )
+    which = f" in queries {ranges(rows)}" if len(rows) < usable.shape[0] - 1 else ""
+    return (
+        "blocks_weighed",
+        f"{blocks} are right among themselves, but weighed wrongly against each other{which}: "
+        f"{direction}. Look at the rescaling by the running maximum, or at the merge of splits",
+    )
+
+
+def _blocks(places: NDArray[np.intp], jump: NDArray[np.bool_], both: NDArray[np.bool_]) -> str:
+    """The blocks between which weights jump, in words; empty if they are at no regular places."""
+    size = int(np.gcd.reduce(places))
+    if size > 1 or len(places) <= MOST_STEPS:
+        tile = f"tiles of {size} keys" if size > 1 else "blocks of keys"
+        return f"{tile} (weights jump at keys {ranges(places)})"
+    parts = {}
+    rows = np.flatnonzero(jump.any(1) & (both.sum(1) >= LEAST_KEYS))
+    for i in rows:
+        first = int(jump[i].argmax()) + 1
+        n = int(both[i].sum()) + 1
+        if (np.flatnonzero(jump[i]) + 1).tolist() != list(range(first, n, first)):
+            continue
+        parts[i] = -(-n // first)
+    values, counts = np.unique(list(parts.values()), return_counts=True)
+    if not parts or counts.max() < SAME_PARTS * len(rows):
+        return ""
+    return f"the {values[counts.argmax()]} parts into which each row's keys are split"
+
+
+def of_score(one: Head) -> Said | None:
+    """What exp makes of scores: of the score itself, or of its distance from the maximum."""
+    s, usable, logp = one.s, one.usable, np.log(np.maximum(one.p, LEAST))
+    below = s - top(s, one.probe.mask)
+    order = np.argsort(below[usable], kind="stable")
+    largest = np.where(usable, logp, -np.inf).max(-1, keepdims=True)
+    if said := _clamped(below[usable][order], (logp - largest)[usable][order]):
+        return said
+    if cap := _cap(one, lambda c: c * np.tanh(s / c)):
+        return (
+            "softcap",
+            f"scores are capped softly before exp: {cap:.4g} tanh(s / {cap:.4g}) instead of s",
+        )
+    if cap := _cap(one, lambda c: np.clip(s, -c, c)):
+        return "scores_clamped", f"scores are clamped to -{cap:.4g} .. {cap:.4g} before exp"
+    if cap := _cap(one, lambda c: np.minimum(s, c)):
+        return "scores_clamped", f"scores above {cap:.4g} are clamped to that before exp"
+    return None
+
+
+def odd_exp(one: Head) -> Said | None:
+    """A function of the distance from the row's maximum that is not exp."""
+    probe, p, s, usable = one.probe, one.p, one.s, one.usable
+    logp = np.log(np.maximum(p, LEAST))
+    x = (s - top(s, probe.mask))[usable]
+    y = (logp - np.where(usable, logp, -np.inf).max(-1, keepdims=True))[usable]
+    order = np.argsort(x)
+    x, wrong = x[order], (y - x)[order]
+    if len(x) < 64:
+        return None
+    # Where exp is a function of the distance, and a wrong one, neighbours are wrong alike.
+    near = x > -12
+    size = np.abs(wrong[near]).max(initial=0)
+    if near.sum() < WINDOW or not LEAST_EXP < size < MOST_EXP:
+        return None
+    around = np.lib.stride_tricks.sliding_window_view(wrong[near], WINDOW)
+    rough = np.quantile(around.max(1) - around.min(1), 0.9)
+    if rough < 0.2 * size:
+        at = int(np.abs(np.where(near, wrong, 0)).argmax())
+        return (
+            "exp_wrong",
+            "exp is not exp, but a poor approximation: it is off by "
+            f"{abs(np.expm1(wrong[at])):.2g} of "
+            f"its value where a score is {-x[at]:.3g} below the row's maximum; scores and sums "
+            "are right",
+        )
+    return None
+
+
+def _clamped(x: Array, y: Array) -> Said | None:
+    """exp(max(x, -c)): the line ends in a floor. x rises; y = log P less that of the row's top."""
+    floor = y.min()
+    low = y < floor + 10 * FITS
+    if low.sum() < 3 or not low[: int(low.sum() * 0.9)].all() or x[low].max() - x[low].min() < 0.05:
+        return None
+    rest = ~low
+    if rest.sum() < 3 or np.abs(y[rest] - x[rest]).max() > 0.02 * max(1.0, np.abs(x).max()):
+        return None
+    return (
+        "exp_clamped",
+        f"exp is clamped: scores further than {-floor:.4g} below the row's maximum all get the "
+        f"weight exp({floor:.4g}), instead of less and less",
+    )
+
+
+def _cap(one: Head, capped: Callable[[float], Array]) -> float:
+    """The c for which capped(c) explains log P but for a constant; 0 if none does."""
+    right, usable = one.rest + one.s, one.usable
+    largest = np.abs(one.s[usable]).max(initial=0)
+    best, cap = np.inf, 0.0
+    rough = np.geomspace(max(largest / 20, 0.05), largest * 20 + 1, 120)
+    for fine in (False, True):
+        for c in np.linspace(cap * 0.95, cap * 1.05, 201) if fine else rough:
+            off = np.abs(centred(capped(c) - right, usable)[usable]).max()
+            if off < best:
+                best, cap = off, float(c)
+    spread = np.abs(one.rest[usable]).max()
+    return cap if best < max(2 * FITS, 0.02 * spread) else 0.0
+
+
+def levels(one: Head) -> Said | None:
+    """Weights that are whole multiples of a part of the row's largest."""
+    largest = one.p.max(1, keepdims=True)
+    if not (largest > 0).all():
+        return None
+    ratio = (one.p / largest)[one.probe.mask]
+    if len(np.unique(np.round(ratio, 5))) < 8:
+        return None
+    for n in LEVELS:
+        if np.abs(n * ratio - np.rint(n * ratio)).max() < ROUGH:
+            return (
+                "quantised",
+                f"weights are quantised to {n} steps of the row's largest: {n + 1} discrete levels",
+            )
+    return None
