@@ -49,7 +49,8 @@ def _memory(first: Observation, wrong: Sequence[Observation], bench: Bench) -> F
     if mends(workspace_fill=0):
         return Finding(
             "workspace_assumed_zero",
-            "the workspace is taken to be filled with zeros",
+            "the workspace is taken to be filled with zeros: what was never written there is used "
+            f"({where(~np.isfinite(first.out)) or 'in every value'})",
             f"right with a zeroed workspace, wrong with another, in {len(some)} of {len(some)} "
             "cases",
             1.0,

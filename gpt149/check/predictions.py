@@ -20,7 +20,7 @@ from .observe import Observation
 MATCH = 16.0  # times the tolerance: predictions are float64, the kernel has rounding of its own
 MOST_WORK = 3_000_000  # of a case that is worth trying every mistake on
 MOST_CASES = 10  # failing, and as many passing ones
-PAIR_CASES = 3
+PAIR_CASES, LEAST_CASES = 3, 2
 ENOUGH = 0.7  # of the cases that one mistake must explain, before two are tried
 
 # (cause, sentence, the kernel's own choice of bc, see `tile_sizes`, or 0): one way of being wrong.
@@ -81,8 +81,10 @@ def _hypotheses(
 
 def _by_pair(failing: Sequence[Observation]) -> list[Finding]:
     """Two mistakes at once that explain the smallest failing cases."""
-    some = [o for o in failing if o.case.n_q > 1 and o.case.head_dim > 1][:PAIR_CASES]
-    if not some:
+    # In a call of a few tokens, many pairs look alike.
+    large = [o for o in failing if o.case.n_q > 3 and o.case.n_kv > 15 and o.case.head_dim > 3]
+    some = large[:PAIR_CASES]
+    if len(some) < LEAST_CASES:
         return []
     candidates: set[tuple[str, str]] | None = None
     said: dict[tuple[str, str], str] = {}

@@ -179,7 +179,7 @@ def describe(addresses: Addresses, name: str, case: Case) -> str:
             if formula.token_stride == 1 and formula.dim_stride == row
             else ": as if it lay in memory as (head_dim, tokens)"
             if formula.token_stride == 1 and formula.dim_stride == n
-            else f": its rows are {row} apart"
+            else f": its row stride is {row}"
             if formula.dim_stride == 1 and formula.token_stride != row
             else ""
         )
@@ -196,6 +196,11 @@ def describe(addresses: Addresses, name: str, case: Case) -> str:
             return f"{name} is read with the token rounded down to a multiple of {b}{outside}"
         if (addresses[legible] == (j % b * row + x)[legible]).all():
             return f"{name} is read at token j % {b} for token j{outside}"
+    for bits in (8, 16):
+        size, half = 2**bits, 2 ** (bits - 1)
+        wrapped = (right % size, j * row % size + x, (right + half) % size - half)
+        if any((addresses[legible] == w[legible]).all() for w in wrapped):
+            return f"{name} is read at offsets that wrap at {size:,}: they are kept in {bits} bits"
     tokens, dims = np.flatnonzero(wrong.any(1)), np.flatnonzero(wrong.any(0))
     at = np.argwhere(wrong)[0]
     return (

@@ -17,6 +17,7 @@ from .probe import Probe
 from .words import ranges
 
 MOST_TILE = 129  # rows back that are looked at
+MOST_ROWS = 0.7  # of those that have another before them
 
 
 def read_carried(probe: Probe, _others: Sequence[Probe] = ()) -> Iterator[tuple[str, str]]:
@@ -53,7 +54,7 @@ def _rows(probe: Probe) -> list[tuple[str, str]]:
     if not len(wrong) or wrong[0] == 0:
         return []
     back = int(wrong[0])  # the first row that can have another's is the first that is wrong
-    if back > MOST_TILE or not np.array_equal(wrong, np.arange(back, len(p))):
+    if back > MOST_TILE or len(wrong) < MOST_ROWS * (len(p) - back):
         return []
     before = p[wrong - back]
     times = (before * rest[wrong]).sum(1) / (before**2).sum(1)

@@ -31,8 +31,9 @@ class Head:
     rest: Array
 
     @staticmethod
-    def of(probe: Probe, b: int, h: int) -> Head:
-        p, s = probe.own[b, h], probe.scores[b, h]
+    def of(probe: Probe, b: int, h: int, p: Array | None = None) -> Head:
+        """Of these weights, or of those that the case's own inputs give."""
+        p, s = probe.own[b, h] if p is None else p, probe.scores[b, h]
         usable = probe.mask & (p > LEAST)
         rest = centred(np.log(np.maximum(p, LEAST)) - s, usable)
         return Head(probe, b, h, p, s, usable, rest)

@@ -9,7 +9,7 @@ import numpy as np
 from . import scores, weights
 from .head import FITS, LEAST, Head, Said, top
 from .mask import ROUGH
-from .probe import Probe
+from .probe import Illegible, Probe
 
 MOST_SCORES = 70_000  # of a head
 
@@ -38,20 +38,31 @@ def _head(one: Head) -> Said | None:
     probe, p, s, usable, rest = one.probe, one.p, one.s, one.usable, one.rest
     if (p < -ROUGH).any():
         return weights.raw(one)
-    flat = probe.flat[one.b, one.h]
+    several = probe.mask.sum(1) > 1
+    alone = np.take_along_axis(p, np.where(probe.mask, s, -np.inf).argmax(1)[:, None], 1)
+    if several.any() and (alone[several] > 1 - ROUGH).all():
+        return "top_k", "only the largest score of a row counts: it has all the weight"
+    try:
+        flat = probe.flat[one.b, one.h]
+    except Illegible:  # a query of zeros may be what it cannot take
+        flat = probe.mask.astype(np.float64)
     leaks = ~probe.mask & (p > ROUGH) & (flat <= LEAST)
     if leaks.any():
         return weights.leaks(one, leaks)
-    cut = probe.mask & (p <= LEAST) & (s - top(s, probe.mask) > -60)
+    cut = probe.mask & (p <= LEAST) & (s - top(s, probe.mask) > np.log(weights.SUBNORMAL))
+    cut &= flat.any(1, keepdims=True)
     if cut.any() and not (flat[cut] <= LEAST).any():
         return weights.levels(one) or weights.cut_off(one, cut)
     readers: tuple[Callable[[Head], Said | None], ...]
     if np.abs(rest[usable]).max(initial=0) < FITS:
-        readers = (weights.sums, scores.slope, scores.rounded, weights.levels, weights.odd_exp)
+        readers = (
+            weights.sums, scores.slope, scores.rounded, weights.levels, weights.odd_exp,
+            scores.other_keys, weights.unstructured, weights.rough_sums,
+        )  # fmt: skip
     else:
         readers = (
             scores.slope, scores.rounded, scores.by_dims, scores.by_key, scores.by_row,
             scores.rotated, weights.of_score, scores.left_over, weights.levels, weights.steps,
-            weights.odd_exp,
+            weights.odd_exp, scores.other_keys, weights.unstructured,
         )  # fmt: skip
     return next((said for reader in readers if (said := reader(one))), None)

@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 
 from .addresses import read_k
 from .head import LEAST
+from .mask import ROUGH
 from .probe import Array, Probe
-from .words import NO_MATTER
+from .words import NO_MATTER, ranges
 
 MOST_SCORES = 70_000
 
@@ -32,7 +33,7 @@ def read_overlap(probe: Probe, _others: Sequence[Probe] = ()) -> Iterator[tuple[
     if any(begin is None for begin in begins):
         return
     stride = begins[1] - begins[0]  # type: ignore[operator]
-    if stride == n_kv or stride < 1:
+    if stride == n_kv or stride < 2:
         return
     if any(begin != i * stride for i, begin in zip(rows, begins, strict=True)):
         return
@@ -49,6 +50,53 @@ def read_overlap(probe: Probe, _others: Sequence[Probe] = ()) -> Iterator[tuple[
         )
     else:
         yield "scores_overlap", f"{said}. {NO_MATTER}"
+
+
+def read_dependence(probe: Probe, _others: Sequence[Probe] = ()) -> Iterator[tuple[str, str]]:
+    """Which queries' weights change where the q of one query changes? Its own, and no other's."""
+    n_q = probe.case.n_q
+    if n_q < 6 or n_q * probe.case.n_kv > MOST_SCORES:
+        return
+    q, before = probe.gentle, probe.out(q=probe.gentle)[0, 0]
+    some = sorted({1, *range(n_q // 2 - 2, n_q // 2 + 2), n_q - 2})
+    changed: dict[int, set[int]] = {}
+    for i in some:
+        other = q.copy()
+        other[0, 0, i] = -q[0, 0, i]
+        off = np.abs(probe.out(q=other)[0, 0] - before).max(1)
+        changed[i] = set(np.flatnonzero(off > ROUGH * np.abs(before).max()).tolist())
+    deaf = [i for i in some if i not in changed[i]]
+    whose = {i: [of for of in some if i in changed[of]] for i in deaf}
+    if deaf and any(whose.values()):
+        i = next(i for i in deaf if whose[i])
+        yield (
+            "q_owner",
+            f"query {i} uses the q of query {whose[i][0]}: its output changes with that, and not "
+            f"with its own q (looked at: queries {ranges(some)}; so it is with {ranges(deaf)})",
+        )
+        return
+    for i, rows in changed.items():
+        if rows - {i}:
+            yield (
+                "scores_overlap",
+                f"the weights of queries {ranges(sorted(rows - {i}))} change where the q of query "
+                f"{i} does: rows of scores share memory, so that they overlap or are used for "
+                f"several queries. {NO_MATTER}",
+            )
+            return
+
+
+def read_columns(probe: Probe, _others: Sequence[Probe] = ()) -> Iterator[tuple[str, str]]:
+    """Is it the keys' weights that add up to 1, and not the queries'?"""
+    p = probe.own[0, 0]
+    if min(p.shape) < 4 or np.abs(p.sum(1) - 1).max() < 0.1:
+        return
+    if np.abs(p.sum(0) - 1).max() < ROUGH:
+        yield (
+            "normalised_columns",
+            "for each key the weights of all queries add up to 1: softmax is taken over the "
+            "queries (the columns), and not over the keys (the rows)",
+        )
 
 
 def _begin(probe: Probe, row: int) -> int | None:

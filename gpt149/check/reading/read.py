@@ -17,7 +17,7 @@ from .halves import read_kv_dtype
 from .landing import read_landing
 from .mask import read_dims, read_mask
 from .matrix import read_matrix
-from .overlap import read_overlap
+from .overlap import read_columns, read_dependence, read_overlap
 from .probe import Illegible, Probe
 from .rows import read_owners
 from .shifts import read_peaks, read_shifts
@@ -28,8 +28,8 @@ Instrument = Callable[[Probe, Sequence[Probe]], Iterator[tuple[str, str]]]
 # What is asked first is what the later ones take for right.
 INSTRUMENTS: tuple[Instrument, ...] = (
     read_kv_dtype, read_again, read_follows, read_format, read_landing, read_dims, read_owners,
-    read_v, read_overlap, read_k, read_mask, read_carried, read_matrix, read_shifts, read_peaks,
-    read_values,
+    read_v, read_overlap, read_columns, read_carried, read_dependence, read_k, read_mask,
+    read_matrix, read_shifts, read_peaks, read_values,
 )  # fmt: skip
 # What small calls may show of a mistake that larger ones show more of.
 VAGUE = ("scores_ignored", "nothing_of_v", "v_ignored")

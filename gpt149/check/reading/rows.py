@@ -20,9 +20,14 @@ def read_owners(probe: Probe, _others: Sequence[Probe] = ()) -> Iterator[tuple[s
     case = probe.case
     if case.n_kv < 3:
         return
+    if case.n_q == case.n_kv and _transposed(probe):
+        yield (
+            "scores_transposed",
+            "Q and K are exchanged: the score of (i, j) is that of query j and key i",
+        )
+        return
     owners = _owners(probe)
     if owners is None:
-        yield from _other_queries(probe)
         return
     other = next(((to, of) for to, of in owners.items() if of[1] != "K"), None)
     if other is not None:
@@ -50,21 +55,11 @@ def read_owners(probe: Probe, _others: Sequence[Probe] = ()) -> Iterator[tuple[s
         yield from _values(probe)
 
 
-def _other_queries(probe: Probe) -> Iterator[tuple[str, str]]:
-    """Scores of a head's own keys with other queries of the head than they should be of."""
-    case, p = probe.case, probe.own[0, 0]
-    q, k = (t.astype(np.float64) for t in (probe.drawn[0][0, 0], probe.drawn[1][0, 0]))
-    whose = []
-    for i in range(case.n_q):
-        found = _owner(p[i], q[:, None].swapaxes(0, 1), k[None, None], case.scale_value)
-        whose.append(None if found is None else found[0][1])
-    known = [(i, of) for i, of in enumerate(whose) if of is not None]
-    if len(known) < max(3, 0.5 * case.n_q) or all(i == of for i, of in known):
-        return
-    by = {of - i for i, of in known}
-    i, of = next((i, of) for i, of in known if i != of)
-    rule = f" (i {next(iter(by)):+d} for every i)" if len(by) == 1 else ""
-    yield "q_owner", f"query {i} uses the q of query {of}{rule}: rows of Q are taken for others"
+def _transposed(probe: Probe) -> bool:
+    """Whether the weights of query i follow the scores of all queries with key i."""
+    case, row = probe.case, probe.case.n_q - 1
+    q, k = (t.astype(np.float64) for t in (probe.drawn[0][:1, :1], probe.drawn[1][:1, :1]))
+    return _owner(probe.own[0, 0, row], k[:, :, row], q, case.scale_value) is not None
 
 
 def _kv(probe: Probe, place: Place) -> Place:

@@ -206,6 +206,24 @@ def rounded(one: Head) -> Said | None:
     return None
 
 
+def other_keys(one: Head) -> Said | None:
+    """Scores of keys that differ a little from K: what is left over is linear in the query."""
+    q = one.probe.drawn[0][one.b, one.h].astype(np.float64)
+    rows = np.flatnonzero(one.usable[:, :2].all(1))
+    if len(rows) < q.shape[1] + MORE_EQUATIONS:
+        return None
+    y = (one.rest[:, 1] - one.rest[:, 0])[rows]
+    off, *_ = np.linalg.lstsq(q[rows], y, rcond=None)
+    if np.abs(y).max() < LEAST_ROUNDING or np.abs(q[rows] @ off - y).max() > 0.1 * np.abs(y).max():
+        return None
+    return (
+        "k_rounded",
+        f"scores are made of other keys than K's: elements of K are off by up to about "
+        f"{np.abs(off).max() / one.probe.case.scale_value:.1g}, as if they were kept in few bits "
+        "(quantised)",
+    )
+
+
 def _short(t: NDArray[np.float32], lost: int, add: int) -> NDArray[np.float32]:
     bits = np.ascontiguousarray(t).view(np.uint32) + np.uint32(add)
     short: NDArray[np.float32] = (bits >> np.uint32(lost) << np.uint32(lost)).view(np.float32)

@@ -99,6 +99,9 @@ def read_peaks(probe: Probe, _others: Sequence[Probe] = ()) -> Iterator[tuple[st
     case, v = probe.case, probe.drawn[2]
     if case.head_dim < 2 or case.n_kv < 3:
         return
+    still = _shifted(probe, 0)
+    if still is None or not _close(still, _right(probe), ROUGH):
+        return
     missed = []
     for j in np.unique(np.linspace(0, case.n_kv - 1, PEAKS).astype(int)):
         q, k = np.zeros_like(probe.drawn[0]), np.zeros_like(probe.drawn[1])
@@ -116,13 +119,35 @@ def read_peaks(probe: Probe, _others: Sequence[Probe] = ()) -> Iterator[tuple[st
                 "taken over hidden keys as well, and all that is seen underflows",
             )
             return
-    if 0 < len(missed) < PEAKS:
+    if len(missed) >= min(PEAKS, case.n_kv):
+        yield (
+            "exp_wrong",
+            f"where one score is {FAR:g} above the others, out is not its key's value: exp of what "
+            "is so far below the maximum must be 0, and wraps, or is clamped too high",
+        )
+        return
+    if missed:
         yield (
             "max_wrong",
             f"a score of {FAR:g} of key {ranges(missed)} alone overflows or is lost: the row's "
             "maximum leaves it out",
         )
         return
+    if case.n_head > 1:
+        q, k = np.zeros_like(probe.drawn[0]), probe.drawn[1].copy()
+        q[:, 0, :, 0], k[..., 0] = FAR / case.scale_value, 1
+        q[..., 1] = 1 / case.scale_value
+        out, right = probe.bench.ask(case, q, k, v), _of(probe, q, k)
+        if out is None:
+            return
+        off = ~(np.abs(out - right) <= SPOILED * np.abs(right).max()).all((0, 2, 3))
+        if off[1:].any() and not off[1:].all():
+            yield (
+                "max_starts_high",
+                f"high scores of head 0 spoil heads {ranges(np.flatnonzero(off))}: one maximum is "
+                "taken for several heads, and what is far below it underflows",
+            )
+            return
     if case.n_q > 2:
         q, k = np.zeros_like(probe.drawn[0]), probe.drawn[1].copy()
         i = case.n_q // 2

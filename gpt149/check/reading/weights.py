@@ -13,13 +13,17 @@ from .mask import ROUGH
 from .probe import Array
 from .words import ranges
 
+SUBNORMAL = np.exp(-60)  # of the largest weight: what is smaller is not looked at
+LEAST_SUM = 4e-6  # that is not rounding
 LEAST_EXP = 5e-5  # relative, that is not rounding
-MOST_EXP = 0.7  # of log P: more is no approximation of exp
+MOST_EXP = 4.0  # of log P: more is no approximation of exp
 LEAST_ROWS = 0.1  # of those that could, show a step between blocks
 WINDOW = 5  # neighbouring distances, over which a function of them hardly changes
 MOST_JUMPS = 0.25  # of its keys
 MOST_STEPS = 4  # that are at no regular places
 SAME_PARTS = 0.7  # of the rows must be split alike
+MOST_ROUNDING = 0.05  # of log P: more is no rounding
+NUDGE = 2.0**-13  # relative
 LEVELS = (255, 256, 127, 128, 15, 16, 1023, 1024)
 
 
@@ -68,6 +72,28 @@ def sums(one: Head) -> Said | None:
     )
 
 
+def rough_sums(one: Head) -> Said | None:
+    """Rows that add up to nearly 1: more than rounding is off, and less than a key's weight."""
+    mask = one.probe.mask
+    off = np.where(mask, one.p, 0).sum(-1) - 1
+    size = float(np.abs(off).max())
+    if size < LEAST_SUM:
+        return None
+    l = np.where(mask, np.exp(one.s - top(one.s, mask)), 0).sum(-1)
+    more = (-off * l)[np.abs(off) > LEAST_SUM]
+    if len(more) > 1 and np.ptp(more) < 0.3 * np.abs(more).max():
+        return (
+            "sum_wrong",
+            f"the sum l has about {np.median(more):.1g} too much in every row: an epsilon is added "
+            "to it",
+        )
+    return (
+        "sum_rough",
+        f"weights are right against each other, but add up to 1 only within {size:.1g}: the "
+        "division by the sum l is rough, as an approximate reciprocal's",
+    )
+
+
 def cut_off(one: Head, cut: NDArray[np.bool_]) -> Said:
     """Keys that count where all scores are 0, and do not for these scores."""
     mask, s = one.probe.mask, one.s
@@ -92,11 +118,33 @@ def cut_off(one: Head, cut: NDArray[np.bool_]) -> Said:
                 "cut_off",
                 f"scores of {below[cut].min():.4g} and more below the {name} get weight 0",
             )
-    keys = np.flatnonzero(cut.any(0))
+    if exits := _early_exit(np.asarray(right, np.float64), cut, mask):
+        return exits
+    keys, below = np.flatnonzero(cut.any(0)), (top(s, mask) - s)[cut].min()
     return (
         "keys_lost",
         f"keys {ranges(keys)} get weight 0 in some rows though they count where all scores are "
-        "equal: what decides is the score",
+        f"equal: what decides is the score (all of those are {below:.3g} or more below the row's "
+        "maximum)",
+    )
+
+
+def _early_exit(right: Array, cut: NDArray[np.bool_], mask: NDArray[np.bool_]) -> Said | None:
+    """Rows that end at their first small weight; right: the weights as they should be."""
+    rows = np.flatnonzero(cut.any(1))
+    first = cut[rows].argmax(1)
+    behind = np.arange(cut.shape[1]) >= first[:, None]
+    e = right / right.max(1, keepdims=True)
+    if not np.array_equal(cut[rows], behind & (mask & (e > SUBNORMAL))[rows]):
+        return None
+    largest = e[rows, first].max()
+    smallest = np.where(mask & ~cut & (e > SUBNORMAL), e, 1).min()
+    if largest > smallest:
+        return None
+    return (
+        "early_exit",
+        f"a row stops at the first key of small weight (below {largest:.2g} of the largest): the "
+        "keys behind it are lost, whatever their scores are",
     )
 
 
@@ -248,7 +296,39 @@ def _cap(one: Head, capped: Callable[[float], Array]) -> float:
             if off < best:
                 best, cap = off, float(c)
     spread = np.abs(one.rest[usable]).max()
-    return cap if best < max(2 * FITS, 0.02 * spread) else 0.0
+    return cap if best < max(min(2 * FITS, 0.1 * spread), 0.02 * spread) else 0.0
+
+
+def unstructured(one: Head) -> Said | None:
+    """Weights that are off a little, without a pattern: rounding, or an approximation?
+
+    Scores move by less than a step of a short format. What is kept in one stays where it is.
+    """
+    probe, usable = one.probe, one.usable
+    size = float(np.abs(one.rest[usable]).max(initial=0))
+    if not LEAST_EXP < size < MOST_ROUNDING:
+        return None
+    nudged = probe.weights(q=probe.drawn[0] * np.float32(1 + NUDGE))
+    moved = Head.of(probe, one.b, one.h, nudged[one.b, one.h])
+    right, got = np.diff(one.s, axis=1) * NUDGE, np.diff(moved.rest - one.rest, axis=1)
+    both = usable & moved.usable
+    telling = (np.abs(right) > 0.5 * NUDGE) & both[:, 1:] & both[:, :-1]
+    stays = np.abs(got)[telling] < 0.3 * np.abs(right)[telling]
+    if not telling.any():
+        return None
+    if stays.mean() < 0.5:
+        return (
+            "exp_wrong",
+            f"exp is a rough approximation: weights are off by up to {size:.2g} of their size, and "
+            "follow small changes of the scores, as rounded ones would not",
+        )
+    bits = int(np.clip(round(-np.log2(size)), 4, 13))
+    name = {8: " (bfloat16)", 11: " (IEEE half)"}.get(bits, "")
+    return (
+        "half_precision",
+        f"weights are off by up to {size:.2g} of their size, without a pattern, and stay where "
+        f"they are when scores move a little: something is kept in about {bits} bits{name}",
+    )
 
 
 def levels(one: Head) -> Said | None:
