@@ -175,6 +175,7 @@ def _by_hand() -> list[Case]:
         square("n1000", 1000),
         replace(square("many-queries", 40, causal=False), n_q=1100),
         replace(square("long-decode", 2500, n_threads=3), n_q=1),
+        replace(square("beyond-65536", 66000, n_head=1, d=4), n_q=1),
         square("assignment", 1024, n_head=4, causal=False, scale=1.0 / 32, n_threads=2),
         replace(square("long-rows", 16384, n_head=1, d=64), n_q=33),
         # Batches, groups, layouts.
@@ -207,6 +208,7 @@ def _by_hand() -> list[Case]:
         replace(square("threads-idle", 37, n_head=1, n_threads=8), n_q=3),
         replace(square("threads-decode", 701, n_threads=3), n_q=1),
         Case("threads-8", 2, 4, 2, 65, 130, 32, n_threads=8),
+        Case("threads-33", 2, 5, 5, 9, 35, 16, n_threads=33),
         square("threads-again", 600, n_head=4, d=16, n_threads=8, calls="again"),
         Case("changed", 1, 4, 4, 33, 33, 32, calls="changed"),
         Case("heads-at-once", 1, 4, 4, 512, 512, 32, calls="heads"),

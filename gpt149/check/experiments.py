@@ -14,6 +14,8 @@ from .cases import Case
 from .finding import Finding
 from .judge import expect, judge
 from .observe import Bench, Observation
+from .reading.landing import read_landing
+from .reading.probe import Probe
 from .reading.read import read, telling
 from .reading.where import where
 
@@ -65,13 +67,15 @@ def _memory(first: Observation, wrong: Sequence[Observation], bench: Bench) -> F
     return None
 
 
-def _unwritten(_: Observation, wrong: Sequence[Observation], __: Bench) -> Finding | None:
+def _unwritten(_: Observation, wrong: Sequence[Observation], bench: Bench) -> Finding | None:
     hit = [o for o in wrong if o.unwritten.any()]
     if len(hit) < MOST_OF_THEM * len(wrong):
         return None
     shown = telling(hit)[0] if telling(hit) else hit[0]
     alone = all(np.array_equal(o.verdict.wrong, o.unwritten) for o in hit if o.verdict)
     rest = "what is written is right" if alone else "other values are wrong, too"
+    if not alone and (landed := _landed(shown, bench)):
+        return landed
     return Finding(
         "queries_unwritten",
         f"values of out are never written: {where(shown.unwritten) or 'all of them'}",
@@ -79,6 +83,15 @@ def _unwritten(_: Observation, wrong: Sequence[Observation], __: Bench) -> Findi
         f"({shown.case.describe()}); {rest}",
         1.0,
     )
+
+
+def _landed(o: Observation, bench: Bench) -> Finding | None:
+    """Rows that are missing because they are written in other rows' places."""
+    for cause, said in read_landing(Probe(bench, replace(o.case, calls="once"))):
+        missing = where(o.unwritten) or "all"
+        evidence = f"read in '{o.case.name}' ({o.case.describe()}); never written are {missing}"
+        return Finding(cause, said, evidence, 1.0)
+    return None
 
 
 def _threads(_: Observation, wrong: Sequence[Observation], bench: Bench) -> Finding | None:

@@ -19,6 +19,7 @@ from .observe import Observation
 
 MATCH = 16.0  # times the tolerance: predictions are float64, the kernel has rounding of its own
 MOST_WORK = 3_000_000  # of a case that is worth trying every mistake on
+MOST_KEYS = 4096  # the same: some mistakes take memory for the square of them
 MOST_CASES = 10  # failing, and as many passing ones
 PAIR_CASES, LEAST_CASES = 3, 2
 ENOUGH = 0.7  # of the cases that one mistake must explain, before two are tried
@@ -30,7 +31,9 @@ Hypothesis = tuple[str, str, int]
 def by_mistake(wrong: Sequence[Observation], all_of_them: Sequence[Observation]) -> list[Finding]:
     """Mistakes that explain the failing cases and contradict no passing one."""
     telling = [o for o in wrong if _worth(o) and np.isfinite(o.out).any()]
-    failing = telling[:MOST_CASES]
+    # Of all sizes: what the smallest have in common may say nothing of the others.
+    some = np.unique(np.linspace(0, len(telling) - 1, MOST_CASES).astype(int))
+    failing = [telling[i] for i in some] if telling else []
     passing = [o for o in all_of_them if o.passed and _worth(o)]
     passing = sorted(passing, key=lambda o: o.case.work)[:MOST_CASES]
     explained = [_hypotheses(o, _agrees_tellingly) for o in failing]
@@ -63,7 +66,8 @@ def by_mistake(wrong: Sequence[Observation], all_of_them: Sequence[Observation])
 
 def _worth(o: Observation) -> bool:
     plain = o.case.calls == "once" and o.case.layout != "far"
-    return plain and o.case.work <= MOST_WORK and o.verdict is not None
+    small = o.case.work <= MOST_WORK and o.case.n_kv <= MOST_KEYS
+    return plain and small and o.verdict is not None
 
 
 def _hypotheses(

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from ..judge import softmax
+from .head import FITS, LEAST, Head, centred
 from .mask import ROUGH
 from .probe import Probe
 from .words import ranges
@@ -22,7 +23,7 @@ MOST_ROWS = 0.7  # of those that have another before them
 
 def read_carried(probe: Probe, _others: Sequence[Probe] = ()) -> Iterator[tuple[str, str]]:
     """Accumulators that are not cleared between heads, or between rows."""
-    yield from _heads(probe) or _rows(probe)
+    yield from _heads(probe) or _rows(probe) or _scores(probe)
 
 
 def _heads(probe: Probe) -> list[tuple[str, str]]:
@@ -68,3 +69,29 @@ def _rows(probe: Probe) -> list[tuple[str, str]]:
             "accumulator is not cleared in between",
         )
     ]
+
+
+def _scores(probe: Probe) -> list[tuple[str, str]]:
+    """Scores that are added to what the row before left in their place: scores, or weights."""
+    one = Head.of(probe, 0, 0)
+    if len(one.p) < 3 or np.abs(one.rest).max() < FITS:
+        return []
+    summed = np.cumsum(np.where(probe.mask, one.s, 0), axis=0)
+    before = np.zeros_like(one.p)
+    before[1:] = one.p[:-1]
+    x = centred(before, one.usable)
+    times = (x * one.rest).sum(1) / np.maximum((x * x).sum(1), LEAST)
+    off = np.where(one.usable, one.rest - times[:, None] * x, 0)
+    for what, fits in (
+        ("the scores of the queries", one.follows(summed)),
+        ("the weights of the query", np.abs(off).max() < 0.02 * np.abs(one.rest).max()),
+    ):
+        if fits:
+            return [
+                (
+                    "scores_accumulated",
+                    f"to the scores of a query are added {what} before it, which are still in the "
+                    "buffer: it is not cleared before the products are summed into it",
+                )
+            ]
+    return []

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..cases import Case
+from ..judge import visible
 from .probe import Array, Illegible, Probe
 from .rules import Counts, masks, sizes, sums
 from .words import ranges
@@ -141,7 +142,14 @@ def _stale(keys: NDArray[np.intp], n_kv: int) -> str:
 def _fitting(seen: NDArray[np.bool_], probe: Probe) -> list[str]:
     """The rules that say exactly who sees whom here."""
     case = probe.case
-    return [said for said, rule in masks(seen, case) if np.array_equal(rule, seen)]
+    right = visible(case)
+    # A row of which a rule leaves nothing may be spared.
+    return [
+        said
+        for said, rule in masks(seen, case)
+        if np.array_equal(np.where(rule.any(1, keepdims=True), rule, right), seen)
+        or np.array_equal(rule, seen)
+    ]
 
 
 def _describe_extra(seen: Seen, probe: Probe, others: Sequence[Probe]) -> str:

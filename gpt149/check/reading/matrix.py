@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
+from ..arena import place
 from . import scores, weights
 from .head import FITS, LEAST, Head, Said, top
 from .mask import ROUGH
-from .probe import Illegible, Probe
+from .probe import Array, Illegible, Probe
 
 MOST_SCORES = 70_000  # of a head
+VECTORS = (4, 8, 16)  # floats
 
 
 def read_matrix(probe: Probe, _others: Sequence[Probe] = ()) -> Iterator[tuple[str, str]]:
@@ -66,3 +69,35 @@ def _head(one: Head) -> Said | None:
             weights.odd_exp, scores.other_keys, weights.unstructured,
         )  # fmt: skip
     return next((said for reader in readers if (said := reader(one))), None)
+
+
+def read_beyond(probe: Probe, _others: Sequence[Probe] = ()) -> Iterator[Said]:
+    """Are rows of q and k read beyond head_dim, up to a whole vector?"""
+    case, one = probe.case, Head.of(probe, 0, 0)
+    if np.abs(one.rest[one.usable]).max(initial=0) < FITS:
+        return
+    for lanes in VECTORS:
+        width = -(-case.head_dim // lanes) * lanes
+        if width == case.head_dim:
+            continue
+        rows = [
+            _rows(probe, name, tensor, width)
+            for name, tensor in zip(("q", "k"), probe.drawn, strict=False)
+        ]
+        if one.follows(case.scale_value * (rows[0] @ rows[1].T)):
+            yield (
+                "head_dim_rounded_up",
+                f"scores are made of {width} dims where head_dim is {case.head_dim}: rows are read "
+                f"up to a whole vector of {lanes}, and what lies behind them counts",
+            )
+            return
+
+
+def _rows(probe: Probe, name: str, tensor: NDArray[np.float32], width: int) -> Array:
+    """Rows of head 0 and what lies behind them in memory: (n, width)."""
+    placed = place(probe.case)[name]
+    memory = np.zeros(placed.start + placed.span + width, np.float32)
+    placed.put(tensor, memory)
+    windows = np.lib.stride_tricks.sliding_window_view(memory[placed.start :], width)
+    n = placed.shape[2]
+    return windows[: (n - 1) * placed.strides[2] + 1 : placed.strides[2]].astype(np.float64)

@@ -16,7 +16,7 @@ from .carried import read_carried
 from .halves import read_kv_dtype
 from .landing import read_landing
 from .mask import read_dims, read_mask
-from .matrix import read_matrix
+from .matrix import read_beyond, read_matrix
 from .overlap import read_columns, read_dependence, read_overlap
 from .probe import Illegible, Probe
 from .rows import read_owners
@@ -28,8 +28,8 @@ Instrument = Callable[[Probe, Sequence[Probe]], Iterator[tuple[str, str]]]
 # What is asked first is what the later ones take for right.
 INSTRUMENTS: tuple[Instrument, ...] = (
     read_kv_dtype, read_again, read_follows, read_format, read_landing, read_dims, read_owners,
-    read_v, read_overlap, read_columns, read_carried, read_dependence, read_k, read_mask,
-    read_matrix, read_shifts, read_peaks, read_values,
+    read_v, read_overlap, read_columns, read_carried, read_beyond, read_dependence, read_k,
+    read_mask, read_matrix, read_shifts, read_peaks, read_values,
 )  # fmt: skip
 # What small calls may show of a mistake that larger ones show more of.
 VAGUE = ("scores_ignored", "nothing_of_v", "v_ignored")
@@ -83,17 +83,16 @@ def telling(wrong: Sequence[Observation]) -> list[Observation]:
         c = o.case
         sizes = zip((c.n_q, c.n_kv, c.head_dim), ENOUGH, strict=True)
         legible = float(np.prod([min(1.0, n / enough) for n, enough in sizes]))
-        calls = -(-c.n_kv // c.head_dim)
         usual = c.inputs == "normal" and not c.half_kv and not c.br and not c.bc
         plain = usual and c.calls == "once" and c.causal
-        cheap = 1.0 if calls <= MOST_CALLS else 0.0
         wrong = float(o.verdict.wrong.mean()) if o.verdict is not None else 0.0
         share = 0.05 + math.sqrt(wrong)
-        return share * legible * cheap * (1.0 if plain else 0.3) / (1 + 1e-7 * c.work)
+        return share * legible * (1.0 if plain else 0.3) / (1 + 1e-7 * c.work)
 
     # What lies far apart has no memory around it that could be filled.
     near = [o for o in wrong if o.case.layout != "far"]
-    return sorted(near, key=worth, reverse=True)
+    cheap = [o for o in near if o.case.n_kv <= MOST_CALLS * o.case.head_dim]
+    return sorted(cheap, key=worth, reverse=True)
 
 
 def _finding(cause: str, sentence: str, o: Observation) -> Finding:

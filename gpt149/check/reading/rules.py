@@ -82,7 +82,8 @@ def _anywhere(seen: NDArray[np.bool_], j: Counts, until: Counts) -> Iterator[Rul
             right & (j > until - widest),
         )
         yield f"only the first {widest} keys are ever seen", right & (j < widest)
-    lowest = int(first.min(initial=n_kv))
+    several = right.sum(1) > 1
+    lowest = int(first[several].min(initial=n_kv)) if several.any() else 0
     if lowest:
         keys = "key is" if lowest == 1 else f"{lowest} keys are"
         yield f"the first {keys} never seen", right & (j >= lowest)

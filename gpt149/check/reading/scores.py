@@ -9,6 +9,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from ..arena import place
 from .head import FITS, LEAST, LEAST_KEYS, Head, Said, centred
 from .probe import Array
 from .words import factor, ranges
@@ -71,7 +72,25 @@ def by_dims(one: Head) -> Said | None:
     off = np.abs(left @ weights - right)
     if off.max() > max(FITS, 1e-3 * np.abs(right).max()):
         return None
+    if np.median(np.abs(weights - 1)) > 0.05 and len(rows) == 1:
+        return _other_query(one, weights * q[b, h, rows[0]])
     return _describe_dims(weights, d)
+
+
+def _other_query(one: Head, used: Array) -> Said:
+    """Where in Q's memory lies the query that was used?"""
+    case, placed = one.probe.case, place(one.probe.case)["q"]
+    memory = np.zeros(placed.start + placed.span, np.float32)
+    placed.put(one.probe.drawn[0], memory)
+    rows = np.lib.stride_tricks.sliding_window_view(memory[placed.start :], case.head_dim)
+    off = np.abs(rows - used).max(1)
+    at, right = int(off.argmin()), one.b * placed.strides[0] + one.h * placed.strides[1]
+    found = f"Q is read at element {at}" if off[at] < 1e-2 else "Q is read at another place"
+    return (
+        "q_address",
+        f"{found}, where the query of batch {one.b}, head {one.h} begins at element {right}: its "
+        "strides, or its indices, are taken for others",
+    )
 
 
 def _describe_dims(weights: Array, d: int) -> Said | None:

@@ -141,10 +141,11 @@ def _early_exit(right: Array, cut: NDArray[np.bool_], mask: NDArray[np.bool_]) -
     smallest = np.where(mask & ~cut & (e > SUBNORMAL), e, 1).min()
     if largest > smallest:
         return None
+    size = f" (below {largest:.2g} of the largest)" if largest < 0.5 else ""
     return (
         "early_exit",
-        f"a row stops at the first key of small weight (below {largest:.2g} of the largest): the "
-        "keys behind it are lost, whatever their scores are",
+        f"a row stops at its first key of small weight{size}: the keys behind it are lost, "
+        "whatever their scores are",
     )
 
 
