@@ -129,7 +129,7 @@ def test_when_cases_fail(fails: Callable[[Case], bool], says: str) -> None:
 
 def test_numbers_and_sets_in_words() -> None:
     assert ranges([3, 8, 9, 10, 20]) == "3, 8-10, 20"
-    assert ranges([1, 5, 9, 13]) == "1, 5, 9, ... (every 4th)"
+    assert ranges([1, 5, 9, 13]) == "1, 5, 9, ... (in steps of 4)"
     assert factor(8.0, 64) == "8 (sqrt(head_dim))"
     assert factor(1.4426950408889634, 64) == "1.4427 (log2(e))"
     assert factor(1.23, 64) == "1.23"

@@ -1,6 +1,5 @@
 // cause: position_bias
 // says: position|index|linear
-// named: not yet
 // ALiBi is left in: a score falls with the key's distance, in each head at a slope of its own.
 #include "../kernel_parts/rows.h"
 

@@ -1,6 +1,5 @@
-// cause: scale_missing
+// cause: scale_wrong
 // says: bfloat16
-// named: not yet
 // The path for bfloat16 keys and values forgets the scale; that for float32 is right.
 #include "../kernel_parts/rows.h"
 

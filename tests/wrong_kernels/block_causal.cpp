@@ -1,6 +1,5 @@
 // cause: mask_wrong
 // says: by blocks|(block|tile)s? of 16
-// named: not yet
 // The causal mask knows tiles only: a query sees all keys up to the last query of its tile. Right
 // without a mask, and for one query.
 #include "../kernel_parts/query_tiles.h"

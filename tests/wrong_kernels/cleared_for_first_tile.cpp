@@ -1,6 +1,5 @@
 // cause: acc_not_reset
 // says: clear|reset|tile|before
-// named: not yet
 // out is cleared for the first tile of queries alone; the others begin with the rows of the tile
 // before, which are still in the accumulator.
 #include "../kernel_parts/query_tiles.h"

@@ -1,6 +1,5 @@
 // cause: mask_wrong
 // says: 1 key fewer|last|newest
-// named: not yet
 // A decode step does not see the newest key, its own. Right for longer inputs.
 #include "../kernel_parts/splits.h"
 

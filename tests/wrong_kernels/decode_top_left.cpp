@@ -1,6 +1,5 @@
 // cause: mask_wrong
 // says: n_q = 1|decode|j <= i
-// named: not yet
 // A decode step is masked as if its query were the first of the text: it sees key 0 alone.
 #include "../kernel_parts/two_passes.h"
 

@@ -1,4 +1,5 @@
-// cause: reads_outside
+// cause: k_address
+// says: row stride
 // Tokens of K are taken to be head_dim apart, heads and batches as they say. Right where no gap
 // lies between tokens.
 #include "../kernel_parts/rows.h"

@@ -1,6 +1,5 @@
 // cause: mask_wrong
 // says: diagonal|own block|block of 32
-// named: not yet
 // The loop over key tiles ends before the tile that the mask goes through, unless it is the first.
 // Right without a mask.
 #include "../kernel_parts/query_tiles.h"

@@ -1,6 +1,5 @@
 // cause: dims_left_out
 // says: 4-7|4, 5
-// named: not yet
 // Two vectors of four dims a turn, and the second one is forgotten: dims 4 to 7 of every 8 do not
 // count, unless fewer than 8 are left.
 #include "../kernel_parts/rows.h"

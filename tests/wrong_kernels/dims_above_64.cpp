@@ -1,6 +1,5 @@
-// cause: dims_left_out
+// cause: head_dim_cut
 // says: 64
-// named: not yet
 // A register block of 64 dims: those behind it do not enter the scores. Right for head_dim <= 64.
 #include "../kernel_parts/two_passes.h"
 

@@ -1,6 +1,5 @@
 // cause: sum_wrong
 // says: sum|l\b
-// named: not yet
 // An epsilon of 0.01 in the denominator, "against a division by zero".
 #include "../kernel_parts/packed.h"
 

@@ -1,6 +1,5 @@
 // cause: scale_wrong
 // says: ln|0\.693
-// named: not yet
 // exp2 for exp, without log2(e) in the scores.
 #include "../kernel_parts/splits.h"
 

@@ -1,6 +1,5 @@
 // cause: exp_wrong
 // says: exp
-// named: not yet
 // Schraudolph's exp: a straight line put into a float's bits, up to 3 % off.
 #include "../kernel_parts/two_passes.h"
 

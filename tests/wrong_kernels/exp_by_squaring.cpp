@@ -1,6 +1,5 @@
 // cause: exp_wrong
 // says: exp
-// named: not yet
 // (1 + x / 256) to the power of 256 for exp: x^2 / 512 of it is missing.
 #include "../kernel_parts/rows.h"
 

@@ -1,6 +1,5 @@
 // cause: exp_clamped
 // says: \b10\b
-// named: not yet
 // The argument of exp is clamped at -10, so that weights are 5e-5 at least.
 #include "../kernel_parts/two_passes.h"
 

@@ -1,6 +1,5 @@
 // cause: exp_clamped
 // says: \b4\b
-// named: not yet
 // A table of exp that ends at -4: what is lower gets its last entry.
 #include "../kernel_parts/packed.h"
 

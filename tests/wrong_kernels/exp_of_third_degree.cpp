@@ -1,6 +1,5 @@
 // cause: exp_wrong
 // says: exp
-// named: not yet
 // 2^f by a polynomial of the third degree with Taylor's coefficients about 0: 0.4 % off near 1.
 #include "../kernel_parts/tiles.h"
 

@@ -1,6 +1,5 @@
 // cause: mask_wrong
 // says: every|even|odd|% 2
-// named: not yet
 // Keys more than 64 back count only if their index is even, as in a sparse attention.
 #include "../kernel_parts/rows.h"
 

@@ -1,6 +1,5 @@
-// cause: not_repeatable
-// says: never set|uninitialised|not cleared|cleared
-// named: not yet
+// cause: added_to_out
+// says: not cleared
 // An accumulator from malloc is cleared behind each row, and not before the first.
 #include "../kernel_parts/two_passes.h"
 

@@ -1,6 +1,5 @@
 // cause: dims_twice
 // says: \b0\b
-// named: not yet
 // The sum over the dims starts with the product of dim 0, and so does the loop.
 #include "../kernel_parts/rows.h"
 

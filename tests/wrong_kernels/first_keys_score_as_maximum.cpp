@@ -1,6 +1,5 @@
 // cause: max_wrong
 // says: first|maximum
-// named: not yet
 // What is subtracted is the score of the first key, for the maximum. Right while no score is more
 // than 88 above it.
 #include "../kernel_parts/rows.h"

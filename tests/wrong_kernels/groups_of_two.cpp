@@ -1,6 +1,5 @@
-// cause: group_mapping
-// says: group|head
-// named: not yet
+// cause: k_owner
+// says: key head
 // A group is taken to be two heads, whatever n_head / n_kv_head is. Right for that, and without
 // groups.
 #include "../kernel_parts/two_passes.h"

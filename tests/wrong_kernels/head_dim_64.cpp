@@ -1,5 +1,5 @@
-// cause: head_dim_cut
-// says: 64-127
+// cause: head_dim_fixed
+// says: taken to be 64
 // head_dim is taken to be 64 in the scores.
 #include "../kernel_parts/rows.h"
 

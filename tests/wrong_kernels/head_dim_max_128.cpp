@@ -1,5 +1,5 @@
 // cause: head_dim_cut
-// says: head_dim > 128
+// says: 128-135
 // The scores are of the first 128 dims: the query is kept in an array of 128.
 #include "../kernel_parts/rows.h"
 

@@ -1,6 +1,5 @@
 // cause: sum_wrong
 // says: sum|l\b
-// named: not yet
 // Hidden keys get a score of 0 instead of -inf before the sum, and their weights are cleared after
 // it. Right without a mask, and for decode steps.
 #include "../kernel_parts/rows.h"

@@ -1,6 +1,5 @@
 // cause: top_k
-// says: \b1\b|one|highest
-// named: not yet
+// says: largest
 // Hard attention: the value of the key with the highest score. Right where a query sees one key.
 #include "../kernel_parts/two_passes.h"
 

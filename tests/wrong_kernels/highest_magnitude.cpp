@@ -1,6 +1,5 @@
-// cause: max_too_high
-// says: maximum|max
-// named: not yet
+// cause: max_starts_high
+// says: maximum
 // The maximum is that of the scores' magnitudes: where all scores are far below 0, exp underflows
 // and a row is 0 / 0.
 #include "../kernel_parts/rows.h"

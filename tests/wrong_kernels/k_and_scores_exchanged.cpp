@@ -1,6 +1,5 @@
-// cause: k_address + scores_overlap
-// says: x\*head_dim \+ j
-// named: not yet
+// cause: scores_overlap
+// says: overlap
 // Both mistakes of an accessor for (batch, head, token, dim) that serves for scores too: (j, x) of
 // K is read at x * head_dim + j, and the score (i, j) is kept at i * head_dim + j.
 #include "../kernel_parts/heads.h"

@@ -1,6 +1,5 @@
 // cause: k_address
 // says: rounded down|multiple of 4
-// named: not yet
 // Dims of K are read in steps of four: each four times the first of its vector.
 #include "../kernel_parts/two_passes.h"
 

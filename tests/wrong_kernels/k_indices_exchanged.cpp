@@ -1,6 +1,5 @@
 // cause: k_address
 // says: x\*head_dim \+ j
-// named: not yet
 // Token and dim of K are exchanged in the flat index, the row stride is not: (j, x) is read at
 // x * head_dim + j, for few tokens behind the tensor.
 #include "../kernel_parts/rows.h"

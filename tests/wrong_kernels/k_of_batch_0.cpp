@@ -1,6 +1,5 @@
 // cause: k_owner
 // says: batch
-// named: not yet
 // K is packed once, from batch 0; V follows the batch. Right for a batch of one.
 #include "../kernel_parts/packed.h"
 

@@ -1,6 +1,5 @@
 // cause: k_owner
 // says: head
-// named: not yet
 // K of the key head behind its own, of the last that of the first. Right for one key head.
 #include "../kernel_parts/query_tiles.h"
 

@@ -1,6 +1,5 @@
 // cause: k_address
 // says: 128
-// named: not yet
 // A packed panel of 128 keys that is filled once: key j is read at j % 128. Right for n_kv <= 128.
 #include "../kernel_parts/two_passes.h"
 

@@ -1,5 +1,4 @@
-// cause: v_address
-// says: K's stride
+// cause: wrong_stride
 // Finds the rows of V by the strides of K. Right when both have the same.
 #include "../kernel_parts/rows.h"
 

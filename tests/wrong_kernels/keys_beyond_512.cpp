@@ -1,6 +1,5 @@
 // cause: mask_wrong
 // says: 512
-// named: not yet
 // A buffer for 512 scores: keys behind the first 512 are left out. Right for n_kv <= 512.
 #include "../kernel_parts/rows.h"
 

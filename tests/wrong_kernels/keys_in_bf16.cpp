@@ -1,6 +1,5 @@
 // cause: half_precision
 // says: bfloat16
-// named: not yet
 // K is rounded to bfloat16 when it is packed.
 #include "../kernel_parts/packed.h"
 

@@ -1,6 +1,4 @@
-// cause: sum_wrong
-// says: sum|l\b
-// named: not yet
+// cause: l_not_summed
 // l is the sum of the last tile alone: = instead of +=. Right for rows of one tile.
 #include "../kernel_parts/tiles.h"
 

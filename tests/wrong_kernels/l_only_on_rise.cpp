@@ -1,6 +1,5 @@
 // cause: sum_wrong
 // says: sum|l\b
-// named: not yet
 // l grows only in the tiles that raise the maximum. Right for rows of one tile.
 #include "../kernel_parts/query_tiles.h"
 

@@ -1,6 +1,5 @@
 // cause: sum_wrong
 // says: sum|l\b
-// named: not yet
 // l is rescaled after the new tile was added, which has the new maximum already. Right for rows of
 // one tile.
 #include "../kernel_parts/query_tiles.h"

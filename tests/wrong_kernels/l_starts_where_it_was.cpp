@@ -1,6 +1,5 @@
-// cause: not_repeatable
-// says: never set|uninitialised|not cleared|l\b
-// named: not yet
+// cause: sum_wrong
+// says: query 0
 // The sums in the workspace are set for every query but the first of a head.
 #include "../kernel_parts/query_tiles.h"
 

@@ -1,6 +1,5 @@
-// cause: dims_left_out
-// says: \d
-// named: not yet
+// cause: head_dim_cut
+// says: last
 // The loop over the dims ends one early, unless there is but one.
 #include "../kernel_parts/packed.h"
 

@@ -1,6 +1,5 @@
 // cause: scale_wrong
 // says: ln|2\.30|10
-// named: not yet
 // 10 to the power of the scores: exp10 for exp.
 #include "../kernel_parts/rows.h"
 

@@ -1,6 +1,5 @@
 // cause: scale_wrong
 // says: 0\.998|1\.44|log2
-// named: not yet
 // exp2 of scores times log2(e), which is rounded to 1.44.
 #include "../kernel_parts/two_passes.h"
 

@@ -1,6 +1,5 @@
 // cause: scale_wrong
 // says: log2|1\.442
-// named: not yet
 // log2(e) is folded into the scale, and exp is the natural one.
 #include "../kernel_parts/tiles.h"
 

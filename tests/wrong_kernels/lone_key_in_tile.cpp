@@ -1,6 +1,5 @@
 // cause: mask_wrong
 // says: last|alone|one key|lone
-// named: not yet
 // A tile of one key, the last, is taken for empty. Right unless n % bc is 1 for a row's n keys.
 #include "../kernel_parts/tiles.h"
 

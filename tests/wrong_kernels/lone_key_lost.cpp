@@ -1,6 +1,5 @@
 // cause: mask_wrong
-// says: last|alone|one key|lone
-// named: not yet
+// says: remainder
 // Keys are taken two at a time, and one that is left over at the end is left out, unless it is the
 // first.
 #include "../kernel_parts/two_passes.h"

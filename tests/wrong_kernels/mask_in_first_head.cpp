@@ -1,6 +1,5 @@
 // cause: mask_wrong
 // says: head
-// named: not yet
 // The mask is made for head 0 only: the others see every key. Right without a mask, and for one
 // head.
 #include "../kernel_parts/rows.h"

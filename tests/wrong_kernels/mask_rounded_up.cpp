@@ -1,6 +1,5 @@
 // cause: mask_wrong
 // says: (block|multiple)s? of 8
-// named: not yet
 // The end of the visible keys is rounded up to whole vectors of eight. Right without a mask.
 #include "../kernel_parts/packed.h"
 

@@ -1,6 +1,5 @@
-// cause: max_too_high
-// says: maximum|max
-// named: not yet
+// cause: max_starts_high
+// says: hidden
 // The maximum is taken over all n_kv scores, also over those that the mask hides. Right while no
 // hidden score is 88 above the visible ones.
 #include "../kernel_parts/rows.h"

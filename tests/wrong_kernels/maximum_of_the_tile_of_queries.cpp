@@ -1,6 +1,5 @@
-// cause: max_too_high
-// says: maximum|max
-// named: not yet
+// cause: max_starts_high
+// says: several queries
 // One maximum serves all queries of a tile. Right while the rows' maxima are alike.
 #include "../kernel_parts/query_tiles.h"
 

@@ -1,6 +1,5 @@
 // cause: blocks_weighed
 // says: split|block|boundar|part
-// named: not yet
 // Every split is weighed with the maximum of the first, in l and in out.
 #include "../kernel_parts/splits.h"
 

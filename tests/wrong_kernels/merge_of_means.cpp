@@ -1,6 +1,5 @@
 // cause: blocks_weighed
 // says: split|block|boundar|part
-// named: not yet
 // The merge is the mean of what each split gives by itself.
 #include "../kernel_parts/splits.h"
 

@@ -1,6 +1,5 @@
 // cause: blocks_weighed
 // says: split|block|boundar|part
-// named: not yet
 // The merge adds up the accumulators as they are, each relative to its own split's maximum; l is
 // right. Right where only one split has keys.
 #include "../kernel_parts/splits.h"

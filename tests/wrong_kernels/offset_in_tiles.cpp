@@ -1,6 +1,5 @@
 // cause: mask_wrong
 // says: offset|rounded down|multiple of
-// named: not yet
 // The offset of the mask, n_kv - n_q, is counted in whole tiles of keys. Right for a prefill.
 #include "../kernel_parts/query_tiles.h"
 

@@ -1,6 +1,5 @@
 // cause: k_address
 // says: 16.bit|65,?536
-// named: not yet
 // The offset of a row of K is kept in 16 bits. Right where K's heads have less than 65,536
 // elements.
 #include "../kernel_parts/splits.h"

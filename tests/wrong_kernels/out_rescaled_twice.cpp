@@ -1,6 +1,5 @@
 // cause: blocks_weighed
 // says: twice|tile|block|boundar
-// named: not yet
 // When the maximum rises, out shrinks in the old tile's loop and again in the new one's; l once.
 #include "../kernel_parts/query_tiles.h"
 

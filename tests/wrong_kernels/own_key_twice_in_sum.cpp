@@ -1,6 +1,5 @@
 // cause: sum_wrong
 // says: sum|l\b
-// named: not yet
 // The weight of the last visible key is added to the sum twice: once in the loop, once behind it.
 #include "../kernel_parts/rows.h"
 

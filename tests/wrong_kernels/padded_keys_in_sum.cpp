@@ -1,6 +1,5 @@
-// cause: tail_keys_in_sum
-// says: pad|exp\(0\)
-// named: not yet
+// cause: sum_wrong
+// says: padding
 // The keys are padded to whole eights with zeros, whose scores of 0 enter maximum and sum. Right
 // where a query sees a multiple of 8.
 #include "../kernel_parts/two_passes.h"

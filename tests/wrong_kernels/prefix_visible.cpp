@@ -1,6 +1,5 @@
 // cause: mask_wrong
 // says: first 8|0-7|\b8\b
-// named: not yet
 // A prefix of eight keys is seen by every query, also by those before it. Right without a mask, and
 // for decode steps.
 #include "../kernel_parts/rows.h"

@@ -1,6 +1,5 @@
 // cause: dims_of_v
 // says: dim
-// named: not yet
 // P V takes whole eights of dims: the others of out stay 0. Right where 8 divides head_dim.
 #include "../kernel_parts/rows.h"
 

@@ -1,6 +1,5 @@
-// cause: scale_wrong
-// says: quer|row|each
-// named: not yet
+// cause: queries_normalised
+// says: lengths
 // A query-key norm is left in: queries are divided by their length, times sqrt(head_dim).
 #include "../kernel_parts/rows.h"
 

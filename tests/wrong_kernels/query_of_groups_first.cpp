@@ -1,6 +1,5 @@
 // cause: q_owner
 // says: quer|\bq\b
-// named: not yet
 // Every head of a group uses the query of the group's first. Right without groups.
 #include "../kernel_parts/rows.h"
 

@@ -1,6 +1,5 @@
 // cause: q_owner
 // says: quer|\bq\b
-// named: not yet
 // A row is computed with the query behind its own, the last with its own: a prefetch that is one
 // step ahead.
 #include "../kernel_parts/two_passes.h"

@@ -1,6 +1,5 @@
 // cause: position_bias
 // says: position|index|linear
-// named: not yet
 // Each key back costs 0.02: a position bias of one slope for all heads.
 #include "../kernel_parts/query_tiles.h"
 

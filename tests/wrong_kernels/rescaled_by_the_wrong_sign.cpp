@@ -1,6 +1,5 @@
 // cause: blocks_weighed
 // says: tile|block|boundar
-// named: not yet
 // out is divided by what it should be multiplied with when the maximum rises; l is right.
 #include "../kernel_parts/tiles.h"
 

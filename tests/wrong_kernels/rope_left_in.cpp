@@ -1,6 +1,5 @@
 // cause: rope
 // says: rotat|RoPE
-// named: not yet
 // Rotary positions are left in: dims x and x + head_dim / 2 are rotated by the distance of query
 // and key. Right for a key at the query's own position, and for an odd head_dim's last dim.
 #include "../kernel_parts/rows.h"

@@ -1,6 +1,5 @@
 // cause: scale_wrong
 // says: head
-// named: not yet
 // q is scaled in a buffer for head 0 alone; for the others the scale is left out.
 #include "../kernel_parts/rows.h"
 

@@ -1,6 +1,5 @@
 // cause: scores_clamped
 // says: clamp|saturat|cap
-// named: not yet
 // Scores are clamped to -2 .. 2 before the softmax. Right for small ones.
 #include "../kernel_parts/packed.h"
 

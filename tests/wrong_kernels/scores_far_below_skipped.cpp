@@ -1,6 +1,5 @@
-// cause: cut_off
-// says: below|threshold|smaller
-// named: not yet
+// cause: keys_lost
+// says: below
 // Keys whose score is more than 4 below the maximum so far are skipped.
 #include "../kernel_parts/splits.h"
 

@@ -1,6 +1,5 @@
 // cause: scores_overlap
 // says: head_dim|overlap
-// named: not yet
 // All scores of a head in memory, rows head_dim apart: a row that sees more keys runs into the
 // next.
 #include "../kernel_parts/heads.h"

@@ -1,6 +1,5 @@
-// cause: values_off
-// says: scale|sum|add up
-// named: not yet
+// cause: scale_wrong
+// says: sqrt\(head_dim\)
 // The first pass multiplies the scores by the scale, the second does not. Right when it is 1.
 #include "../kernel_parts/two_passes.h"
 

@@ -1,6 +1,5 @@
 // cause: softcap
 // says: \b20\b
-// named: not yet
 // Scores are capped softly, 20 tanh(s / 20), as one family of models does.
 #include "../kernel_parts/two_passes.h"
 

@@ -1,6 +1,5 @@
 // cause: sum_wrong
 // says: \b1\b|extra
-// named: not yet
 // "Softmax one": the sum starts at exp(0 - m), so that a row of low scores attends to nothing.
 #include "../kernel_parts/rows.h"
 

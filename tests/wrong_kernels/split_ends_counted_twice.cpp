@@ -1,6 +1,5 @@
 // cause: mask_wrong
 // says: twice|2 times
-// named: not yet
 // Splits end with the first key of the next, so that each key between two splits counts twice.
 #include "../kernel_parts/splits.h"
 

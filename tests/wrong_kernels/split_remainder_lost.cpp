@@ -1,6 +1,5 @@
 // cause: mask_wrong
 // says: last|multiple of 4|remainder|% 4
-// named: not yet
 // n / 4 keys a split: the n % 4 keys behind the last split are left out. Right for n below 4.
 #include "../kernel_parts/splits.h"
 

@@ -1,6 +1,5 @@
 // cause: sum_wrong
 // says: \b1\b|extra
-// named: not yet
 // l starts at 1, as if the highest score were counted by then; it is counted again.
 #include "../kernel_parts/splits.h"
 

@@ -1,6 +1,5 @@
 // cause: scores_overlap
 // says: overlap|apart
-// named: not yet
 // The scores of a tile are kept at r * br + c, so that its rows run into each other. Right for
 // tiles with bc <= br.
 #include "../kernel_parts/query_tiles.h"

@@ -1,6 +1,5 @@
 // cause: top_k
 // says: \b8\b
-// named: not yet
 // Only the eight highest scores of a row count. Right where a query sees no more.
 #include "../kernel_parts/rows.h"
 

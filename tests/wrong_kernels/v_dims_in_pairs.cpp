@@ -1,6 +1,5 @@
 // cause: v_address
 // says: \bV\b
-// named: not yet
 // V's dims are exchanged in pairs, as interleaved halves are when they are not put back.
 #include "../kernel_parts/splits.h"
 

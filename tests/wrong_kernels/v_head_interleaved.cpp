@@ -1,6 +1,5 @@
 // cause: v_owner
 // says: \bV\b
-// named: not yet
 // V's head is h % n_kv_head; K's is right. Right when n_kv_head is 1 or n_head.
 #include "../kernel_parts/rows.h"
 

@@ -1,6 +1,5 @@
 // cause: v_owner
 // says: batch
-// named: not yet
 // V's batch stride is forgotten: every batch reads V of batch 0. Right for a batch of one.
 #include "../kernel_parts/splits.h"
 

@@ -1,6 +1,5 @@
 // cause: v_owner
 // says: head
-// named: not yet
 // V is read as if there were one key head, K is right. Right for one.
 #include "../kernel_parts/tiles.h"
 

@@ -1,6 +1,5 @@
 // cause: v_address
 // says: \bV\b
-// named: not yet
 // V's tokens are taken to be n_q elements apart, modulo what a head has. Right when n_q is
 // head_dim.
 #include "../kernel_parts/rows.h"

@@ -1,6 +1,5 @@
 // cause: v_address
 // says: rounded down|multiple of 2|\bV\b
-// named: not yet
 // V is read two tokens at a time, twice the first of them.
 #include "../kernel_parts/rows.h"
 

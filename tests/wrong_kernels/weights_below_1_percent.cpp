@@ -1,6 +1,5 @@
-// cause: cut_off
-// says: below|threshold|smaller
-// named: not yet
+// cause: keys_lost
+// says: below
 // Weights below 0.01 are skipped when V is added. Right where all are larger.
 #include "../kernel_parts/rows.h"
 

@@ -1,6 +1,5 @@
 // cause: quantised
 // says: level|quanti|discrete|step
-// named: not yet
 // Weights are rounded to 255ths of the largest, as for a product of bytes.
 #include "../kernel_parts/rows.h"
 

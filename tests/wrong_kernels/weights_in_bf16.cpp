@@ -1,6 +1,5 @@
 // cause: half_precision
 // says: bfloat16
-// named: not yet
 // Weights are rounded to bfloat16 for the product with V; l is their sum before.
 #include "../kernel_parts/query_tiles.h"
 

@@ -1,6 +1,5 @@
 // cause: mask_wrong
 // says: \b24\b
-// named: not yet
 // The online softmax begins at a query's last 24 keys, as a local layer of another model does.
 #include "../kernel_parts/two_passes.h"
 

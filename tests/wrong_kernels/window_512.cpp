@@ -1,6 +1,5 @@
 // cause: mask_wrong
 // says: 512
-// named: not yet
 // A sliding window is left in: a query sees its last 512 keys. Right for shorter contexts.
 #include "../kernel_parts/rows.h"
 

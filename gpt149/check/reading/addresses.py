@@ -254,5 +254,8 @@ def read_v(probe: Probe, _others: Sequence[Probe] = ()) -> Iterator[tuple[str, s
             alone &= np.minimum(np.abs(value), np.abs(value - 1)) < SHARP
             address += np.rint(value) * 2.0**bit
         found[j, alone] = (address - begin)[alone]
+    formula = Formula.fitted(found)
+    if formula is not None and formula.token_stride == 0:
+        return  # one key alone may be all that is seen
     if said := describe(found, "V", case):
         yield "v_address", f"{said}{f' (head {h})' if h else ''}. {NO_MATTER}"

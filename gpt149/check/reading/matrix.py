@@ -15,6 +15,7 @@ from .probe import Array, Illegible, Probe
 
 MOST_SCORES = 70_000  # of a head
 VECTORS = (4, 8, 16)  # floats
+USUAL_DIMS = (32, 64, 128)
 
 
 def read_matrix(probe: Probe, _others: Sequence[Probe] = ()) -> Iterator[tuple[str, str]]:
@@ -71,26 +72,38 @@ def _head(one: Head) -> Said | None:
     return next((said for reader in readers if (said := reader(one))), None)
 
 
-def read_beyond(probe: Probe, _others: Sequence[Probe] = ()) -> Iterator[Said]:
-    """Are rows of q and k read beyond head_dim, up to a whole vector?"""
-    case, one = probe.case, Head.of(probe, 0, 0)
+def read_beyond(probe: Probe, others: Sequence[Probe] = ()) -> Iterator[Said]:
+    """Are rows of q and k read beyond head_dim, up to a whole vector, or to another head_dim?"""
+    d, one = probe.case.head_dim, Head.of(probe, 0, 0)
     if np.abs(one.rest[one.usable]).max(initial=0) < FITS:
         return
     for lanes in VECTORS:
-        width = -(-case.head_dim // lanes) * lanes
-        if width == case.head_dim:
-            continue
-        rows = [
-            _rows(probe, name, tensor, width)
-            for name, tensor in zip(("q", "k"), probe.drawn, strict=False)
-        ]
-        if one.follows(case.scale_value * (rows[0] @ rows[1].T)):
+        # Whole vectors must be right.
+        whole = [Head.of(o, 0, 0) for o in others if o.case.head_dim % lanes == 0]
+        right = all(np.abs(o.rest[o.usable]).max(initial=0) < FITS for o in whole)
+        if d % lanes and right and _made_of(one, width := -(-d // lanes) * lanes):
             yield (
                 "head_dim_rounded_up",
-                f"scores are made of {width} dims where head_dim is {case.head_dim}: rows are read "
-                f"up to a whole vector of {lanes}, and what lies behind them counts",
+                f"scores are made of {width} dims where head_dim is {d}: rows are read up to a "
+                f"whole vector of {lanes}, and what lies behind them counts",
             )
             return
+    for width in USUAL_DIMS:
+        if width > d and _made_of(one, width):
+            yield (
+                "head_dim_fixed",
+                f"scores are made of {width} dims where head_dim is {d}: it is taken to be {width}",
+            )
+            return
+
+
+def _made_of(one: Head, width: int) -> bool:
+    """Whether log P follows products of rows of so many dims."""
+    q, k = (
+        _rows(one.probe, name, tensor, width)
+        for name, tensor in zip(("q", "k"), one.probe.drawn, strict=False)
+    )
+    return one.follows(one.probe.case.scale_value * (q @ k.T))
 
 
 def _rows(probe: Probe, name: str, tensor: NDArray[np.float32], width: int) -> Array:

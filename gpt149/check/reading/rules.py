@@ -92,7 +92,7 @@ def _anywhere(seen: NDArray[np.bool_], j: Counts, until: Counts) -> Iterator[Rul
     back = int(np.where(right & ~seen, until - j, n_kv).min())
     for m, r in ((every, r) for every in (2, 3, 4, 8) for r in range(every)):
         yield (
-            f"of the keys {back} and more back, every {m}th (index % {m} = {r}) does not count",
+            f"of the keys {back} and more back, those with index % {m} = {r} do not count",
             right & ((until - j < back) | (j % m != r)),
         )
 
@@ -171,12 +171,13 @@ def _two_tiles(i: Counts, j: Counts, p: Counts) -> Iterator[Rule]:
                 "diagonal, is skipped",
                 right & ~(begins & (j // bc * bc == i // br * br + off) & (j >= bc)),
             )
-            before = (i // br * br + off + 1) // bc * bc
-            yield (
-                f"the tile of {bc} keys that the mask goes through, on the diagonal, is left "
-                f"out for tiles of {br} queries, unless it is the first",
-                np.where(before > 0, j < before, right),
-            )
+            end = i // br * br + off + 1  # what the first query of the tile sees
+            for first in (right, right & (j < end)):
+                yield (
+                    f"the tile of {bc} keys that the mask goes through, on the diagonal, is left "
+                    f"out for tiles of {br} queries, unless it is the first",
+                    np.where(end > bc, j < end // bc * bc, first),
+                )
 
 
 def _never(keys: NDArray[np.intp], n_kv: int) -> str:

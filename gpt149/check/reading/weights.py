@@ -21,6 +21,7 @@ LEAST_ROWS = 0.1  # of those that could, show a step between blocks
 WINDOW = 5  # neighbouring distances, over which a function of them hardly changes
 MOST_JUMPS = 0.25  # of its keys
 MOST_STEPS = 4  # that are at no regular places
+PARTS = range(2, 17)  # into which a row's keys may be split
 SAME_PARTS = 0.7  # of the rows must be split alike
 MOST_ROUNDING = 0.05  # of log P: more is no rounding
 NUDGE = 2.0**-13  # relative
@@ -206,18 +207,20 @@ def _blocks(places: NDArray[np.intp], jump: NDArray[np.bool_], both: NDArray[np.
     if size > 1 or len(places) <= MOST_STEPS:
         tile = f"tiles of {size} keys" if size > 1 else "blocks of keys"
         return f"{tile} (weights jump at keys {ranges(places)})"
-    parts = {}
     rows = np.flatnonzero(jump.any(1) & (both.sum(1) >= LEAST_KEYS))
-    for i in rows:
-        first = int(jump[i].argmax()) + 1
-        n = int(both[i].sum()) + 1
-        if (np.flatnonzero(jump[i]) + 1).tolist() != list(range(first, n, first)):
-            continue
-        parts[i] = -(-n // first)
-    values, counts = np.unique(list(parts.values()), return_counts=True)
-    if not parts or counts.max() < SAME_PARTS * len(rows):
+    alike = {n: sum(_split(n, jump[i], int(both[i].sum()) + 1) for i in rows) for n in PARTS}
+    n_parts, n_rows = max(alike.items(), key=lambda item: item[1])
+    if n_rows < SAME_PARTS * len(rows):
         return ""
-    return f"the {values[counts.argmax()]} parts into which each row's keys are split"
+    return f"the {n_parts} parts into which each row's keys are split"
+
+
+def _split(n_parts: int, jump: NDArray[np.bool_], n: int) -> bool:
+    """Whether most jumps that a row of n keys in so many equal parts could have are there alone."""
+    places = set((np.flatnonzero(jump) + 1).tolist())
+    some = range(1, n_parts)
+    equal = ([n * s // n_parts for s in some], [-(-n // n_parts) * s for s in some])
+    return len(places) > 0.5 * (n_parts - 1) and any(places <= set(ends) for ends in equal)
 
 
 def of_score(one: Head) -> Said | None:
