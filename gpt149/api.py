@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from .engine.generation import Generation, Options
 from .engine.sampling import Sampling
 from .engine.start import start
-from .errors import InputError
 from .kernels.registry import DEFAULT, Kernel
 from .model.checkpoint import Checkpoint
 
@@ -56,9 +56,11 @@ def generate(
     """
     tokenizer = checkpoint.tokenizer
     if isinstance(prompt, str):
-        if tokenizer is None:
-            raise InputError(f"'{checkpoint.name}' has no tokenizer: give token ids.")
-        prompt = tokenizer.encode_prompt(prompt)
+        prompt = checkpoint.need_tokenizer().encode_prompt(prompt)
+    elif tokenizer is not None:  # behind ids the model may choose any, also one without a text
+        tokenizer = tokenizer.widened(checkpoint.config.vocab_size)
+    if tokenizer is not None and ignore_eos:
+        tokenizer = replace(tokenizer, eos=None, other_eos=frozenset())
     running = start(
         checkpoint,
         kernel,

@@ -33,18 +33,17 @@ def run(
 
     from ..engine.probe import Spy, attention_matrix
     from ..kernels.dispatch import Attention
-    from ..model import checkpoint
+    from .text import load
 
     attend = Attention(attention, n_threads=threads)
     torch.set_num_threads(attend.n_threads)
-    loaded = checkpoint.load(model)
+    loaded = load(model)
     c = loaded.model.config
-    if loaded.tokenizer is None:
-        raise InputError(f"the model '{model}' has no tokenizer, so it cannot read text.")
+    tokenizer = loaded.need_tokenizer()
     for name, value, n in (("layer", layer, c.n_layer), ("head", head, c.n_head)):
         if not 0 <= value < n:
             raise InputError(f"--{name} is {value}, and this model has {n}, from 0 to {n - 1}.")
-    ids = loaded.tokenizer.encode(prompt)
+    ids = tokenizer.encode(prompt)
     if not 1 <= len(ids) <= c.n_ctx:
         raise InputError(f"the prompt has {len(ids)} tokens, and must have 1 to {c.n_ctx}.")
     matrices: list[Tensor] = []
@@ -57,7 +56,7 @@ def run(
 
     with torch.inference_mode():
         loaded.model(torch.tensor([ids]), Spy(attend, look))
-    labels = [repr(loaded.tokenizer.decode([i]))[1:-1] for i in ids]
+    labels = [repr(tokenizer.decode([i]))[1:-1] for i in ids]
     if png is not None:
         _draw(matrices[0].numpy(), labels, png, f"layer {layer}, head {head}, {attend.kernel.name}")
         click.echo(f"{png}", err=True)

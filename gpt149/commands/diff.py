@@ -24,15 +24,14 @@ def run(
 
     from ..engine.probe import Spy
     from ..kernels.dispatch import Attention
-    from ..model import checkpoint
+    from .text import load
 
     kernels = [Attention(name, n_threads=threads) for name in names]
     reference = Attention("reference")
     torch.set_num_threads(kernels[0].n_threads)
-    loaded = checkpoint.load(model)
-    if loaded.tokenizer is None:
-        raise InputError(f"the model '{model}' has no tokenizer, so it cannot read text.")
-    ids = loaded.tokenizer.encode(prompt)
+    loaded = load(model)
+    tokenizer = loaded.need_tokenizer()
+    ids = tokenizer.encode(prompt)
     longest = loaded.model.config.n_ctx - n
     if n < 1 or not 1 <= len(ids) <= longest:
         raise InputError(

@@ -20,11 +20,12 @@ from ..errors import Gpt149Error, InputError
 from ..kernels.registry import is_square
 from ..system.memory import peak_rss
 from ..system.words import duration
-from .text import read_utf8, utf8
+from .text import load, read_utf8, utf8
 
 if TYPE_CHECKING:
     from ..engine.generation import Generation, Piece, Stats
     from ..engine.protocol import Engine
+    from ..model.checkpoint import Checkpoint
     from ..model.tokenizer import Tokenizer
 
 SQUARE_NOTE = (
@@ -109,7 +110,6 @@ class _Session:
         from ..engine.generation import Options
         from ..engine.sampling import Sampling
         from ..engine.start import prepare, start
-        from ..model import checkpoint
 
         r = self.request = request
         self.load_s = 0.0
@@ -119,8 +119,8 @@ class _Session:
         self.options = Options(r.n, r.stop, r.num_samples, r.ignore_eos, r.logprobs)
         # What is wrong with the kernel comes before the weights.
         kernel = prepare(r.attention, engine=r.engine, dtype=r.dtype, kv_cache=not r.no_kv_cache)
-        loaded = checkpoint.load(r.model, meta=r.meta)
-        self.tokenizer: Tokenizer | None = loaded.tokenizer
+        loaded = self.checkpoint = load(r.model, r.meta)
+        self.tokenizer = _tokenizer(loaded, r)
         self.engine: Engine = start(
             loaded,
             kernel,
@@ -136,7 +136,7 @@ class _Session:
 
     def encode(self, text: str | None) -> list[int]:
         """The prompt's ids: of the text, as given, or drawn."""
-        r, tokenizer = self.request, self.tokenizer
+        r = self.request
         vocab_size = self.engine.config.vocab_size
         if r.prompt_tokens is not None:
             if not 1 <= r.prompt_tokens <= self.engine.n_ctx:
@@ -151,12 +151,7 @@ class _Session:
                 return [int(word) for word in r.prompt_ids.replace(",", " ").split()]
             except ValueError as e:
                 raise InputError(f"--prompt-ids must be whole numbers: {e}.") from e
-        if tokenizer is None:
-            raise InputError(
-                f"the model '{r.model}' has no tokenizer, so it cannot read text. Give "
-                "--prompt-tokens N, or token ids with --prompt-ids; for a nanoGPT checkpoint, "
-                "--meta FILE, or put vocab.json and merges.txt beside it."
-            )
+        tokenizer = self.tokenizer or self.checkpoint.need_tokenizer()
         return tokenizer.encode_prompt(text or "", special=r.special)
 
     def generation(self, prompt: list[int]) -> Generation:
@@ -216,8 +211,7 @@ class _Session:
 
     def converse(self) -> int:
         """Read prompts line by line; each continues the context of what came before."""
-        if self.tokenizer is None:
-            raise InputError(f"the model '{self.request.model}' has no tokenizer to converse with.")
+        self.checkpoint.need_tokenizer()
         _say("Each line continues the text. /reset starts anew, Ctrl-D ends.")
         unfed = list[int]()
         for line in _lines():
@@ -258,6 +252,23 @@ class _Session:
         _say(statistics_line(generation.stats))
         if is_square(self.engine.kernel):
             _say(SQUARE_NOTE)
+
+
+def _tokenizer(loaded: Checkpoint, r: Request) -> Tokenizer | None:
+    """The tokenizer, as the prompt's kind wants it.
+
+    Behind token ids the model may choose any, also one without a text, as in its padding; and what
+    is wrong with the tokenizer is no more than a note.
+    """
+    tokenizer = loaded.tokenizer
+    ids_alone = r.prompt_ids is not None or r.prompt_tokens is not None
+    if tokenizer is None:
+        if loaded.unusable and ids_alone:
+            _say(f"Note: token ids are shown instead of text, since {loaded.unusable}")
+        return None
+    if r.ignore_eos:
+        tokenizer = replace(tokenizer, eos=None, other_eos=frozenset())
+    return tokenizer.widened(loaded.config.vocab_size) if ids_alone else tokenizer
 
 
 def statistics_line(s: Stats) -> str:

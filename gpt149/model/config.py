@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -42,13 +43,14 @@ class GPTConfig:
         scale = self.head_dim**-0.5 if self.scale_attn else 1.0
         return scale / (layer + 1) if self.scale_attn_by_layer else scale
 
-    def shapes(self) -> dict[str, tuple[int, ...]]:
-        """Every tensor by its name on the Hugging Face hub, matrices (out, in)."""
+    def shapes(self) -> Iterator[tuple[str, tuple[int, ...]]]:
+        """Every tensor's name on the Hugging Face hub and its shape, matrices (out, in).
+
+        One after the other: n_layer is believed only as far as a file has the layers.
+        """
         n, inner = self.n_embd, self.n_inner or 4 * self.n_embd
-        shapes: dict[str, tuple[int, ...]] = {
-            "wte.weight": (self.vocab_size, n),
-            "wpe.weight": (self.n_ctx, n),
-        }
+        yield "wte.weight", (self.vocab_size, n)
+        yield "wpe.weight", (self.n_ctx, n)
         for layer in range(self.n_layer):
             for name, shape in (
                 ("ln_1", (n,)),
@@ -58,13 +60,13 @@ class GPTConfig:
                 ("mlp.c_fc", (inner, n)),
                 ("mlp.c_proj", (n, inner)),
             ):
-                shapes[f"h.{layer}.{name}.weight"] = shape
+                yield f"h.{layer}.{name}.weight", shape
                 if self.bias:
-                    shapes[f"h.{layer}.{name}.bias"] = shape[:1]
-        shapes["ln_f.weight"] = (n,)
+                    yield f"h.{layer}.{name}.bias", shape[:1]
+        yield "ln_f.weight", (n,)
         if self.bias:
-            shapes["ln_f.bias"] = (n,)
-        return shapes | {"lm_head.weight": (self.vocab_size, n)}
+            yield "ln_f.bias", (n,)
+        yield "lm_head.weight", (self.vocab_size, n)
 
     def check(self, path: Path) -> None:
         """Raise CheckpointError, with the path that it was read from, unless it can be run."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 from ...errors import CheckpointError
@@ -9,17 +10,16 @@ from ..config import GPTConfig
 from ..tokenizer import Tokenizer
 from . import bpe
 from .characters import from_meta_pickle
-from .tensors import Arrays, as_arrays, fitted, read_torch, without_prefix
+from .tensors import Arrays, as_arrays, by_bare_names, fitted, read_torch
 
 
-def read(path: Path, meta: Path | None) -> tuple[GPTConfig, Arrays, Tokenizer | None]:
-    """The model in a ckpt.pt.
+def read(path: Path, meta: Path | None) -> tuple[GPTConfig, Arrays, Callable[[], Tokenizer | None]]:
+    """The model in a ckpt.pt, and what reads its tokenizer, which raises TokenizerError.
 
     meta: the meta.pkl with its characters; None: the one beside it, if there is one.
 
     Raises:
         CheckpointError: missing, damaged, something else, or at odds with its model_args.
-        TokenizerError: its vocabulary cannot be used.
     """
     if path.suffix == ".safetensors":
         raise CheckpointError(f"{path} is one file of a model: give its directory, {path.parent}.")
@@ -28,8 +28,7 @@ def read(path: Path, meta: Path | None) -> tuple[GPTConfig, Arrays, Tokenizer | 
     weights, a = saved.get("model"), saved.get("model_args")
     if not isinstance(weights, dict) or not isinstance(a, dict):
         raise CheckpointError(f"{path} is not a nanoGPT checkpoint: no 'model' and 'model_args'.")
-    tensors = without_prefix(as_arrays(weights, path), "_orig_mod.", path)
-    tensors = without_prefix(tensors, "transformer.", path)
+    tensors = by_bare_names(as_arrays(weights, path), path)
     try:
         config = GPTConfig(
             n_layer=a["n_layer"],
@@ -37,7 +36,7 @@ def read(path: Path, meta: Path | None) -> tuple[GPTConfig, Arrays, Tokenizer | 
             n_embd=a["n_embd"],
             n_ctx=a["block_size"],
             vocab_size=a["vocab_size"],
-            activation="gelu",
+            activation=a.get("activation", "gelu"),
             bias="ln_f.bias" in tensors,
             # cs149gpt's variant of nanoGPT says these two, and does not scale its scores.
             scale_attn=not {"use_cpp", "testname"} & set(a),
@@ -47,10 +46,8 @@ def read(path: Path, meta: Path | None) -> tuple[GPTConfig, Arrays, Tokenizer | 
     config.check(path)
     weights = fitted(config, tensors, path, conv1d=False)
     beside = path.parent / "meta.pkl"
-    if meta is None and beside.is_file():
+    if meta is None and beside.exists():
         meta = beside
-    if meta is not None:
-        tokenizer: Tokenizer | None = from_meta_pickle(meta)
-    else:
-        tokenizer = bpe.from_directory(path.parent)
-    return config, weights, tokenizer
+    if meta is None:
+        return config, weights, lambda: bpe.from_directory(path.parent)
+    return config, weights, lambda: from_meta_pickle(meta)
