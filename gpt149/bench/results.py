@@ -16,6 +16,7 @@ from typing import Any
 
 from ..errors import Gpt149Error, InputError
 from ..kernels.compiler import find_compiler
+from ..system.files import read_json
 from .ceilings import Ceilings, ceilings
 from .stats import Summary, summarise
 
@@ -127,7 +128,7 @@ def load(path: Path) -> Results:
         InputError: the file cannot be read, or is something else.
     """
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        found = read_json(path, wanted=object)
         if found["format"] != FORMAT:
             raise ValueError(f"format {found['format']}")
         kept = found["ceilings"]
@@ -138,8 +139,6 @@ def load(path: Path) -> Results:
             [Row(**row) for row in found["rows"]],
             found["interrupted"],
         )
-    except OSError as e:
-        raise InputError(f"cannot read {path}: {e.strerror}.") from e
     except (ValueError, KeyError, TypeError, AttributeError) as e:
         raise InputError(
             f"{path} was not written by this version's `gpt149 bench --save`: {e}."

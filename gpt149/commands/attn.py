@@ -12,6 +12,8 @@ from ..system.paths import write_whole
 
 SHADES = " .:-=+*#%@"
 LABEL = 10  # characters of a token's label
+LARGEST_FIGURE = 24.0  # inches a side; of more tokens every second, third, ... has its label
+MOST_LABELS = 100
 
 
 def run(
@@ -83,12 +85,15 @@ def _draw(matrix: object, labels: list[str], png: Path, title: str) -> None:
         from matplotlib import pyplot
     except ImportError as e:
         raise MissingDependency("--png needs matplotlib: pip install 'gpt149[plot]'.") from e
-    size = 2 + 0.22 * len(labels)
+    size = min(2 + 0.22 * len(labels), LARGEST_FIGURE)
+    step = -(-len(labels) // MOST_LABELS)
+    labelled = range(0, len(labels), step)
+    names = [labels[i] for i in labelled]
     figure, axes = pyplot.subplots(figsize=(size, size), layout="constrained")
     image = axes.imshow(matrix, cmap="viridis", vmin=0, vmax=1)
     axes.set(title=title, xlabel="key", ylabel="query")
-    axes.set_xticks(range(len(labels)), labels, rotation=90, fontsize=7)
-    axes.set_yticks(range(len(labels)), labels, fontsize=7)
+    axes.set_xticks(labelled, names, rotation=90, fontsize=7)
+    axes.set_yticks(labelled, names, fontsize=7)
     figure.colorbar(image, label="attention weight")
     drawn = io.BytesIO()
     figure.savefig(drawn, format="png")

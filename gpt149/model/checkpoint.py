@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import CheckpointError, TokenizerError
+from ..system.files import exists
 from ..system.paths import shipped
 from . import hub, random_weights
 from .config import GPTConfig
@@ -54,9 +55,9 @@ class Checkpoint:
         if self.tokenizer is None:
             raise TokenizerError(
                 self.unusable
-                or f"the model '{self.name}' has no tokenizer, so it cannot read text. Give "
-                "token ids with `generate --prompt-ids`; for a nanoGPT checkpoint, --meta FILE, or "
-                "put vocab.json and merges.txt beside it."
+                or f"the model '{self.name}' has no tokenizer, so it cannot read text. Give token "
+                "ids with `generate --prompt-ids`, or --prompt-tokens N; for a nanoGPT checkpoint, "
+                "--meta FILE, or put vocab.json and merges.txt beside it."
             )
         return self.tokenizer
 
@@ -129,9 +130,10 @@ def _found(spec: str) -> Path:
     if not spec:
         raise CheckpointError("the model's name is empty. Give a path, a name, or random:gpt2.")
     path = Path(os.path.expanduser(spec))
-    if not _is_name(spec) and not _exists(path):
+    there = exists(path, CheckpointError)
+    if not there and not _is_name(spec):
         raise CheckpointError(f"no such file or directory: {spec}.")
-    if path.is_file() or path.is_dir():
+    if there:
         return path
     ours = shipped("weights") / spec
     return ours if (ours / "config.json").is_file() else hub.snapshot(spec)
@@ -147,10 +149,3 @@ def _is_name(spec: str) -> bool:
 
 def _here(path: Path) -> bool:
     return Path(path.parts[0]).is_dir()
-
-
-def _exists(path: Path) -> bool:
-    try:
-        return path.exists()
-    except OSError:  # such as a name that is too long
-        return False

@@ -5,7 +5,6 @@ Whatever is wrong with one ends in a sentence that names it.
 
 from __future__ import annotations
 
-import errno
 import json
 import os
 import stat
@@ -16,6 +15,17 @@ from ..errors import Gpt149Error, InputError
 
 LARGEST_JSON = 64 << 20  # bytes; GPT-2's tokenizer.json has 1.4 million
 LARGEST_TEXT = 1 << 30
+
+
+def exists(path: Path, kind: type[Gpt149Error] = InputError) -> bool:
+    """Whether there is something; raises `kind` where it is not permitted to look."""
+    try:
+        path.stat()
+    except PermissionError as e:
+        raise kind(f"cannot read {path}: {reason(e)}.") from e
+    except (OSError, ValueError):  # also for a name that is too long, or has a zero byte
+        return False
+    return True
 
 
 def check_regular(path: Path, kind: type[Gpt149Error] = InputError) -> int:
@@ -75,11 +85,11 @@ def read_text(
         ) from e
 
 
-def read_json(path: Path, kind: type[Gpt149Error] = InputError) -> dict[str, Any]:
-    """The JSON object in a file.
+def read_json(path: Path, kind: type[Gpt149Error] = InputError, wanted: type = dict) -> Any:
+    """What a JSON file holds, a dict or what else is wanted.
 
     Raises:
-        `kind`: as `read_text`; or it is no JSON, nests too deep, or is no object.
+        `kind`: as `read_text`; or it is no JSON, nests too deep, or is of another type.
     """
     text = read_text(path, kind)
     try:
@@ -88,15 +98,16 @@ def read_json(path: Path, kind: type[Gpt149Error] = InputError) -> dict[str, Any
         raise kind(f"{path} is not what it should be: its JSON nests too deep.") from e
     except ValueError as e:
         raise kind(f"{path} is not JSON: {e}.") from e
-    if not isinstance(found, dict):
-        raise kind(f"{path} holds JSON of the wrong type: {type(found).__name__}, not an object.")
+    if not isinstance(found, wanted):
+        raise kind(
+            f"{path} holds JSON of the wrong type: a {type(found).__name__}, not a "
+            f"{wanted.__name__}."
+        )
     return found
 
 
 def reason(error: OSError) -> str:
-    """Why the system refuses, in a few words."""
-    if error.errno in (errno.EACCES, errno.EPERM):
-        return "no permission to read it"
+    """Why the system refuses, in its words."""
     return error.strerror or str(error) or type(error).__name__
 
 

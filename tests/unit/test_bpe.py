@@ -176,7 +176,7 @@ def test_ids_that_are_not_0_to_n_once_each_are_refused(tmp_path: Path, vocab: ob
         ('{"a": null}', "gives None to 'a'"),
         ('{"": 0}', "gives 0 to ''"),
         ("{}", "each once"),
-        ("[]", "JSON of the wrong type: list, not an object"),
+        ("[]", "JSON of the wrong type: a list, not a dict"),
     ],
 )
 def test_a_vocabulary_of_another_shape_is_refused(tmp_path: Path, vocab: str, message: str) -> None:

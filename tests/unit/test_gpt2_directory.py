@@ -315,8 +315,8 @@ def test_a_config_without_a_size_is_refused(saved: Path, name: str) -> None:
         (b"", "is not JSON"),
         (b"{", "is not JSON"),
         (b"\xff", "is not UTF-8 (byte 0xff at offset 0)"),
-        (b"[]", "wrong type: list, not an object"),
-        (b"null", "wrong type: NoneType, not an object"),
+        (b"[]", "wrong type: a list, not a dict"),
+        (b"null", "wrong type: a NoneType, not a dict"),
     ],
 )
 def test_a_damaged_config_is_refused(saved: Path, content: bytes, message: str) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import TokenizerError
-from ...system.files import read_json
+from ...system.files import exists, read_json
 from ..tokenizer import AddedToken
 
 # transformers' classes that tokenize as GPT-2 does.
@@ -112,7 +112,7 @@ def collect(path: Path, listed: list[Any], vocabulary: Vocabulary) -> Added:
     """
     added = Added()
     config_file = path / "tokenizer_config.json"
-    config = read_json(config_file, TokenizerError) if config_file.exists() else {}
+    config = read_json(config_file, TokenizerError) if exists(config_file, TokenizerError) else {}
     _check_config(config, config_file)
     decoder = config.get("added_tokens_decoder") or {}
     if not isinstance(decoder, dict):
@@ -126,13 +126,13 @@ def collect(path: Path, listed: list[Any], vocabulary: Vocabulary) -> Added:
             raise TokenizerError(f"{file} is damaged: an added token is {what!r:.40}.")
         vocabulary.add(what.get("content"), token_id, file)
         added.say(what["content"], what, file)
-    if (file := path / "added_tokens.json").exists():
+    if exists(file := path / "added_tokens.json", TokenizerError):
         for token, token_id in read_json(file, TokenizerError).items():
             vocabulary.add(token, token_id, file)
             added.say(token, {}, file)
     added.listed = bool(added.said)
     sources = [(config_file, config)]
-    if (file := path / "special_tokens_map.json").exists():
+    if exists(file := path / "special_tokens_map.json", TokenizerError):
         sources.append((file, read_json(file, TokenizerError)))
     for file, found in sources:
         for role, token, what in _named(found, file):

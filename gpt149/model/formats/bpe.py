@@ -15,7 +15,7 @@ from pathlib import Path
 import tiktoken
 
 from ...errors import TokenizerError
-from ...system.files import read_json, read_text
+from ...system.files import exists, read_json, read_text
 from ..tokenizer import AddedToken, Tokenizer
 from . import tokenizer_json
 from .added import Vocabulary, collect
@@ -46,12 +46,12 @@ def from_directory(path: Path, bos: int | None = None, eos: Sequence[int] = ()) 
     vocabulary = Vocabulary()
     lists: dict[str, Merges] = {}
     for vocab_name, merges_name in BPE_FILES:
-        if (path / vocab_name).exists() and (path / merges_name).exists():
+        if exists(path / vocab_name, TokenizerError) and exists(path / merges_name, TokenizerError):
             for token, token_id in read_json(path / vocab_name, TokenizerError).items():
                 vocabulary.add(token, token_id, path / vocab_name)
             lists[merges_name] = _read_merges(path / merges_name)
     spec = None
-    if (file := path / "tokenizer.json").exists():
+    if exists(file := path / "tokenizer.json", TokenizerError):
         spec = tokenizer_json.read(file)
         for token, token_id in spec.vocab.items():
             vocabulary.add(token, token_id, file)

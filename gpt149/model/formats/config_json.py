@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import CheckpointError
-from ...system.files import read_json
+from ...system.files import exists, read_json
 from ..config import GPTConfig
 
 # GPT2Config's names for one thing; n_ctx is from before transformers 4.
@@ -25,7 +25,7 @@ def read(path: Path) -> tuple[GPTConfig, int | None, tuple[int, ...]]:
         CheckpointError: missing, damaged, of another architecture, or it contradicts itself.
     """
     file = path / "config.json"
-    if not file.exists():
+    if not exists(file, CheckpointError):
         raise CheckpointError(f"{path} is not a model directory: it has no config.json.")
     raw = read_json(file, CheckpointError)
     if raw.get("model_type") != "gpt2":
@@ -35,7 +35,7 @@ def read(path: Path) -> tuple[GPTConfig, int | None, tuple[int, ...]]:
         )
     config = _config(raw, path)
     sources = {file: raw}
-    if (generation := path / "generation_config.json").exists():
+    if exists(generation := path / "generation_config.json", CheckpointError):
         sources[generation] = read_json(generation, CheckpointError)
     begins = [i for s in sources.values() for i in _ids(s.get("bos_token_id"))]
     ends = [i for s in sources.values() for i in _ids(s.get("eos_token_id"))]

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ...errors import CheckpointError
-from ...system.files import read_json
+from ...system.files import exists, read_json
 from ...system.paths import write_whole
 from ..config import CONV1D, GPTConfig
 from ..tokenizer import Tokenizer
@@ -90,7 +90,7 @@ def save_gpt2(model: GPT, out: Path, *, bf16: bool = False) -> None:
 
 def _read_tensors(path: Path) -> Arrays:
     """All tensors of the first source that is there, by their bare names."""
-    source = next((path / name for name in SOURCES if (path / name).exists()), None)
+    source = next((path / name for name in SOURCES if exists(path / name, CheckpointError)), None)
     if source is None:
         raise CheckpointError(f"{path} has a config.json but no model.safetensors.")
     files = _shards(source) if source.suffix == ".json" else [source]

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ...errors import CheckpointError
+from ...system.files import exists
 from ..config import GPTConfig
 from ..tokenizer import Tokenizer
 from . import bpe
@@ -46,7 +47,7 @@ def read(path: Path, meta: Path | None) -> tuple[GPTConfig, Arrays, Callable[[],
     config.check(path)
     weights = fitted(config, tensors, path, conv1d=False)
     beside = path.parent / "meta.pkl"
-    if meta is None and beside.exists():
+    if meta is None and exists(beside, CheckpointError):
         meta = beside
     if meta is None:
         return config, weights, lambda: bpe.from_directory(path.parent)

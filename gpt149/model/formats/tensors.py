@@ -6,6 +6,7 @@ import difflib
 import json
 import pickle
 import re
+import shlex
 import zipfile
 from collections.abc import Iterable, Mapping
 from itertools import islice
@@ -113,22 +114,22 @@ def _check_pickles(path: Path, zipped: bool) -> None:
 
 
 def _way_out(path: Path, name: str) -> str:
-    """build-nanogpt pickles its config's class: a line that keeps its values, and executes nothing.
+    """build-nanogpt pickles an object of a class: a line that keeps its values, and runs nothing.
 
     It has nanoGPT's architecture, but for the tanh form of GELU.
     """
     module = name.rpartition(".")[0]
     line = (
-        f"import torch; C = type('GPTConfig', (), {{'__module__': {module!r}}}); "
+        f'import torch; C = type("GPTConfig", (), {{"__module__": "{module}"}}); '
         "torch.serialization.add_safe_globals([C]); "
-        f"s = torch.load({path.name!r}, map_location='cpu', weights_only=True); "
-        "torch.save({'model': s['model'], 'model_args': "
-        "{**vars(s['config']), 'activation': 'gelu_pytorch_tanh'}}, 'ckpt.pt')"
+        f's = torch.load({json.dumps(str(path))}, map_location="cpu", weights_only=True); '
+        'torch.save({"model": s["model"], "model_args": '
+        '{**vars(s["config"]), "activation": "gelu_pytorch_tanh"}}, "ckpt.pt")'
     )
     return (
-        f"{path} holds an object of the class {name}, as build-nanogpt saves it, and none is made "
-        f"here. In its folder, this rewrites it as ckpt.pt, and executes nothing of it: "
-        f'python -c "{line}"'
+        f"{path} holds an object of the class {name}, as build-nanogpt saves one, and none is made "
+        f"here. This writes the same model as ckpt.pt, and executes nothing of it:\n"
+        f"$ python -c {shlex.quote(line)}"
     )
 
 
