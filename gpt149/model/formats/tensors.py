@@ -41,7 +41,7 @@ def read_safetensors(file: Path) -> Arrays:
     size = check_regular(file, CheckpointError)
     try:
         return _mapped(file)
-    except (SafetensorError, OSError, ValueError, OverflowError, RecursionError) as e:
+    except (SafetensorError, OSError, ValueError, ArithmeticError, MemoryError) as e:
         raise CheckpointError(
             f"{file} is damaged or incomplete ({size} bytes): {_first_line(e)}. Fetch it again."
         ) from e
