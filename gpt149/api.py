@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 
 from .engine.generation import Generation, Options
 from .engine.sampling import Sampling
 from .engine.start import start
+from .errors import InputError
 from .kernels.registry import DEFAULT, Kernel
 from .model.checkpoint import Checkpoint
 
@@ -54,13 +54,9 @@ def generate(
     Raises:
         Gpt149Error: see `errors`; what the arguments' classes raise.
     """
-    tokenizer = checkpoint.tokenizer
+    behind_ids = not isinstance(prompt, str)
     if isinstance(prompt, str):
         prompt = checkpoint.need_tokenizer().encode_prompt(prompt)
-    elif tokenizer is not None:  # behind ids the model may choose any, also one without a text
-        tokenizer = tokenizer.widened(checkpoint.config.vocab_size)
-    if tokenizer is not None and ignore_eos:
-        tokenizer = replace(tokenizer, eos=None, other_eos=frozenset())
     running = start(
         checkpoint,
         kernel,
@@ -72,6 +68,9 @@ def generate(
         kv_dtype=kv_dtype,
     )
     stop = (stop,) if isinstance(stop, str) else tuple(stop)
+    if stop and checkpoint.tokenizer is None:
+        raise InputError("stop texts need a tokenizer, and this model has none.")
+    tokenizer = checkpoint.reader(behind_ids=behind_ids, ignore_eos=ignore_eos)
     options = Options(n, stop, num_samples, ignore_eos, logprobs)
     return Generation(
         running, prompt, tokenizer=tokenizer, sampling=Sampling(**sampling), options=options

@@ -35,7 +35,7 @@ def run(
 
     from ..engine.probe import Spy, attention_matrix
     from ..kernels.dispatch import Attention
-    from .text import load
+    from .text import argument, load
 
     attend = Attention(attention, n_threads=threads)
     torch.set_num_threads(attend.n_threads)
@@ -45,7 +45,7 @@ def run(
     for name, value, n in (("layer", layer, c.n_layer), ("head", head, c.n_head)):
         if not 0 <= value < n:
             raise InputError(f"--{name} is {value}, and this model has {n}, from 0 to {n - 1}.")
-    ids = tokenizer.encode(prompt)
+    ids = tokenizer.encode(argument(prompt))
     if not 1 <= len(ids) <= c.n_ctx:
         raise InputError(f"the prompt has {len(ids)} tokens, and must have 1 to {c.n_ctx}.")
     matrices: list[Tensor] = []

@@ -20,13 +20,11 @@ from ..errors import Gpt149Error, InputError
 from ..kernels.registry import is_square
 from ..system.memory import peak_rss
 from ..system.words import duration
-from .text import load, read_utf8, utf8
+from .text import argument, load, read_utf8, utf8
 
 if TYPE_CHECKING:
     from ..engine.generation import Generation, Piece, Stats
     from ..engine.protocol import Engine
-    from ..model.checkpoint import Checkpoint
-    from ..model.tokenizer import Tokenizer
 
 SQUARE_NOTE = (
     "A kernel of cs149gpt is square: a decode step of t tokens costs O(t^2) in each layer, a "
@@ -120,7 +118,10 @@ class _Session:
         # What is wrong with the kernel comes before the weights.
         kernel = prepare(r.attention, engine=r.engine, dtype=r.dtype, kv_cache=not r.no_kv_cache)
         loaded = self.checkpoint = load(r.model, r.meta)
-        self.tokenizer = _tokenizer(loaded, r)
+        self.tokenizer = loaded.tokenizer
+        self.behind_ids = r.prompt_ids is not None or r.prompt_tokens is not None
+        if loaded.unusable and self.behind_ids:
+            _say(f"Note: token ids are shown instead of text, since {loaded.unusable}")
         self.engine: Engine = start(
             loaded,
             kernel,
@@ -157,10 +158,13 @@ class _Session:
     def generation(self, prompt: list[int]) -> Generation:
         from ..engine.generation import Generation
 
+        r = self.request
+        if r.stop and self.tokenizer is None:
+            raise InputError("stop texts need a tokenizer, and this model has none.")
         generation = Generation(
             self.engine,
             prompt,
-            tokenizer=self.tokenizer,
+            tokenizer=self.checkpoint.reader(behind_ids=self.behind_ids, ignore_eos=r.ignore_eos),
             sampling=self.sampling,
             options=self.options,
         )
@@ -254,23 +258,6 @@ class _Session:
             _say(SQUARE_NOTE)
 
 
-def _tokenizer(loaded: Checkpoint, r: Request) -> Tokenizer | None:
-    """The tokenizer, as the prompt's kind wants it.
-
-    Behind token ids the model may choose any, also one without a text, as in its padding; and what
-    is wrong with the tokenizer is no more than a note.
-    """
-    tokenizer = loaded.tokenizer
-    ids_alone = r.prompt_ids is not None or r.prompt_tokens is not None
-    if tokenizer is None:
-        if loaded.unusable and ids_alone:
-            _say(f"Note: token ids are shown instead of text, since {loaded.unusable}")
-        return None
-    if r.ignore_eos:
-        tokenizer = replace(tokenizer, eos=None, other_eos=frozenset())
-    return tokenizer.widened(loaded.config.vocab_size) if ids_alone else tokenizer
-
-
 def statistics_line(s: Stats) -> str:
     """One line: what ran, how long everything took, how fast it was."""
     parts = [
@@ -293,11 +280,13 @@ def _rate(tok_s: float | None) -> str:
 
 
 def _as_json(generation: Generation, text: str | None) -> dict[str, Any]:
-    samples = []
+    samples, tokenizer = [], generation.tokenizer
     for sample in generation.samples:
         entry = asdict(sample)
         if generation.options.logprobs is None:
             del entry["logprobs"]
+        if sample.token_ids and tokenizer and sample.token_ids[-1] in tokenizer.other_eos:
+            entry["finish_reason"] = "eos"
         samples.append(entry)
     s = generation.stats
     derived = {
@@ -343,7 +332,7 @@ def _prompt_text(r: Request) -> str | None:
     if r.prompt == "-":
         return utf8(sys.stdin.buffer.read(), "stdin")
     if r.prompt is not None:
-        return utf8(r.prompt.encode(errors="surrogateescape"), "the prompt")
+        return argument(r.prompt)
     return None
 
 

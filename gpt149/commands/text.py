@@ -34,6 +34,11 @@ def read_utf8(path: Path) -> str:
     return utf8(read_bytes(path, pipes=True), str(path))
 
 
+def argument(prompt: str) -> str:
+    """A prompt from the command line; raises InputError as `utf8`."""
+    return utf8(prompt.encode(errors="surrogateescape"), "the prompt")
+
+
 def utf8(data: bytes, source: str) -> str:
     """The text of bytes, without a byte order mark.
 

@@ -36,6 +36,7 @@ class Checkpoint:
 
     weights: float32 by `GPTConfig.shapes`; where the files hold that, mapped from them, not read.
     tokenizer: None also where it cannot be used, which token ids do not need; `unusable` says why.
+    ends: what its config says of the ids that end a text; a tokenizer knows them, and its own.
     notes: what a user should know of the files, a sentence each.
     """
 
@@ -44,6 +45,7 @@ class Checkpoint:
     weights: Arrays
     tokenizer: Tokenizer | None
     unusable: str = ""
+    ends: tuple[int, ...] = ()
     notes: tuple[str, ...] = ()
 
     def need_tokenizer(self) -> Tokenizer:
@@ -60,6 +62,21 @@ class Checkpoint:
                 "--meta FILE, or put vocab.json and merges.txt beside it."
             )
         return self.tokenizer
+
+    def reader(self, *, behind_ids: bool, ignore_eos: bool = False) -> Tokenizer | None:
+        """The tokenizer for what is generated behind a text, or behind token ids.
+
+        Behind ids the model may choose any, also one without a text, as in its padding; and a text
+        ends where the config says, though no tokenizer can be used.
+        """
+        tokenizer = self.tokenizer
+        if tokenizer is None and self.ends and behind_ids:
+            tokenizer = Tokenizer(None, {}, {}).ending(self.ends)
+        if tokenizer is None:
+            return None
+        if ignore_eos:
+            tokenizer = tokenizer.ending(())
+        return tokenizer.widened(self.config.vocab_size) if behind_ids else tokenizer
 
     @cached_property
     def model(self) -> GPT:
@@ -98,15 +115,16 @@ def load(spec: str | Path = DEFAULT_MODEL, *, meta: Path | None = None) -> Check
             raise CheckpointError(
                 f"{spec} is no nanoGPT checkpoint, so it cannot use --meta {meta}."
             )
-        if ckpt.is_file() and not (path / "config.json").is_file():
+        if ckpt.is_file() and (meta is not None or not (path / "config.json").is_file()):
             path = ckpt
-    config, weights, read_tokenizer = gpt2.read(path) if path.is_dir() else nanogpt.read(path, meta)
+    files = gpt2.read(path) if path.is_dir() else nanogpt.read(path, meta)
+    tokenizer, unusable = None, ""
     try:
-        tokenizer = _fitting(read_tokenizer(), config, path)
+        tokenizer = _fitting(files.read_tokenizer(), files.config, path)
     except TokenizerError as e:
-        return Checkpoint(spec, config, weights, None, unusable=str(e))
+        unusable = str(e)
     notes = tokenizer.notes if tokenizer else ()
-    return Checkpoint(spec, config, weights, tokenizer, notes=notes)
+    return Checkpoint(spec, files.config, files.weights, tokenizer, unusable, files.ends, notes)
 
 
 def _fitting(tokenizer: Tokenizer | None, config: GPTConfig, path: Path) -> Tokenizer | None:

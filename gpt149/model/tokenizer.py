@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import codecs
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -45,10 +45,11 @@ class Tokenizer:
     special: tokens that no merge makes. added: those that are found in texts as they are written.
     bos, eos: ids or None. other_eos: more ids that end a text. whole_characters: a vocabulary of
     single characters. n_bare: ids behind the vocabulary that a model may choose, without a text.
+    encoding: None where there is no other id.
     notes: what a user should know of the files.
     """
 
-    encoding: tiktoken.Encoding
+    encoding: tiktoken.Encoding | None
     ranks: dict[bytes, int]
     special: dict[str, int]
     bos: int | None = None
@@ -72,6 +73,10 @@ class Tokenizer:
         """With ids up to n - 1; those behind the vocabulary have no text."""
         return replace(self, n_bare=self.n_bare + max(0, n - self.n_vocab))
 
+    def ending(self, ids: Sequence[int]) -> Tokenizer:
+        """With these ids as those that end a text; an engine watches for the first."""
+        return replace(self, eos=next(iter(ids), None), other_eos=frozenset(ids[1:]) - {*ids[:1]})
+
     def encode(self, text: str, *, special: bool = False) -> list[int]:
         """Token ids of the text. Special tokens written in it count only with `special`.
 
@@ -79,6 +84,7 @@ class Tokenizer:
             TokenizerError: the text has a character that the vocabulary lacks; it is named.
         """
         self._check(text)
+        assert self.encoding is not None
         ids: list[int] = []
         for start, end, token in self._split(text, special):
             if token is not None:
@@ -112,7 +118,7 @@ class Tokenizer:
         """The bytes of a token; raises TokenizerError where there is no such id."""
         if not 0 <= token < self.n_vocab:
             raise TokenizerError(f"there is no token {token}; ids go from 0 to {self.n_vocab - 1}.")
-        if token >= self.n_vocab - self.n_bare:
+        if self.encoding is None or token >= self.n_vocab - self.n_bare:
             return b""
         return self.encoding.decode_single_token_bytes(token)
 

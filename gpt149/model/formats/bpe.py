@@ -31,6 +31,12 @@ MARKED = re.compile(r"<.+>|\[.+\]", re.DOTALL)
 BPE_FILES = (("vocab.json", "merges.txt"), ("encoder.json", "vocab.bpe"))
 
 
+def has_files(path: Path) -> bool:
+    """Whether a tokenizer's files lie in a directory; raises TokenizerError if not permitted."""
+    pairs = [*BPE_FILES, ("tokenizer.json",)]
+    return any(all(exists(path / name, TokenizerError) for name in names) for names in pairs)
+
+
 def from_directory(path: Path, bos: int | None = None, eos: Sequence[int] = ()) -> Tokenizer | None:
     """The tokenizer whose files lie in a model directory; None if there are none.
 
@@ -74,13 +80,8 @@ def from_directory(path: Path, bos: int | None = None, eos: Sequence[int] = ()) 
     if END_OF_TEXT in ids:
         starts.append(ids[END_OF_TEXT])
         ends = ends or [ids[END_OF_TEXT]]
-    return replace(
-        tokenizer,
-        bos=starts[0] if starts else None,
-        eos=ends[0] if ends else None,
-        other_eos=frozenset(ends[1:]) - set(ends[:1]),
-        notes=spec.notes if spec else (),
-    )
+    bos = starts[0] if starts else None
+    return replace(tokenizer.ending(ends), bos=bos, notes=spec.notes if spec else ())
 
 
 def _read_merges(file: Path) -> Merges:

@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ...errors import CheckpointError
 from ...system.files import exists, read_json
 from ...system.paths import write_whole
-from ..config import CONV1D, GPTConfig
-from ..tokenizer import Tokenizer
+from ..config import CONV1D
 from . import bpe, config_json
-from .tensors import Arrays, as_arrays, by_bare_names, fitted, read_safetensors, read_torch
+from .tensors import (
+    Arrays,
+    Contents,
+    as_arrays,
+    by_bare_names,
+    fitted,
+    read_safetensors,
+    read_torch,
+)
 
 if TYPE_CHECKING:
     from ..gpt import GPT
@@ -28,20 +34,21 @@ SOURCES = (
 )
 
 
-def read(path: Path) -> tuple[GPTConfig, Arrays, Callable[[], Tokenizer | None]]:
-    """The model in a directory, and what reads its tokenizer, which raises TokenizerError.
+def read(path: Path) -> Contents:
+    """The model in a directory.
 
     Raises:
         CheckpointError: missing, damaged, of another architecture, or at odds with its config.
     """
     config, bos, eos = config_json.read(path)
     weights = fitted(config, _read_tensors(path), path, conv1d=True)
-    return config, weights, lambda: bpe.from_directory(path, bos, eos)
+    return Contents(config, weights, lambda: bpe.from_directory(path, bos, eos), eos)
 
 
 def has_weights(path: Path) -> bool:
-    """Whether a directory holds weights, or an index that promises them."""
-    return any((path / name).is_file() for name in SOURCES)
+    """Whether a directory holds weights: a file of them, or all that an index lists."""
+    files = _weight_files(path)
+    return bool(files) and all(file.is_file() for file in files)
 
 
 def save_gpt2(model: GPT, out: Path, *, bf16: bool = False) -> None:
@@ -88,12 +95,19 @@ def save_gpt2(model: GPT, out: Path, *, bf16: bool = False) -> None:
     write_whole(out / "config.json", (json.dumps(config, indent=2) + "\n").encode())
 
 
+def _weight_files(path: Path) -> list[Path]:
+    """The files of the first source that is there; none if there is no source."""
+    for source in (path / name for name in SOURCES):
+        if exists(source, CheckpointError):
+            return _shards(source) if source.suffix == ".json" else [source]
+    return []
+
+
 def _read_tensors(path: Path) -> Arrays:
-    """All tensors of the first source that is there, by their bare names."""
-    source = next((path / name for name in SOURCES if exists(path / name, CheckpointError)), None)
-    if source is None:
+    """All tensors of a directory, by their bare names."""
+    files = _weight_files(path)
+    if not files:
         raise CheckpointError(f"{path} has a config.json but no model.safetensors.")
-    files = _shards(source) if source.suffix == ".json" else [source]
     tensors: Arrays = {}
     for file in files:
         found = (

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
-from ...errors import CheckpointError
+from ...errors import CheckpointError, TokenizerError
 from ...system.files import exists
 from ..config import GPTConfig
 from ..tokenizer import Tokenizer
 from . import bpe
 from .characters import from_meta_pickle
-from .tensors import Arrays, as_arrays, by_bare_names, fitted, read_torch
+from .tensors import Contents, as_arrays, by_bare_names, fitted, read_torch
 
 
-def read(path: Path, meta: Path | None) -> tuple[GPTConfig, Arrays, Callable[[], Tokenizer | None]]:
-    """The model in a ckpt.pt, and what reads its tokenizer, which raises TokenizerError.
+def read(path: Path, meta: Path | None) -> Contents:
+    """The model in a ckpt.pt.
 
     meta: the meta.pkl with its characters; None: the one beside it, if there is one.
 
@@ -46,9 +45,18 @@ def read(path: Path, meta: Path | None) -> tuple[GPTConfig, Arrays, Callable[[],
         raise CheckpointError(f"the model_args of {path} lack {e}.") from e
     config.check(path)
     weights = fitted(config, tensors, path, conv1d=False)
-    beside = path.parent / "meta.pkl"
-    if meta is None and exists(beside, CheckpointError):
-        meta = beside
-    if meta is None:
-        return config, weights, lambda: bpe.from_directory(path.parent)
-    return config, weights, lambda: from_meta_pickle(meta)
+    return Contents(config, weights, lambda: _tokenizer(path.parent, meta))
+
+
+def _tokenizer(folder: Path, meta: Path | None) -> Tokenizer | None:
+    """Of the meta.pkl that is given, else of what lies in the folder."""
+    if meta is not None:
+        return from_meta_pickle(meta)
+    beside = folder / "meta.pkl"
+    characters, tokens = exists(beside, TokenizerError), bpe.has_files(folder)
+    if characters and tokens:
+        raise TokenizerError(
+            f"{folder} has a meta.pkl and the files of a BPE tokenizer, and only one of them can "
+            f"be the model's. Choose the characters with --meta {beside}, or move meta.pkl away."
+        )
+    return from_meta_pickle(beside) if characters else bpe.from_directory(folder)

@@ -8,7 +8,8 @@ import pickle
 import re
 import shlex
 import zipfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -20,9 +21,25 @@ from safetensors import SafetensorError, safe_open
 from ...errors import CheckpointError
 from ...system.files import check_regular, reason
 from ..config import CONV1D, GPTConfig
+from ..tokenizer import Tokenizer
 from .pickles import check_cost
 
 Arrays = dict[str, NDArray[np.float32]]
+
+
+@dataclass(frozen=True)
+class Contents:
+    """What the files of a model hold.
+
+    read_tokenizer: gives the tokenizer or None, and raises TokenizerError if it cannot be used.
+    ends: what the config says of the ids that end a text.
+    """
+
+    config: GPTConfig
+    weights: Arrays
+    read_tokenizer: Callable[[], Tokenizer | None]
+    ends: tuple[int, ...] = ()
+
 
 # Of safetensors' types, those that become float32; bfloat16 is the upper half of one.
 STORED = {"F32": np.float32, "F16": np.float16, "F64": np.float64, "BF16": np.uint16}
