@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import CheckpointError
+from ..system.words import brief
 
 LARGEST_SIZE = 2**24  # of any dimension: keeps sizes of damaged files from overflowing
 ACTIVATIONS = ("gelu", "gelu_new", "gelu_pytorch_tanh", "gelu_fast", "relu")
@@ -81,18 +82,18 @@ class GPTConfig:
         for name, value in sizes.items():
             if type(value) is not int or not 1 <= value <= LARGEST_SIZE:
                 raise CheckpointError(
-                    f"{path}: {name} is {value!r:.60}, and must be a whole number from 1 to "
+                    f"{path}: {name} is {brief(value)}, and must be a whole number from 1 to "
                     f"{LARGEST_SIZE}."
                 )
         for name in ("scale_attn", "scale_attn_by_layer", "tie_word_embeddings", "bias"):
             if type(getattr(self, name)) is not bool:
                 raise CheckpointError(
-                    f"{path}: {name} is {getattr(self, name)!r:.60}, not true or false."
+                    f"{path}: {name} is {brief(getattr(self, name))}, not true or false."
                 )
         epsilon = self.layer_norm_epsilon
         if not isinstance(epsilon, float | int) or not 0 <= epsilon < 1:
             raise CheckpointError(
-                f"{path}: layer_norm_epsilon is {epsilon!r:.60}, and must be a number from 0 to 1."
+                f"{path}: layer_norm_epsilon is {brief(epsilon)}, and must be a number from 0 to 1."
             )
         if self.n_embd % self.n_head:
             raise CheckpointError(
@@ -100,6 +101,6 @@ class GPTConfig:
             )
         if not isinstance(self.activation, str) or self.activation not in ACTIVATIONS:
             raise CheckpointError(
-                f"{path}: activation {self.activation!r:.60} is not one of "
+                f"{path}: activation {brief(self.activation)} is not one of "
                 f"{', '.join(ACTIVATIONS)}."
             )

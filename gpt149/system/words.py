@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 
+def brief(value: object) -> str:
+    """A value of unknown type and size, for a message: its first characters, on one line."""
+    return " ".join(repr(value).split())[:60]
+
+
 def duration(seconds: float) -> str:
     """Seconds in the unit that fits: 24.1 us, 1.52 ms, 0.15 s, 12.3 s, 2 min 3 s, 1 h 5 min."""
     if seconds < 1e-3:

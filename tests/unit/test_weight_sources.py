@@ -16,6 +16,7 @@ import safetensors.torch
 import torch
 import transformers
 from modelfiles.bpe import vocabulary, write_bpe
+from modelfiles.corpus import hashes_for_ever
 from modelfiles.nanogpt import (
     CHARACTERS,
     MODEL_ARGS,
@@ -31,6 +32,7 @@ from modelfiles.tiny import (
     Tensors,
     assert_same,
     logits,
+    random_model,
     refusal,
     text_refusal,
     without,
@@ -38,6 +40,7 @@ from modelfiles.tiny import (
 
 from gpt149.errors import CheckpointError
 from gpt149.model.checkpoint import load
+from gpt149.model.formats.gpt2 import save_gpt2
 
 
 def edit(path: Path, **changes: object) -> None:
@@ -289,6 +292,7 @@ import resource, sys
 resource.setrlimit(resource.RLIMIT_AS, (3 << 30, 3 << 30))
 from gpt149.errors import Gpt149Error
 from gpt149.model.checkpoint import load
+from gpt149.model.formats.gpt2 import save_gpt2
 try:
     load(sys.argv[1])
 except Gpt149Error as e:
@@ -336,16 +340,32 @@ def test_a_pipe_in_a_files_place_is_not_waited_for(saved: Path, place: str) -> N
         assert f"{place}: it is not a regular file" in refusal(path)
 
 
-def hashes_for_ever() -> bytes:
-    """A tuple of twice the tuple of twice the tuple ..., as the key of a dict: 250 bytes."""
-    pairs = b"".join(b"0h" + bytes([i]) + b"h" + bytes([i]) + b"\x86q" + bytes([i + 1])
-                     for i in range(40))  # fmt: skip
-    return b"\x80\x02}K\x01q\x00" + pairs + b"K\x01s."
-
-
 def test_a_pickle_that_would_hash_for_ever_is_refused(tmp_path: Path) -> None:
     file = save_nanogpt(tmp_path, nanogpt_tensors(bias=True))
     (tmp_path / "meta.pkl").write_bytes(hashes_for_ever())
     assert "tuples in tuples, more than 16 deep" in text_refusal(file)
     file.write_bytes(hashes_for_ever())
     assert "tuples in tuples, more than 16 deep" in refusal(file)
+
+
+def test_values_of_another_type_are_told_in_brief(tmp_path: Path) -> None:
+    args = MODEL_ARGS | {"n_layer": torch.ones(50, 50)}
+    message = refusal(save_nanogpt(tmp_path, nanogpt_tensors(bias=True), model_args=args))
+    assert "n_layer is tensor([[1., 1., 1.," in message
+    assert len(message) < 300
+
+
+def test_the_format_before_zip_files_is_read(tmp_path: Path) -> None:
+    tensors = nanogpt_tensors(bias=True)
+    saved = {"model": tensors, "model_args": MODEL_ARGS}
+    torch.save(saved, tmp_path / "old.pt", _use_new_zipfile_serialization=False)
+    want = logits(load(save_nanogpt(tmp_path, tensors)).model)
+    assert torch.equal(logits(load(tmp_path / "old.pt").model), want)
+
+
+def test_a_config_that_leaves_out_the_end_of_text_means_gpt2s(tmp_path: Path) -> None:
+    save_gpt2(random_model(vocab_size=50257), tmp_path)
+    edit(tmp_path, eos_token_id="", bos_token_id="")
+    assert load(tmp_path).ends == (50256,)
+    edit(tmp_path, eos_token_id=None)
+    assert load(tmp_path).ends == ()

@@ -10,6 +10,7 @@ from ...system.files import exists, read_json
 from ..config import GPTConfig
 
 # GPT2Config's names for one thing; n_ctx is from before transformers 4.
+END_OF_TEXT = 50256  # GPT2Config's, where nothing is said
 ALIASES = {
     "n_layer": ("n_layer", "num_hidden_layers"),
     "n_head": ("n_head", "num_attention_heads"),
@@ -37,6 +38,9 @@ def read(path: Path) -> tuple[GPTConfig, int | None, tuple[int, ...]]:
     sources = {file: raw}
     if exists(generation := path / "generation_config.json", CheckpointError):
         sources[generation] = read_json(generation, CheckpointError)
+    if config.vocab_size > END_OF_TEXT:
+        raw = {"bos_token_id": END_OF_TEXT, "eos_token_id": END_OF_TEXT, **raw}
+    sources[file] = raw
     begins = [i for s in sources.values() for i in _ids(s.get("bos_token_id"))]
     ends = [i for s in sources.values() for i in _ids(s.get("eos_token_id"))]
     return config, begins[0] if begins else None, tuple(ends)
