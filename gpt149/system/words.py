@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+import reprlib
+
+SHORT = reprlib.Repr()
+SHORT.maxlevel, SHORT.maxstring, SHORT.maxother = 3, 80, 80
+
 
 def brief(value: object) -> str:
-    """A value of unknown type and size, for a message: its first characters, on one line."""
-    return " ".join(repr(value).split())[:60]
+    """A value of unknown type, size and depth, for a message: a few characters, on one line."""
+    try:
+        return " ".join(SHORT.repr(value).split())[:90]
+    except ValueError:  # a whole number of thousands of digits
+        return f"a huge {type(value).__name__}"
 
 
 def duration(seconds: float) -> str:

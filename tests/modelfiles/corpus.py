@@ -77,6 +77,7 @@ CORPUS: list[tuple[str, str, Change]] = [
     ("pickled", "pytorch_model.bin", saved({"wte.weight": torch.ones(1).expand(65, 32)})),
     ("pickled", "pytorch_model.bin", content(pickle.dumps({"a": 1}))),
     *(("pickled", "pytorch_model.bin", flipped(at)) for at in range(64, 264, 8)),  # many kinds
+    ("pickled", "pytorch_model.bin", lambda file: os.truncate(file, 1 << 36)),  # read a line of it
     ("plain", "config.json", said(n_embd=[[]])),
     ("json", "tokenizer.json", said(added_tokens=[[]])),
     ("json", "tokenizer.json", said(post_processor=[1])),

@@ -261,7 +261,7 @@ def test_a_model_without_biases_cannot_be_saved_as_gpt2(tmp_path: Path) -> None:
     ("changes", "message"),
     [
         ({"model_type": "llama"}, "holds a model of type 'llama'; gpt149 runs GPT-2's"),
-        ({"model_type": None}, "holds a model of type 'None'"),
+        ({"model_type": None}, "holds a model of type None"),
         ({"add_cross_attention": True}, "has cross-attention"),
         ({"n_head": 5}, "n_head=5 does not divide n_embd=32"),
         ({"n_head": 0}, "n_head is 0, and must be a whole number from 1 to 16777216"),

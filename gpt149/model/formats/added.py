@@ -13,6 +13,7 @@ from typing import Any
 
 from ...errors import TokenizerError
 from ...system.files import exists, read_json
+from ...system.words import brief
 from ..tokenizer import AddedToken
 
 # transformers' classes that tokenize as GPT-2 does.
@@ -39,11 +40,11 @@ class Vocabulary:
         if not isinstance(token, str) or not token or type(token_id) is not int or token_id < 0:
             raise TokenizerError(
                 f"{file} must give ids, which are whole numbers, to its tokens; it gives "
-                f"{token_id!r:.40} to {token!r:.40}."
+                f"{brief(token_id)} to {brief(token)}."
             )
         if self.ids.setdefault(token, token_id) != token_id:
             raise TokenizerError(
-                f"{file} gives the token {token!r:.80} the id {token_id}, and "
+                f"{file} gives the token {brief(token)} the id {token_id}, and "
                 f"{self.sources[token].name} beside it gives {self.ids[token]}. Take the wrong "
                 "file out."
             )
@@ -69,16 +70,16 @@ class Added:
         for name, value in flags.items():
             if type(value) is not bool:
                 raise TokenizerError(
-                    f"{file}: {name} of {token!r:.80} is {value!r:.40}, not a bool."
+                    f"{file}: {name} of {brief(token)} is {brief(value)}, not a bool."
                 )
             if name in FLAGS and before.get(name, value) != value:
                 raise TokenizerError(
-                    f"{file} says that {name} of the token {token!r:.80} is {value}, another file "
+                    f"{file} says that {name} of the token {brief(token)} is {value}, another file "
                     f"beside it {before[name]}. Take the wrong file out."
                 )
         if flags.get("single_word"):
             raise TokenizerError(
-                f"{file} wants the token {token!r:.80} found between words only (single_word), "
+                f"{file} wants the token {brief(token)} found between words only (single_word), "
                 "which gpt149 does not do."
             )
         self.said[token] = {**flags, **before, "special": self.is_special(token, what)}
@@ -123,7 +124,7 @@ def collect(path: Path, listed: list[Any], vocabulary: Vocabulary) -> Added:
     entries += [(file, w.get("id") if isinstance(w, dict) else None, w) for w in listed]
     for file, token_id, what in entries:
         if not isinstance(what, dict):
-            raise TokenizerError(f"{file} is damaged: an added token is {what!r:.40}.")
+            raise TokenizerError(f"{file} is damaged: an added token is {brief(what)}.")
         vocabulary.add(what.get("content"), token_id, file)
         added.say(what["content"], what, file)
     if exists(file := path / "added_tokens.json", TokenizerError):
@@ -138,7 +139,7 @@ def collect(path: Path, listed: list[Any], vocabulary: Vocabulary) -> Added:
         for role, token, what in _named(found, file):
             if token not in vocabulary.ids:
                 raise TokenizerError(
-                    f"{file} names {token!r:.80} as its {role}, and no file beside it gives that "
+                    f"{file} names {brief(token)} as its {role}, and no file beside it gives that "
                     "an id. Is added_tokens.json or tokenizer.json missing?"
                 )
             added.say(token, {**what, "special": True}, file)
@@ -154,7 +155,7 @@ def _check_config(config: dict[str, Any], file: Path) -> None:
     reasons = [
         reason
         for wrong, reason in (
-            (kind not in CLASSES, f"its class is {kind!r:.60}"),
+            (kind not in CLASSES, f"its class is {brief(kind)}"),
             (config.get("add_prefix_space"), "it adds a space before the text"),
             (config.get("add_bos_token"), "it adds a token before the text"),
             (config.get("add_eos_token"), "it adds a token behind the text"),
@@ -177,11 +178,11 @@ def _named(found: dict[str, Any], file: Path) -> Iterator[tuple[str, str, dict[s
         for token in value if role in LISTS and isinstance(value, list) else [value]:
             what = token if isinstance(token, dict) else {"content": token}
             if not isinstance(what.get("content"), str):
-                raise TokenizerError(f"{file} is damaged: its {role} is {token!r:.40}.")
+                raise TokenizerError(f"{file} is damaged: its {role} is {brief(token)}.")
             yield role, what["content"], what
 
 
 def _number(text: str, file: Path) -> int:
     if not (text.isascii() and text.isdigit() and len(text) < 10):
-        raise TokenizerError(f"{file} is damaged: {text!r:.40} is no id.")
+        raise TokenizerError(f"{file} is damaged: {brief(text)} is no id.")
     return int(text)

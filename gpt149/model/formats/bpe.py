@@ -16,6 +16,7 @@ import tiktoken
 
 from ...errors import TokenizerError
 from ...system.files import exists, read_json, read_text
+from ...system.words import brief
 from ..tokenizer import AddedToken, Tokenizer
 from . import tokenizer_json
 from .added import Vocabulary, collect
@@ -122,8 +123,8 @@ def _from_bpe(
                 added = (*added, AddedToken(token, token_id))
         else:
             raise TokenizerError(
-                f"no merge in {path} makes the token {token!r:.80} (id {token_id}): the merges are "
-                f"incomplete ({len(merges)} for {len(vocab)} tokens)."
+                f"no merge in {path} makes the token {brief(token)} (id {token_id}): the merges "
+                f"are incomplete ({len(merges)} for {len(vocab)} tokens)."
             )
     encoding = tiktoken.Encoding(
         path.name, pat_str=GPT2_PATTERN, mergeable_ranks=ranks, special_tokens=special
@@ -141,19 +142,19 @@ def _check_merges(
         token_id = vocab.get(a + b)
         if token_id is None or a not in rank or b not in rank:
             raise TokenizerError(
-                f"the merge '{a} {b}' in {path} uses a token that is not there yet, "
+                f"the merge {brief(f'{a} {b}')} in {path} uses a token that is not there yet, "
                 "or makes one that the vocabulary lacks."
             )
         if token_id <= rank[next(reversed(rank))]:
             raise TokenizerError(
-                f"the merge '{a} {b}' in {path} makes id {token_id} after id "
+                f"the merge {brief(f'{a} {b}')} in {path} makes id {token_id} after id "
                 f"{rank[next(reversed(rank))]}: ids must rise in merge order for tiktoken to "
                 "tokenize the same way."
             )
         if not _stay_apart(a, b, halves, rank):
             raise TokenizerError(
-                f"the token '{a + b}' in {path} does not merge back to itself, so tiktoken would "
-                "tokenize differently."
+                f"the token {brief(a + b)} in {path} does not merge back to itself, so tiktoken "
+                "would tokenize differently."
             )
         halves[a + b] = (a, b)
         rank[a + b] = token_id
@@ -196,6 +197,6 @@ def _to_bytes(token: str, byte_of: dict[str, int], path: Path) -> bytes:
         return bytes(byte_of[c] for c in token)
     except KeyError as e:
         raise TokenizerError(
-            f"the token '{token}' in {path} has the character {e.args[0]!r}, which stands for no "
-            "byte in GPT-2's byte-level alphabet."
+            f"the token {brief(token)} in {path} has the character {e.args[0]!r}, which stands for "
+            "no byte in GPT-2's byte-level alphabet."
         ) from e

@@ -7,6 +7,7 @@ from typing import Any
 
 from ...errors import CheckpointError
 from ...system.files import exists, read_json
+from ...system.words import brief
 from ..config import GPTConfig
 
 # GPT2Config's names for one thing; n_ctx is from before transformers 4.
@@ -31,7 +32,7 @@ def read(path: Path) -> tuple[GPTConfig, int | None, tuple[int, ...]]:
     raw = read_json(file, CheckpointError)
     if raw.get("model_type") != "gpt2":
         raise CheckpointError(
-            f"{path} holds a model of type '{raw.get('model_type')!s:.40}'; gpt149 runs GPT-2's "
+            f"{path} holds a model of type {brief(raw.get('model_type'))}; gpt149 runs GPT-2's "
             "architecture only."
         )
     config = _config(raw, path)
@@ -80,7 +81,7 @@ def _said_once(raw: dict[str, Any], names: tuple[str, ...], path: Path) -> Any:
     for name, other in said.items():
         if other != value:
             raise CheckpointError(
-                f"the config.json in {path} contradicts itself: {first} is {value!r:.40}, {name} "
-                f"is {other!r:.40}, and they are names for the same number. Take the wrong one out."
+                f"the config.json in {path} contradicts itself: {first} is {brief(value)}, {name} "
+                f"is {brief(other)}, and they are names for one number. Take the wrong one out."
             )
     return value

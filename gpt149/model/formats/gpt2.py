@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from ...errors import CheckpointError
 from ...system.files import exists, read_json
 from ...system.paths import write_whole
+from ...system.words import brief
 from ..config import CONV1D
 from . import bpe, config_json
 from .tensors import (
@@ -116,7 +117,7 @@ def _read_tensors(path: Path) -> Arrays:
             else as_arrays(read_torch(file), file)
         )
         if twice := found.keys() & tensors.keys():
-            raise CheckpointError(f"{path}: two shards hold the tensor {min(twice)!r:.100}.")
+            raise CheckpointError(f"{path}: two shards hold the tensor {brief(min(twice))}.")
         tensors |= found
     return by_bare_names(tensors, path)
 
@@ -134,5 +135,5 @@ def _shards(index: Path) -> list[Path]:
         if Path(name).name != name or "\0" in name:
             raise CheckpointError(f"{index} names files outside its directory.")
         if Path(name).suffix != suffix:
-            raise CheckpointError(f"{index} lists {name!r:.100}, which is no {suffix} file.")
+            raise CheckpointError(f"{index} lists {brief(name)}, which is no {suffix} file.")
     return [index.parent / name for name in names]

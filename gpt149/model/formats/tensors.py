@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import io
 import json
 import pickle
 import re
@@ -20,6 +21,7 @@ from safetensors import SafetensorError, safe_open
 
 from ...errors import CheckpointError
 from ...system.files import check_regular, reason
+from ...system.words import brief
 from ..config import CONV1D, GPTConfig
 from ..tokenizer import Tokenizer
 from .pickles import check_cost
@@ -43,6 +45,7 @@ class Contents:
 
 # Of safetensors' types, those that become float32; bfloat16 is the upper half of one.
 STORED = {"F32": np.float32, "F16": np.float16, "F64": np.float64, "BF16": np.uint16}
+LARGEST_PICKLE = 64 << 20  # bytes without the tensors' data; GPT-2's with an optimizer has 0.1 MB
 # Causal masks that some files carry as buffers.
 MASK_BUFFER = re.compile(r"h\.\d+\.attn\.(masked_)?bias")
 # What wrappers write before a name: DataParallel, torch.compile, GPT2LMHeadModel; in any order.
@@ -76,7 +79,7 @@ def _mapped(file: Path) -> Arrays:
         if name == "__metadata__" or MASK_BUFFER.fullmatch(bare(name)):
             continue
         if entry["dtype"] not in STORED:
-            raise CheckpointError(f"{file}: {name!r:.100} is {entry['dtype']}, not a float.")
+            raise CheckpointError(f"{file}: {brief(name)} is {entry['dtype']}, not a float.")
         first, last = (8 + length + offset for offset in entry["data_offsets"])
         stored = memory[first:last].view(STORED[entry["dtype"]]).reshape(entry["shape"])
         if entry["dtype"] == "BF16":
@@ -106,7 +109,7 @@ def read_torch(path: Path) -> Any:
             raise CheckpointError(_way_out(path, named[1])) from e
         raise CheckpointError(
             f"{path} is no torch checkpoint of tensors and plain values: it holds "
-            f"{named[1] if named else 'other things'}. Nothing in it was executed."
+            f"{named[1][:100] if named else 'other things'}. Nothing in it was executed."
         ) from e
     except Exception as e:  # damaged pickles raise every kind
         raise CheckpointError(
@@ -118,16 +121,17 @@ def _check_pickles(path: Path, zipped: bool) -> None:
     """Raise ValueError if unpickling would take for ever."""
     if not zipped:
         with path.open("rb") as file:
-            for _ in range(5):  # magic number, version, system, the object, names of its storages
-                check_cost(file)
+            pickles = io.BytesIO(file.read(LARGEST_PICKLE))
+        for _ in range(5):  # magic number, version, system, the object, names of its storages
+            check_cost(pickles)
         return
     with zipfile.ZipFile(path) as archive:
         for entry in archive.infolist():
             if entry.compress_type != zipfile.ZIP_STORED:
                 raise ValueError("it is compressed")
             if entry.filename.endswith(".pkl"):
-                with archive.open(entry) as file:
-                    check_cost(file)
+                with archive.open(entry) as part:
+                    check_cost(io.BytesIO(part.read(LARGEST_PICKLE)))
 
 
 def _way_out(path: Path, name: str) -> str:
@@ -167,11 +171,11 @@ def as_arrays(weights: object, path: Path) -> Arrays:
         if MASK_BUFFER.fullmatch(bare(name)):
             continue
         if not tensor.is_floating_point():
-            raise CheckpointError(f"{path}: {name!r:.100} is {tensor.dtype}, not a float.")
+            raise CheckpointError(f"{path}: {brief(name)} is {tensor.dtype}, not a float.")
         # A stride of 0 makes a large tensor of a few bytes: a copy would take what it pretends.
         plain = tensor.layout is strided and tensor.device.type == "cpu"
         if not plain or tensor.nbytes > tensor.untyped_storage().nbytes():
-            raise CheckpointError(f"{path}: the tensor {name!r:.100} is not stored whole.")
+            raise CheckpointError(f"{path}: the tensor {brief(name)} is not stored whole.")
         arrays[name] = tensor.detach().float().numpy()
     return arrays
 
@@ -187,7 +191,7 @@ def by_bare_names(tensors: Arrays, path: Path) -> Arrays:
     for name in tensors:
         if (other := found.setdefault(bare(name), name)) != name:
             raise CheckpointError(
-                f"{path} holds a tensor twice, as {other!r:.100} and as {name!r:.100}."
+                f"{path} holds a tensor twice, as {brief(other)} and as {brief(name)}."
             )
     return {short: tensors[name] for short, name in found.items()}
 
@@ -224,7 +228,7 @@ def fitted(config: GPTConfig, tensors: Arrays, path: Path, *, conv1d: bool) -> A
     if extra:
         raise CheckpointError(
             f"{path} holds tensors that its config does not explain ({len(extra)}), such as "
-            f"{extra[0]!r:.100}."
+            f"{brief(extra[0])}."
         )
     return weights
 
@@ -235,7 +239,7 @@ def _nearest(name: str, tensors: Iterable[str], config: GPTConfig) -> str:
     asked = {n for n, _ in islice(config.shapes(), 16 * len(there))}
     unexplained = [n for n in there if n not in asked]
     near = difflib.get_close_matches(name, unexplained or there, 1, cutoff=0)
-    return f"; the nearest that is there is {near[0]!r}" if near else ""
+    return f"; the nearest that is there is {brief(near[0])}" if near else ""
 
 
 def _first_line(error: Exception) -> str:

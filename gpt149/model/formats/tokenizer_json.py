@@ -11,6 +11,7 @@ from typing import Any
 
 from ...errors import TokenizerError
 from ...system.files import read_json
+from ...system.words import brief
 
 Merges = list[tuple[str, ...]]
 
@@ -74,13 +75,13 @@ def _pair(merge: object, file: Path) -> tuple[str, ...]:
         return tuple(merge.split(" "))
     if isinstance(merge, list) and all(isinstance(half, str) for half in merge):
         return tuple(merge)
-    raise TokenizerError(f"{file} is damaged: a merge is {merge!r:.40}, not two tokens.")
+    raise TokenizerError(f"{file} is damaged: a merge is {brief(merge)}, not two tokens.")
 
 
 def _object(spec: dict[str, Any], name: str, file: Path) -> dict[str, Any]:
     found = spec.get(name)
     if not isinstance(found, dict | None):
-        raise TokenizerError(f"{file} is damaged: its {name} is {found!r:.40}.")
+        raise TokenizerError(f"{file} is damaged: its {name} is {brief(found)}.")
     return found or {}
 
 
