@@ -43,7 +43,7 @@ def test_what_could_not_be_measured_is_no_error() -> None:
         ("a\nb", "'a\\nb'"),
         (None, "None"),
         (0.5, "0.5"),
-        ([[[[[1]]]]], "[[[...]]]"),
+        ([[[[[1]]]]], "[[[[...]]]]"),
         (10**6000, "a huge int"),
         ({"a": {}}, "{'a': {}}"),
     ],
