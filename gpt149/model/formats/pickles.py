@@ -6,8 +6,6 @@ import pickletools
 from typing import IO
 
 DEEPEST = 16  # tuples in tuples: torch's tensors have three
-LARGEST_MEMO = 1 << 24
-
 MARK = pickletools.markobject
 
 
@@ -19,15 +17,15 @@ def check_cost(file: IO[bytes]) -> None:
     its largest index.
 
     Raises:
-        ValueError: it nests tuples too deep, has a memo that is too large, or is damaged.
+        ValueError: it nests tuples too deep, has a memo larger than itself, or is damaged.
     """
     stack: list[int | None] = []  # how deep each value nests tuples; None is a mark
     memo: dict[int, int] = {}
-    for opcode, arg, _position in pickletools.genops(file):
+    for opcode, arg, position in pickletools.genops(file):
         name = opcode.name
         if name == "MEMOIZE" or name.endswith("PUT"):
             index = len(memo) if name == "MEMOIZE" else int(arg or 0)
-            if not 0 <= index <= LARGEST_MEMO:
+            if not 0 <= index <= (position or 0):  # each takes two bytes or more
                 raise ValueError(f"memo index {index}")
             memo[index] = _top(stack)
             continue
@@ -35,9 +33,7 @@ def check_cost(file: IO[bytes]) -> None:
         if name == "GET" or name.endswith("BINGET"):
             stack.append(memo.get(int(arg or 0), 0))
             continue
-        deep = max(taken, default=0)
-        if name.startswith("TUPLE") or name == "BUILD":
-            deep += name != "BUILD"
+        deep = max(taken, default=0) + name.startswith("TUPLE")
         if deep > DEEPEST:
             raise ValueError(f"tuples in tuples, more than {DEEPEST} deep")
         stack += [None if what is MARK else deep for what in opcode.stack_after]
