@@ -47,7 +47,8 @@ class Cli(Group):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             ctx.exit(141)
         except OSError as e:
-            _fail(ctx, InputError(f"cannot read or write: {e.strerror or e}."))
+            what = f" {e.filename}" if e.filename else ""
+            _fail(ctx, InputError(f"cannot read or write{what}: {e.strerror or e}."))
 
 
 def _fail(ctx: click.Context, error: Gpt149Error) -> NoReturn:

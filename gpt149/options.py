@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 from click.shell_completion import CompletionItem
@@ -10,7 +11,17 @@ from click.shell_completion import CompletionItem
 from .engine.choices import DTYPES, ENGINES, KV_DTYPES
 from .usage import in_groups, option
 
-FILE = click.Path(path_type=Path)
+
+class _File(click.Path):
+    """A path; an empty one would be the current folder."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if value == "":
+            self.fail("the name of a file is empty.", param, ctx)
+        return super().convert(value, param, ctx)
+
+
+FILE = _File(path_type=Path)
 
 
 def complete_kernel(

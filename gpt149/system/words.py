@@ -2,6 +2,19 @@
 
 from __future__ import annotations
 
+import reprlib
+
+SHORT = reprlib.Repr()
+SHORT.maxlevel, SHORT.maxstring, SHORT.maxother = 3, 80, 80
+
+
+def brief(value: object) -> str:
+    """A value of unknown type, size and depth, for a message: a few characters, on one line."""
+    try:
+        return " ".join(SHORT.repr(value).split())[:90]
+    except ValueError:  # a whole number of thousands of digits
+        return f"a huge {type(value).__name__}"
+
 
 def duration(seconds: float) -> str:
     """Seconds in the unit that fits: 24.1 us, 1.52 ms, 0.15 s, 12.3 s, 2 min 3 s, 1 h 5 min."""
