@@ -12,10 +12,12 @@ from dataclasses import replace
 from .experiments import by_experiment, right_when_alone, state_left_behind
 from .finding import Finding
 from .observe import Bench, Observation
-from .predictions import ENOUGH, by_mistake
+from .predictions import by_mistake
 from .reading.read import VAGUE, read
 from .reading.where import only_where, when, where
 from .symptoms import by_pattern, without_values
+
+SURE = 0.8  # of the failing cases that a known mistake must explain, before reading is asked
 
 
 def diagnose(observations: Sequence[Observation], bench: Bench) -> list[Finding]:
@@ -55,7 +57,7 @@ def _findings(
     # spoiled memory may end in either.
     broken = any(o.answer.outcome in ("crash", "hang") for o in failed)
     named = by_mistake(wrong, observations)
-    if named and named[0].share >= ENOUGH:
+    if named and named[0].share >= SURE:
         return named + findings if broken else findings + named
     if seen := read(wrong, [o for o in observations if o.passed], bench):
         return seen + findings if broken and seen[0].cause not in VAGUE else findings + seen

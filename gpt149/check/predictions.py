@@ -17,7 +17,7 @@ from .finding import Finding
 from .mistakes import Setup, mistakes, right
 from .observe import Observation
 
-MATCH = 16.0  # times the tolerance: predictions are float64, the kernel has rounding of its own
+MATCH = 64.0  # times the tolerance: predictions are float64, the kernel has rounding of its own
 MOST_WORK = 3_000_000  # of a case that is worth trying every mistake on
 MOST_KEYS = 4096  # the same: some mistakes take memory for the square of them
 MOST_CASES = 10  # failing, and as many passing ones
@@ -60,10 +60,9 @@ def by_mistake(wrong: Sequence[Observation], all_of_them: Sequence[Observation])
     found = list(findings.values())
     if found and found[0].share >= ENOUGH:
         return found
-    # A pair shows where its first mistake alone does not explain everything.
-    best = {h for h in explains if found and h[0] == found[0].cause}
-    rest = [o for o, h in zip(failing, explained, strict=True) if not best & h]
-    pairs = _by_pair(rest) if len(rest) >= ENOUGH * len(failing) else []
+    # A pair shows where no mistake alone explains what came out.
+    rest = [o for o, h in zip(failing, explained, strict=True) if not h]
+    pairs = _by_pair(rest) if len(rest) >= PAIR_CASES else []
     return pairs or found
 
 

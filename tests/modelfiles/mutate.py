@@ -21,7 +21,10 @@ NUMBERS = [0, 1, 2**7 - 1, 2**7, 2**8 - 1, 2**16 - 1, 2**31 - 1, 2**31, 2**32 - 
 
 def damage(path: Path, rng: random.Random, others: list[Path]) -> str:
     """Damage one file of a directory, once; returns what was done. others: more directories."""
-    file = rng.choice(sorted(p for p in path.iterdir()))
+    files = sorted(path.iterdir())
+    if not files:  # an earlier damage took the last one
+        return "nothing"
+    file = rng.choice(files)
     if not file.is_file() or file.stat().st_size > LARGEST:
         return "nothing"
     if rng.random() < 0.15:

@@ -16,6 +16,7 @@ from ..cases import Case
 from ..judge import visible
 from .probe import Array, Illegible, Probe
 from .rules import Counts, masks, sizes, sums
+from .where import where
 from .words import ranges
 
 TINY = 1e-12
@@ -50,6 +51,10 @@ def read_dims(probe: Probe, _others: Sequence[Probe] = ()) -> Iterator[tuple[str
     odd = np.setdiff1d(np.arange(case.head_dim), probe.dims)
     if not probe.by_dim.any():
         yield "nothing_of_v", f"nothing of V comes out (zeros), of any of its {case.head_dim} dims"
+    empty = ~probe.by_dim.any(3, keepdims=True)
+    if empty.any() and not empty.all():
+        yield "rows_of_zeros", f"rows of out are zeros: {where(np.asarray(empty))}"
+        return
     if not len(odd) or len(odd) > 0.5 * case.head_dim:
         return
     values = probe.by_dim[..., odd]

@@ -74,6 +74,8 @@ def _head(one: Head) -> Said | None:
 
 def read_beyond(probe: Probe, others: Sequence[Probe] = ()) -> Iterator[Said]:
     """Are rows of q and k read beyond head_dim, up to a whole vector, or to another head_dim?"""
+    if probe.case.half_kv:
+        return
     d, one = probe.case.head_dim, Head.of(probe, 0, 0)
     if np.abs(one.rest[one.usable]).max(initial=0) < FITS:
         return

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from .addresses import read_k
 from .head import LEAST
-from .mask import ROUGH
+from .mask import ROUGH, TINY
 from .probe import Array, Probe
 from .words import NO_MATTER, ranges
 
@@ -63,7 +63,10 @@ def read_dependence(probe: Probe, _others: Sequence[Probe] = ()) -> Iterator[tup
     for i in some:
         other = q.copy()
         other[0, 0, i] = -q[0, 0, i]
-        off = np.abs(probe.out(q=other)[0, 0] - before).max(1)
+        after = probe.out(q=other)[0, 0]
+        # A row that is only larger or smaller has another sum, and no other weights.
+        size = np.sqrt((before**2).sum(1) / np.maximum((after**2).sum(1), TINY))
+        off = np.abs(size[:, None] * after - before).max(1)
         changed[i] = set(np.flatnonzero(off > ROUGH * np.abs(before).max()).tolist())
     deaf = [i for i in some if i not in changed[i]]
     whose = {i: [of for of in some if i in changed[of]] for i in deaf}

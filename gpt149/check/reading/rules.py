@@ -70,6 +70,8 @@ def _anywhere(seen: NDArray[np.bool_], j: Counts, until: Counts) -> Iterator[Rul
     first = np.where(seen.any(1), seen.argmax(1), n_kv)
     widest = int(seen.sum(1).max(initial=0))
     never = np.flatnonzero(~seen.any(0))
+    if np.array_equal(never, [n_kv - 1]):
+        yield "the last key is never seen", right & (j < n_kv - 1)
     for b in sizes(n_kv):
         if np.array_equal(never, np.arange(n_kv // b * b, n_kv)):
             yield (
