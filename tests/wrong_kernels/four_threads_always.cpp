@@ -1,5 +1,5 @@
 // cause: n_threads_ignored
-// says: 4 threads
+// says: threads work
 // Four threads, whatever n_threads says, for which the workspace is made.
 #include "../kernel_parts/threads.h"
 
