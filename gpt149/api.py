@@ -54,11 +54,9 @@ def generate(
     Raises:
         Gpt149Error: see `errors`; what the arguments' classes raise.
     """
-    tokenizer = checkpoint.tokenizer
+    behind_ids = not isinstance(prompt, str)
     if isinstance(prompt, str):
-        if tokenizer is None:
-            raise InputError(f"'{checkpoint.name}' has no tokenizer: give token ids.")
-        prompt = tokenizer.encode_prompt(prompt)
+        prompt = checkpoint.need_tokenizer().encode_prompt(prompt)
     running = start(
         checkpoint,
         kernel,
@@ -70,6 +68,9 @@ def generate(
         kv_dtype=kv_dtype,
     )
     stop = (stop,) if isinstance(stop, str) else tuple(stop)
+    if stop and checkpoint.tokenizer is None:
+        raise InputError("stop texts need a tokenizer, and this model has none.")
+    tokenizer = checkpoint.reader(behind_ids=behind_ids, ignore_eos=ignore_eos)
     options = Options(n, stop, num_samples, ignore_eos, logprobs)
     return Generation(
         running, prompt, tokenizer=tokenizer, sampling=Sampling(**sampling), options=options

@@ -47,7 +47,8 @@ class Cli(Group):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             ctx.exit(141)
         except OSError as e:
-            _fail(ctx, InputError(f"cannot read or write: {e.strerror or e}."))
+            what = f" {e.filename}" if e.filename else ""
+            _fail(ctx, InputError(f"cannot read or write{what}: {e.strerror or e}."))
 
 
 def _fail(ctx: click.Context, error: Gpt149Error) -> NoReturn:
@@ -173,6 +174,7 @@ def check(
     sanitizers: str | None,
     watch: bool,
     self_test: bool,
+    scored: Path | None,
     as_json: bool,
 ) -> None:
     """Is this kernel right, and if not, why?
@@ -180,11 +182,13 @@ def check(
     Runs conformance cases in child processes, judges them against float64, and names the mistake.
     """
     from .commands import check as command
-    from .system.paths import shipped
 
-    if self_test:
-        folder = shipped("csrc").parent / "tests" / "wrong_kernels"
-        sys.exit(command.self_test(folder, timeout))
+    if self_test or scored:
+        sys.exit(
+            command.score_known(
+                scored, every=full, timeout=timeout, jobs=jobs, as_json_output=as_json
+            )
+        )
     if not kernel_specs:
         raise InputError("there is no kernel to check. Give a name, or a .cpp or .py file.")
     sys.exit(

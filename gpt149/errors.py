@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 
 class Gpt149Error(Exception):
     """A sentence on what happened, the numbers, the next step. Shown without a traceback."""
@@ -11,6 +13,14 @@ class Gpt149Error(Exception):
 
 class InputError(Gpt149Error):
     """A value that was given (a flag, a prompt, a shape) cannot be used."""
+
+
+class SeveralKernels(InputError):
+    """A file holds several kernels, and none is named. names: of all of them."""
+
+    def __init__(self, message: str, names: Sequence[str] = ()) -> None:
+        super().__init__(message)
+        self.names = list(names)
 
 
 class CheckpointError(Gpt149Error):
@@ -41,6 +51,10 @@ class KernelDeclined(Gpt149Error):
     """The kernel said that it cannot do what the model needs."""
 
     exit_status = 1
+
+
+class NoWorkspace(KernelDeclined):
+    """The kernel asks for a workspace of negative size, or of more bytes than there are."""
 
 
 class KernelRaised(Gpt149Error):

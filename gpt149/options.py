@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 from click.shell_completion import CompletionItem
@@ -10,7 +11,17 @@ from click.shell_completion import CompletionItem
 from .engine.choices import DTYPES, ENGINES, KV_DTYPES
 from .usage import in_groups, option
 
-FILE = click.Path(path_type=Path)
+
+class _File(click.Path):
+    """A path; an empty one would be the current folder."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if value == "":
+            self.fail("the name of a file is empty.", param, ctx)
+        return super().convert(value, param, ctx)
+
+
+FILE = _File(path_type=Path)
 
 
 def complete_kernel(
@@ -162,7 +173,18 @@ CHECK = in_groups(
                 metavar="LIST",
                 help='Also run under the compiler\'s sanitizers: "address,undefined".',
             ),
-            option("--self-test", is_flag=True, help="Judge the wrong kernels of a checkout."),
+            option(
+                "--self-test",
+                is_flag=True,
+                help="Judge kernels of a checkout whose mistake is known: caught, and named?",
+            ),
+            option(
+                "--score",
+                "scored",
+                type=FILE,
+                metavar="FOLDER",
+                help="The same of a folder of your own, which index.tsv describes.",
+            ),
         ],
         "How it runs": [
             option("--watch", is_flag=True, help="Judge again at every save, and show the speed."),

@@ -206,12 +206,13 @@ const Bindings &bindings() {
 
 // The accessors are not bound, or not all: found by name, if the module has them.
 template <class Floats>
-auto read(Floats &t, int *i, const int *n, int)
-    -> decltype(float(fourDimRead(t, i[0], i[1], i[2], i[3], n[1], n[2], n[3]))) {
-    return fourDimRead(t, i[0], i[1], i[2], i[3], n[1], n[2], n[3]);
+auto read(Floats &t, int *i, const int *n, float *value, int)
+    -> decltype(float(fourDimRead(t, i[0], i[1], i[2], i[3], n[1], n[2], n[3])), true) {
+    *value = fourDimRead(t, i[0], i[1], i[2], i[3], n[1], n[2], n[3]);
+    return true;
 }
-template <class Floats> float read(Floats &, int *, const int *, long) {
-    return NAN;
+template <class Floats> bool read(Floats &, int *, const int *, float *, long) {
+    return false;
 }
 
 template <class Floats>
@@ -226,12 +227,13 @@ template <class Floats> bool write(Floats &, int *, const int *, float &, long) 
 
 } // namespace cs149
 
-// What fourDimRead gives at an index of a tensor of these extents; NaN if there is no fourDimRead.
-extern "C" __attribute__((visibility("default"))) float
-cs149_read(const float *memory, int64_t n, const int *index, const int *extents) {
+// What fourDimRead gives at an index of a tensor of these extents; 0 if there is none that takes
+// the assignment's parameters.
+extern "C" __attribute__((visibility("default"))) int
+cs149_read(const float *memory, int64_t n, const int *index, const int *extents, float *value) {
     std::vector<float> t(memory, memory + n);
     int i[] = {index[0], index[1], index[2], index[3]};
-    return cs149::read(t, i, extents, 0);
+    return cs149::read(t, i, extents, value, 0);
 }
 
 // Lets fourDimWrite put a value into a copy of memory, and copies it back; 0 if there is none.

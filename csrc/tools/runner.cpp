@@ -9,6 +9,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <utility>
 
 static int64_t span(int batch, int n_head, int n, int head_dim, const int64_t *stride) {
     return (batch - 1) * stride[0] + (n_head - 1) * stride[1] + (n - 1) * stride[2] + head_dim;
@@ -35,8 +36,11 @@ int main(int, char **argv) {
         if (std::strcmp(kernel.name, argv[1]) != 0) continue;
         const int64_t n_bytes = kernel.workspace_bytes(&a);
         a.q = receive(span(a.batch, a.n_head, a.n_q, a.head_dim, a.q_stride));
-        a.k = receive(span(a.batch, a.n_kv_head, a.n_kv, a.head_dim, a.k_stride));
-        a.v = receive(span(a.batch, a.n_kv_head, a.n_kv, a.head_dim, a.v_stride));
+        const bool half = a.kv_dtype == GPT149_BFLOAT16; // two in the room of a float
+        for (auto [to, stride] : {std::pair(&a.k, a.k_stride), std::pair(&a.v, a.v_stride)}) {
+            const int64_t n = span(a.batch, a.n_kv_head, a.n_kv, a.head_dim, stride);
+            *to = receive(half ? (n + 1) / 2 : n);
+        }
         a.out = allocate(span(a.batch, a.n_head, a.n_q, a.head_dim, a.out_stride));
         // Exactly as large as asked for, too.
         if (posix_memalign(&a.workspace, 64, n_bytes > 0 ? n_bytes : 1) != 0) return 3;

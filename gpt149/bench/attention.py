@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from ..check.arena import Arena
 from ..check.cases import Case
 from ..check.isolation import Answer, Child
-from ..check.judge import EPS, SLACK_ERR32, SLACK_ULP
+from ..check.judge import attend, judge
 from ..check.run import affordable
 from ..errors import InputError
 from ..kernels.registry import compiled, locate
@@ -266,30 +266,11 @@ class _Race:
             if h == 0 and flips % 2:
                 asked[-1, 0] = -asked[-1, 0]
             seen = rows + case.n_kv - case.n_q + 1 if case.causal else [case.n_kv] * len(rows)
-            error, tolerance = _error(asked, k[h], v[h], seen, case.scale_value, out[h, rows])
-            if not error <= tolerance:
+            expected = attend(asked, k[h], v[h], np.array(seen), case.scale_value)
+            verdict = judge(out[h, rows], expected)
+            if not verdict.passed:
                 return (
-                    f"a timed result is wrong (set {b}, head {h}: error {error:.2g}, allowed "
-                    f"{tolerance:.2g}), or an earlier one; see gpt149 check"
+                    f"a timed result is wrong (set {b}, head {h}: error {verdict.error:.2g}, "
+                    f"allowed {verdict.tolerance:.2g}), or an earlier one; see gpt149 check"
                 )
         return ""
-
-
-def _error(
-    q: F32, k: F32, v: F32, seen: Sequence[int] | NDArray[np.int_], scale: float, out: F32
-) -> tuple[float, float]:
-    """The largest error of these rows, and what rounding allows (see `check.judge`)."""
-    err = err32 = size = 0.0
-    for row, n, got in zip(q, seen, out, strict=True):
-        s = scale * (k[:n].astype(np.float64) @ row.astype(np.float64))
-        p = np.exp(s - s.max())
-        want = p @ v[:n].astype(np.float64) / p.sum()
-        size = max(size, float((p @ np.abs(v[:n].astype(np.float64)) / p.sum()).max()))
-        s32 = np.float32(scale) * (k[:n] @ row)
-        p32 = np.exp(s32 - s32.max())
-        err32 = max(err32, float(np.abs((p32 / p32.sum()) @ v[:n] - want).max()))
-        off = float(np.abs(got - want).max())
-        err = off if math.isnan(off) else max(err, off)
-        if math.isnan(err):
-            break
-    return err, SLACK_ERR32 * err32 + SLACK_ULP * EPS * size

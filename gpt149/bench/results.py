@@ -3,23 +3,34 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import platform
 import shlex
 import subprocess
 import sys
 import time
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from ..errors import Gpt149Error, InputError
 from ..kernels.compiler import find_compiler
+from ..system.files import read_json
+from ..system.words import brief
 from .ceilings import Ceilings, ceilings
 from .stats import Summary, summarise
 
 FORMAT = 2
+NUMBER = (int, float)
+KINDS = {  # of Row's fields, as they are annotated
+    "str": (str,),
+    "int": (int,),
+    "float": NUMBER,
+    "float | None": (*NUMBER, type(None)),
+    "list[float]": (list,),
+}
 PACKAGES = ("gpt149", "torch", "numpy")
 
 
@@ -120,6 +131,18 @@ def dumps(results: Results) -> str:
     return json.dumps({"format": FORMAT, **asdict(results)})
 
 
+def _row(said: dict[str, Any]) -> Row:
+    """A row of a file; raises TypeError or ValueError for a value that none can have."""
+    row = Row(**said)
+    for part in fields(Row):
+        value = getattr(row, part.name)
+        if not isinstance(value, KINDS[str(part.type)]):
+            raise TypeError(f"{part.name} is {brief(value)}")
+    if not all(isinstance(s, float | int) and 0 < s < math.inf for s in row.samples):
+        raise ValueError(f"the samples of {brief(row.kernel)} are not all seconds")
+    return row
+
+
 def load(path: Path) -> Results:
     """What `dumps` wrote.
 
@@ -127,19 +150,14 @@ def load(path: Path) -> Results:
         InputError: the file cannot be read, or is something else.
     """
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        found = read_json(path, wanted=object)
         if found["format"] != FORMAT:
             raise ValueError(f"format {found['format']}")
         kept = found["ceilings"]
         pairs = tuple((int(size), float(rate)) for size, rate in kept.pop("bandwidths"))
-        return Results(
-            found["machine"],
-            Ceilings(bandwidths=pairs, **kept),
-            [Row(**row) for row in found["rows"]],
-            found["interrupted"],
-        )
-    except OSError as e:
-        raise InputError(f"cannot read {path}: {e.strerror}.") from e
+        machine = {"time": "", **found["machine"]}
+        rows = [_row(row) for row in found["rows"]]
+        return Results(machine, Ceilings(bandwidths=pairs, **kept), rows, found["interrupted"])
     except (ValueError, KeyError, TypeError, AttributeError) as e:
         raise InputError(
             f"{path} was not written by this version's `gpt149 bench --save`: {e}."

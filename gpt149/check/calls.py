@@ -5,12 +5,13 @@ from __future__ import annotations
 import ctypes
 import mmap
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from threading import Barrier, Event
 from typing import TYPE_CHECKING, Any
 
-from ..errors import KernelDeclined
+from ..errors import NoWorkspace
 from ..kernels import abi
 from ..kernels.loaders.contract import ContractKernel
 from ..kernels.loaders.tensors import TensorKernel
@@ -22,9 +23,21 @@ if TYPE_CHECKING:
 
 Command = dict[str, Any]  # what `Child.run` asks
 
-WORKSPACE_GUARD = 4096
+WORKSPACE_GUARD = 4096 + 64  # bytes: the workspace is aligned to 64 of them and no better
 NAN_BYTE = 0xFF  # four of them are a NaN
 AT_ONCE_SECONDS = 0.04  # of CPU time: some of the scheduler's slices even where one core is free
+
+
+@contextmanager
+def read_only(base: int, n_bytes: int) -> Iterator[None]:
+    """Writing to so many bytes, whole pages, is a SIGSEGV meanwhile."""
+    libc = ctypes.CDLL(None)
+    address, length = ctypes.c_void_p(base), ctypes.c_size_t(n_bytes)
+    libc.mprotect(address, length, mmap.PROT_READ)
+    try:
+        yield
+    finally:
+        libc.mprotect(address, length, mmap.PROT_READ | mmap.PROT_WRITE)
 
 
 class Workspace:
@@ -35,7 +48,7 @@ class Workspace:
         try:
             self._memory = mmap.mmap(-1, size)
         except (OSError, OverflowError) as e:
-            raise KernelDeclined(
+            raise NoWorkspace(
                 f"it wants {n_bytes:,} bytes of workspace, and there is not that much memory"
             ) from e
         self._base = ctypes.addressof(ctypes.c_char.from_buffer(self._memory))
@@ -65,15 +78,24 @@ class Clock:
         }
 
 
-def call_contract(kernel: ContractKernel, base: int, command: Command) -> Reply:
-    """Fill the struct from the command and run the kernel; heads apart if the case says so."""
+def call_contract(
+    kernel: ContractKernel, base: int, command: Command, say: Callable[[Reply], None]
+) -> Reply:
+    """Fill the struct from the command and run the kernel; heads apart if the case says so.
+
+    say: is told before the kernel is called, what for.
+    """
     args = filled(base, command)
     calls = _split_heads(args) if command["calls"] == "heads" else [args]
-    workspaces = []
+    workspaces, unsteady = [], None
+    say({"phase": "workspace_bytes"})
     for one in calls:
         n_bytes = kernel.workspace_bytes(without_pointers(one))
+        if (again := kernel.workspace_bytes(without_pointers(one))) != n_bytes:
+            unsteady = n_bytes, again
         workspaces.append(Workspace(n_bytes, command["workspace_fill"]))
         one.workspace = workspaces[-1].address
+    say({"phase": "run", "asked_bytes": sum(w.n_bytes for w in workspaces)})
     before = peak_rss()
     clock = Clock()
     _at_once(kernel, calls) if len(calls) > 1 else kernel.run(args)
@@ -81,6 +103,7 @@ def call_contract(kernel: ContractKernel, base: int, command: Command) -> Reply:
         **clock.stop(),
         "workspace_bytes": sum(w.n_bytes for w in workspaces),
         "workspace_overrun": any(w.written_outside() for w in workspaces),
+        "workspace_unsteady": unsteady,
         "peak_growth": peak_rss() - before,
     }
 
@@ -121,9 +144,14 @@ def _at_once(kernel: ContractKernel, calls: Sequence[abi.Args]) -> None:
 
 def _result(args: abi.Args) -> list[bytes]:
     """The rows of a call's out."""
+    return [ctypes.string_at(address, n_bytes) for address, n_bytes in rows(args)]
+
+
+def rows(args: abi.Args) -> list[tuple[int, int]]:
+    """Address and bytes of each row of a call's out."""
     batch, head, token = args.out_stride
     return [
-        ctypes.string_at(args.out + 4 * (b * batch + h * head + i * token), 4 * args.head_dim)
+        (args.out + 4 * (b * batch + h * head + i * token), 4 * args.head_dim)
         for b in range(args.batch)
         for h in range(args.n_head)
         for i in range(args.n_q)
@@ -172,6 +200,17 @@ def _split_heads(args: abi.Args) -> list[abi.Args]:
             setattr(one, name, getattr(args, name) + 4 * h * step * stride)
         calls.append(one)
     return calls
+
+
+def workspace_sizes(
+    kernel: ContractKernel, command: Command, say: Callable[[Reply], None]
+) -> Reply:
+    """What workspace_bytes says for the command's shape with each of its numbers of keys."""
+    say({"phase": "workspace_bytes"})
+    sizes = []
+    for n_kv in command["n_kv"]:
+        sizes.append(kernel.entry.workspace_bytes(abi.shape_args(**command["shape"], n_kv=n_kv)))
+    return {"sizes": sizes}
 
 
 def without_pointers(args: abi.Args) -> abi.Args:

@@ -1,11 +1,13 @@
 """The conformance cases: one list for the command and for the tests, each replayable by its name.
 
 A case fixes a shape, a memory layout and the numbers in it. Inputs are random with distinct heads
-and batches: constants and ramps hide exactly the mistakes that matter.
+and batches: constants and ramps hide exactly the mistakes that matter. Some are made by hand;
+`pairs.py` makes those in which everything meets everything.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -13,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..kernels import abi
+from . import pairs
 
 F32 = np.float32
 
@@ -24,7 +27,8 @@ class Case:
     layout: `contiguous`; `model` (q a slice of a fused QKV projection, k and v views of a longer
         KV cache, out token-major); `padded` (gaps between all rows, heads and batches).
     inputs: `normal`; `large` (logits of some hundreds); `falling` (the first keys score far higher
-        than the later ones); `rising` (the reverse).
+        than the later ones); `rising` (the reverse); `falling-far`, `rising-far` (so far that exp
+        of a difference overflows, and exp of no score does); `low` (scores near -100,000).
     calls: `once`; `again` (three times, each judged); `changed` (a second call on the same buffers
         with other numbers in them, judged);
         `heads` (the host calls from several threads at once, each on heads of its own);
@@ -48,6 +52,7 @@ class Case:
     inputs: str = "normal"
     calls: str = "once"
     half_kv: bool = False
+    aligned: bool = True
     seed: int = 149
 
     @property
@@ -117,6 +122,15 @@ class Case:
             q[..., 0] = 4 / self.scale_value**0.5
             ramp = np.linspace(12, 0, self.n_kv, dtype=F32) / F32(self.scale_value**0.5)
             k[..., 0] = ramp if self.inputs == "falling" else ramp[::-1]
+        if self.inputs in ("falling-far", "rising-far"):
+            q[..., 0] = 4 / self.scale_value**0.5
+            ramp = np.linspace(15, -15, self.n_kv, dtype=F32) / F32(self.scale_value**0.5)
+            k[..., 0] = ramp if self.inputs == "falling-far" else ramp[::-1]
+        if self.inputs == "low":
+            # Numbers of few bits, the large product last: most orders of summing are then exact.
+            q, k = np.round(2 * q) / F32(2), np.round(4 * k) / F32(4)
+            lowering = 2.0 ** round(math.log2(1e5 / self.scale_value) / 2)
+            q[..., -1], k[..., -1] = lowering, -lowering
         if self.half_kv:
             k, v = ((t.view(np.uint32) & np.uint32(0xFFFF0000)).view(F32) for t in (k, v))
         return q, k, v
@@ -127,7 +141,18 @@ def square(name: str, n: int, *, n_head: int = 2, d: int = 32, **more: object) -
 
 
 def quick() -> list[Case]:
-    """What every mistake that we know of shows in, small enough for a second."""
+    """What every mistake that we know of shows in, small enough for a second or two.
+
+    Tensors are aligned no better than the contract promises.
+    """
+    return _as_promised([*_by_hand(), *(Case(**call) for call in pairs.calls(2))])
+
+
+def _as_promised(cases: list[Case]) -> list[Case]:
+    return [replace(case, aligned=False) for case in cases]
+
+
+def _by_hand() -> list[Case]:
     return [
         # The model's own shapes: prefill, chunk, decode.
         square("prefill", 37, n_head=3, layout="model"),
@@ -148,6 +173,9 @@ def quick() -> list[Case]:
         replace(square("fewer-queries", 40, causal=False), n_q=9),
         square("head-dim-1", 19, d=1),
         square("n1000", 1000),
+        replace(square("many-queries", 40, causal=False), n_q=1100),
+        replace(square("long-decode", 2500, n_threads=3), n_q=1),
+        replace(square("beyond-65536", 66000, n_head=1, d=4), n_q=1),
         square("assignment", 1024, n_head=4, causal=False, scale=1.0 / 32, n_threads=2),
         replace(square("long-rows", 16384, n_head=1, d=64), n_q=33),
         # Batches, groups, layouts.
@@ -156,11 +184,17 @@ def quick() -> list[Case]:
         replace(square("padded", 45, n_head=3, layout="padded"), batch=2),
         Case("grouped", 2, 8, 2, 37, 37, 32),
         Case("grouped-decode", 1, 6, 2, 1, 90, 64, layout="model"),
+        Case("many-heads", 1, 13, 13, 5, 19, 16),
+        Case("many-groups", 1, 32, 2, 3, 33, 16),
+        Case("far", 2, 3, 3, 17, 17, 32, layout="far"),
+        Case("far-decode", 2, 6, 3, 1, 40, 32, layout="far", n_threads=2),
         replace(square("bfloat16-cache", 45, n_head=3, layout="model", half_kv=True), n_q=9),
+        Case("bfloat16-grouped", 1, 8, 2, 1, 77, 40, layout="model", half_kv=True),
         # Numbers.
         square("large-logits", 65, inputs="large"),
         square("falling", 150, inputs="falling"),
         square("rising", 150, inputs="rising"),
+        square("low", 50, inputs="low"),
         square("scale-1", 40, scale=1.0, d=16),
         # Tiles.
         square("tiles-7x13", 37, br=7, bc=13),
@@ -170,7 +204,11 @@ def quick() -> list[Case]:
         square("tiles-huge", 45, br=1000, bc=4096),
         # Threads and calls.
         Case("threads-2", 2, 4, 4, 65, 65, 32, n_threads=2),
+        square("threads-3", 37, n_head=1, n_threads=3),
+        replace(square("threads-idle", 37, n_head=1, n_threads=8), n_q=3),
+        replace(square("threads-decode", 701, n_threads=3), n_q=1),
         Case("threads-8", 2, 4, 2, 65, 130, 32, n_threads=8),
+        Case("threads-33", 2, 5, 5, 9, 35, 16, n_threads=33),
         square("threads-again", 600, n_head=4, d=16, n_threads=8, calls="again"),
         Case("changed", 1, 4, 4, 33, 33, 32, calls="changed"),
         Case("heads-at-once", 1, 4, 4, 512, 512, 32, calls="heads"),
@@ -178,8 +216,8 @@ def quick() -> list[Case]:
 
 
 def full() -> list[Case]:
-    """The quick cases, and products of what they take one at a time."""
-    cases = quick()
+    """The quick cases, products of what they take one at a time, and triples."""
+    cases = [Case(**call) for call in pairs.calls(3)]
     for n in (16, 37, 64, 129, 257, 1024):
         for d in (8, 32, 59, 64, 80, 96, 111, 128):
             for causal in (True, False):
@@ -199,7 +237,7 @@ def full() -> list[Case]:
     for n_threads in (1, 2, 3, 8):
         cases.append(Case(f"threads-{n_threads}-n200", 2, 6, 3, 200, 200, 64, n_threads=n_threads))
     cases.append(square("gpt2-1024", 1024, n_head=12, d=64, layout="model", n_threads=2))
-    return cases
+    return [*quick(), *_as_promised(cases)]
 
 
 def speed_case(n_threads: int, *, square_only: bool = False) -> Case:

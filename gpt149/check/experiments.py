@@ -6,71 +6,144 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
-from .finding import Finding, describe_rows
+from .cases import Case
+from .finding import Finding
 from .judge import expect, judge
 from .observe import Bench, Observation
+from .reading.landing import read_landing
+from .reading.probe import Probe
+from .reading.read import read, telling
+from .reading.where import where
 
+REPEATS = 3  # of a case that is wrong with several threads only
+MOST_OF_THEM = 0.7  # of the failing cases
 ALONE = 4  # failing cases that are run alone, each in a fresh process
 
 
 def by_experiment(wrong: Sequence[Observation], bench: Bench) -> list[Finding]:
-    """The smallest failing case again with one thing changed; at most one finding."""
+    """Failing cases again with one thing changed; at most one finding.
+
+    What was never written, or taken for zeros, comes before threads: it may differ with them too.
+    """
     first = wrong[0]
+    for experiment in (_memory, _unwritten, _threads, _at_once, _state, _unequal_tiles):
+        if found := experiment(first, wrong, bench):
+            return [found]
+    return []
+
+
+def _memory(first: Observation, wrong: Sequence[Observation], bench: Bench) -> Finding | None:
+    """Right with a workspace, or an out, of zeros."""
+    garbage = not np.isfinite(first.out).all() or first.unwritten.any()
+    if not garbage and first.verdict is not None:
+        return None
+    # A few cases, and wrong as before in between: what threads do to each other is luck.
+    some = [o.case for o in wrong[:ALONE]]
+
+    def mends(**zeroed: Any) -> bool:
+        mended = all(bench.observe(case, **zeroed).passed for case in some)
+        return mended and not any(bench.observe(case).passed for case in some)
+
+    if mends(workspace_fill=0):
+        return Finding(
+            "workspace_assumed_zero",
+            "the workspace is taken to be filled with zeros: what was never written there is used "
+            f"({where(~np.isfinite(first.out)) or 'in every value'})",
+            f"right with a zeroed workspace, wrong with another, in {len(some)} of {len(some)} "
+            "cases",
+            1.0,
+        )
+    if mends(zero_out=True):
+        return Finding(
+            "out_not_zeroed",
+            "the output is added to what out held before: out is taken to be zeros",
+            "right when out arrives as zeros, wrong otherwise",
+            1.0,
+        )
+    return None
+
+
+def _unwritten(_: Observation, wrong: Sequence[Observation], bench: Bench) -> Finding | None:
+    hit = [o for o in wrong if o.unwritten.any()]
+    if len(hit) < MOST_OF_THEM * len(wrong):
+        return None
+    shown = telling(hit)[0] if telling(hit) else hit[0]
+    alone = all(np.array_equal(o.verdict.wrong, o.unwritten) for o in hit if o.verdict)
+    rest = "what is written is right" if alone else "other values are wrong, too"
+    if not alone and (landed := _landed(shown, bench)):
+        return landed
+    return Finding(
+        "queries_unwritten",
+        f"values of out are never written: {where(shown.unwritten) or 'all of them'}",
+        f"in {len(hit)} of {len(wrong)} failing cases, here in '{shown.case.name}' "
+        f"({shown.case.describe()}); {rest}",
+        1.0,
+    )
+
+
+def _landed(o: Observation, bench: Bench) -> Finding | None:
+    """Rows that are missing because they are written in other rows' places."""
+    for cause, said in read_landing(Probe(bench, replace(o.case, calls="once"))):
+        missing = where(o.unwritten) or "all"
+        evidence = f"read in '{o.case.name}' ({o.case.describe()}); never written are {missing}"
+        return Finding(cause, said, evidence, 1.0)
+    return None
+
+
+def _threads(_: Observation, wrong: Sequence[Observation], bench: Bench) -> Finding | None:
+    """Right with one thread: a race differs from run to run, work divided wrongly does not."""
+    if not _right_with_one_thread(wrong, bench):
+        return None
+    case = replace(wrong[0].case, calls="once")
+    evidence = f"'{case.name}' is right with 1 thread, wrong with {case.n_threads}"
+    if all(_steady(replace(o.case, calls="once"), bench) for o in (*wrong[:ALONE], *wrong[-2:])):
+        said = f"the same values are wrong in every run ({_places(wrong[0])})"
+        # With the work divided so, who sees what? That is read as anything else.
+        if seen := read(wrong, [], bench):
+            said, evidence = seen[0].sentence, f"{evidence}; {seen[0].evidence}"
+        return Finding(
+            "threads_split",
+            f"the work is divided wrongly between threads: {said}",
+            evidence,
+            1.0,
+        )
+    sentence = "threads disturb each other: they share a temporary, or their rows overlap"
+    return Finding("race", sentence, evidence, 1.0)
+
+
+def _places(o: Observation) -> str:
+    assert o.verdict is not None
+    return where(o.verdict.wrong) or "all of them"
+
+
+def _steady(case: Case, bench: Bench) -> bool:
+    """Whether the case is wrong, and the same, in every run."""
+    runs = [bench.observe(case) for _ in range(REPEATS)]
+    same = all(np.array_equal(o.out, runs[0].out, equal_nan=True) for o in runs)
+    return same and runs[0].wrong
+
+
+def _at_once(first: Observation, wrong: Sequence[Observation], bench: Bench) -> Finding | None:
     case = first.case
-    if _right_with_one_thread(wrong, bench):
-        return [
-            Finding(
-                "race",
-                "threads disturb each other: they share a temporary, or their rows overlap",
-                f"'{case.name}' is right with 1 thread, wrong with {case.n_threads}",
-                1.0,
-            )
-        ]
-    at_once = all(o.case.calls == "heads" for o in wrong)
-    if at_once and bench.observe(replace(case, calls="once")).passed:
-        return [
-            Finding(
-                "not_reentrant",
-                "calls at the same time disturb each other: they share a static or global buffer. "
-                "The workspace is a call's own",
-                f"'{case.name}' is right in one call, wrong in {case.n_kv_head} at once",
-                1.0,
-            )
-        ]
-    if right_when_alone(wrong, bench):
-        return [state_left_behind(wrong)]
-    if not np.isfinite(first.out).all() or first.verdict is None or first.unwritten.any():
-        if bench.observe(case, workspace_fill=0).passed:
-            return [
-                Finding(
-                    "workspace_assumed_zero",
-                    "the workspace is taken to be filled with zeros",
-                    "right with a zeroed workspace, wrong with another",
-                    1.0,
-                )
-            ]
-        if bench.observe(case, zero_out=True).passed:
-            return [
-                Finding(
-                    "out_not_zeroed",
-                    "the output is added to what out held before: out is taken to be zeros",
-                    "right when out arrives as zeros, wrong otherwise",
-                    1.0,
-                )
-            ]
-    if all(np.array_equal(o.verdict.wrong, o.unwritten) for o in wrong if o.verdict):
-        return [
-            Finding(
-                "queries_unwritten",
-                f"values of out are never written: {describe_rows(first.unwritten)}",
-                f"what is written is right, in all of {len(wrong)} failing cases",
-                1.0,
-            )
-        ]
-    return _unequal_tiles(wrong, bench)
+    if any(o.case.calls != "heads" for o in wrong):
+        return None
+    if not bench.observe(replace(case, calls="once")).passed:
+        return None
+    return Finding(
+        "not_reentrant",
+        "calls at the same time disturb each other: they share a static or global buffer. "
+        "The workspace is a call's own",
+        f"'{case.name}' is right in one call, wrong in {case.n_kv_head} at once",
+        1.0,
+    )
+
+
+def _state(_: Observation, wrong: Sequence[Observation], bench: Bench) -> Finding | None:
+    return state_left_behind(wrong) if right_when_alone(wrong, bench) else None
 
 
 def _right_with_one_thread(wrong: Sequence[Observation], bench: Bench) -> bool:
@@ -110,21 +183,19 @@ def state_left_behind(failed: Sequence[Observation]) -> Finding:
     )
 
 
-def _unequal_tiles(wrong: Sequence[Observation], bench: Bench) -> list[Finding]:
+def _unequal_tiles(_: Observation, wrong: Sequence[Observation], bench: Bench) -> Finding | None:
     """Right whenever br = bc, of either size: then the two are confused somewhere."""
     tiled = [o for o in wrong if o.case.br and o.case.bc and o.case.calls == "once"]
     if not tiled:
-        return []
+        return None
     case = tiled[0].case
     sizes = [s for s in (case.br, case.bc) if s < case.n_kv]
-    if sizes and all(bench.observe(replace(case, br=s, bc=s)).passed for s in sizes):
-        return [
-            Finding(
-                "br_bc_confused",
-                "br and bc are confused: one is used where the other is meant",
-                f"'{case.name}' is right with br = bc = {' and '.join(map(str, sizes))}, wrong "
-                f"with br={case.br} bc={case.bc}",
-                1.0,
-            )
-        ]
-    return []
+    if not sizes or not all(bench.observe(replace(case, br=s, bc=s)).passed for s in sizes):
+        return None
+    return Finding(
+        "br_bc_confused",
+        "br and bc are confused: one is used where the other is meant",
+        f"'{case.name}' is right with br = bc = {' and '.join(map(str, sizes))}, wrong "
+        f"with br={case.br} bc={case.bc}",
+        1.0,
+    )

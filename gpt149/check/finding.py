@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,12 +11,25 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True)
 class Finding:
-    """cause: a short name, or several joined by ' + '. share: of the cases, explained."""
+    """cause: a short name, or several joined by ' + '. share: of the failing cases, explained."""
 
     cause: str
     sentence: str
     evidence: str
     share: float
+
+    @property
+    def partial(self) -> bool:
+        """Whether it fits some failing cases, and less than half: not what is wrong with all."""
+        return 0 < self.share < 0.5
+
+
+def once(findings: Iterable[Finding]) -> list[Finding]:
+    """The first of each cause: two ways to find it are one finding."""
+    found = dict[str, Finding]()
+    for finding in findings:
+        found.setdefault(finding.cause, finding)
+    return list(found.values())
 
 
 def describe_rows(marked: NDArray[np.bool_]) -> str:

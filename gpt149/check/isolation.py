@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -9,23 +10,28 @@ from typing import Any
 from ..kernels.registry import Source, described
 from ..system.child import module_command
 from ..system.talker import MEMORY_LIMIT, Ending, Talker
-from .arena import Arena
+from .arena import FLOAT_BYTES, Arena
 from .cases import Case
 
 WORKER = "gpt149.check.worker"
+# A team that no case asks for: who takes OpenMP's default one is not right by chance.
+DEFAULT_TEAM = {"OMP_NUM_THREADS": "7"}
 
 
 @dataclass(frozen=True)
 class Answer(Ending):
     """What became of one call.
 
-    outcome: ok, declined and raised too, detail being empty when ok. seconds, cpu_seconds: of the
+    outcome: ok, declined, raised and workspace too (asked for what cannot be had), detail being
+    empty when ok. workspace_unsteady: what it asked for, and what for the same call again, if that
+    differs. seconds, cpu_seconds: of the
     calls alone. overhead, overhead_bytes: seconds a call of `repeat` calls, and the most memory
     while one lasts, that are the worker's own.
     """
 
     workspace_bytes: int = 0
     workspace_overrun: bool = False
+    workspace_unsteady: tuple[int, int] | None = None
     peak_growth: int = 0
     seconds: float = 0.0
     cpu_seconds: float = 0.0
@@ -36,10 +42,22 @@ class Answer(Ending):
 class Child(Talker):
     """A process that has one kernel loaded, and calls it on what an arena holds."""
 
-    def __init__(self, source: Source, library: Path | None, arena: Arena, timeout: float) -> None:
-        """The kernel of a source, from its library (None: it has none)."""
-        command = module_command(WORKER, described(source, library), str(arena.path))
-        super().__init__(command, arena.size + MEMORY_LIMIT)
+    def __init__(
+        self,
+        source: Source,
+        library: Path | None,
+        arena: Arena,
+        timeout: float,
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
+        """The kernel of a source, from its library (None: it has none).
+
+        environment: variables that the process gets besides those of this one.
+        """
+        command = module_command(WORKER, described(source, library), str(arena.handle))
+        if environment:
+            command = ["env", *(f"{name}={value}" for name, value in environment.items()), *command]
+        super().__init__(command, arena.size + MEMORY_LIMIT, inherited=[arena.handle])
         self.kernel = source.name or str(source)  # until the child says its name
         self._arena, self._timeout = arena, timeout
 
@@ -50,25 +68,56 @@ class Child(Talker):
         workspace_fill: int = 0xFF,
         n_threads: int | None = None,
         repeat: int = 1,
+        read_only: bool = False,
     ) -> Answer:
         """One call of the kernel on what the arena holds for the case.
 
-        repeat: that many calls, where the case says `batches`.
+        repeat: that many calls, where the case says `batches`. read_only: map the inputs so that
+        writing to them is a crash.
         """
         question = {
             "shape": case.shape if n_threads is None else case.shape | {"n_threads": n_threads},
-            "tensors": {n: (p.start, p.strides) for n, p in self._arena.placed.items()},
+            "tensors": self._tensors(),
             "calls": case.calls,
             "workspace_fill": workspace_fill,
             "repeat": repeat,
+            "read_only": FLOAT_BYTES * self._arena.n_inputs if read_only else 0,
         }
         reply = self.ask(question, self._timeout)
         if isinstance(reply, Ending):
-            return Answer(**asdict(reply))
-        for outcome in ("declined", "raised"):
+            told = asdict(reply) | {"detail": reply.detail + _phase(reply)}
+            return Answer(**told, workspace_bytes=reply.asked_bytes or 0)
+        for outcome in ("declined", "raised", "workspace"):
             if outcome in reply:
                 return Answer(outcome, reply[outcome])
         return Answer("ok", **reply)
 
+    def look(self, case: Case) -> dict[str, Any] | None:
+        """What ten calls leave behind (`behaviour.look`), of the case that the arena holds.
+
+        None where the kernel does not live to tell.
+        """
+        question = {"shape": case.shape, "tensors": self._tensors(), "calls": "ten"}
+        reply = self.ask(question, self._timeout)
+        return None if isinstance(reply, Ending) or "changes" not in reply else reply
+
+    def workspace_sizes(self, case: Case, n_kv: Sequence[int]) -> list[int]:
+        """What workspace_bytes says for the case's shape with these numbers of keys."""
+        shape = {name: value for name, value in case.shape.items() if name != "n_kv"}
+        reply = self.ask({"shape": shape, "n_kv": n_kv, "calls": "sizes"}, self._timeout)
+        return [] if isinstance(reply, Ending) else reply["sizes"]
+
+    def _tensors(self) -> dict[str, Any]:
+        return {n: (p.start, p.strides) for n, p in self._arena.placed.items()}
+
     def greeted(self, hello: dict[str, Any]) -> None:
         self.kernel = hello["kernel"]
+
+
+def _phase(ending: Ending) -> str:
+    """Which of its functions the kernel was in, and what it has to know of it."""
+    if ending.phase == "workspace_bytes":
+        return ", in workspace_bytes, which is called before there are tensors (pointers are NULL)"
+    if ending.phase == "run":
+        return f", in run; workspace_bytes asked for {ending.asked_bytes:,} bytes"
+    return ""

@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..system.words import duration
+from ..system.words import duration, one_line
 from .finding import describe_rows
-from .judge import Verdict
+from .isolation import Answer
+from .judge import SLACK, Verdict
 from .observe import Observation
 from .run import Report
 from .sanitize import MemoryFault
@@ -39,21 +40,28 @@ def as_text(spec: str, report: Report, *, rerun: str = "") -> str:
     shown = min(wrong, key=lambda o: o.case.work) if wrong else smallest
     lines = [f"FAIL {spec}: {len(report.failed)} of {len(report.observations)} cases."]
     for i, finding in enumerate(report.findings[:3]):
-        lead = "Cause" if i == 0 else "  or "
+        lead = "  or " if i else "In some cases" if finding.partial else "Cause"
         detail = f" ({finding.evidence})" if finding.evidence else ""
         lines.append(f"  {lead}: {finding.cause}: {finding.sentence}{detail}.")
+    if report.where and report.fault is None:
+        lines.append(f"  Where: {report.where}.")
     if report.fault is not None:
         lines += _memory_fault(spec, report.fault).splitlines()
     if shown.verdict is not None and not shown.verdict.passed:
         lines += [f"  Smallest: {shown.case.describe()}", *_values(shown, shown.verdict)]
     if report.left_out:
-        lines.append(f"  Not run, since two cases hung: {', '.join(report.left_out[:5])}, ...")
+        why = _why_left_out(report.observations[-1].answer)
+        lines.append(f"  Not run, since {why}: {', '.join(report.left_out[:5])}, ...")
     for observation in report.failed:
         if observation.answer.stack:
             lines.append(f"  Stack of '{observation.case.name}':\n{observation.answer.stack}")
             break
     lines.append(f"  Rerun: {rerun} {shown.case.name}")
     return "\n".join(lines) + _notes(report)
+
+
+def _why_left_out(last: Answer) -> str:
+    return "it does not load" if last.phase == "load" else "too many hung or crashed"
 
 
 def _memory_fault(spec: str, fault: MemoryFault) -> str:
@@ -82,8 +90,11 @@ def as_json(spec: str, report: Report) -> dict[str, Any]:
         if report.speed
         else None,
         "findings": [vars(f) for f in report.findings],
+        "notes": [vars(f) for f in report.notes],
+        "where": report.where,
         "left_out": list(report.left_out),
         "too_long": list(report.too_long),
+        "unmapped": list(report.unmapped),
         "noise": report.noise[:1000],
         "cases": [_case_as_json(o) for o in report.observations],
     }
@@ -106,7 +117,8 @@ def _case_as_json(o: Observation) -> dict[str, Any]:
         entry |= {
             "n_wrong": int(o.verdict.wrong.sum()),
             "error": error if np.isfinite(error) else None,
-            "tolerance": o.verdict.expected.tolerance,
+            "tolerance": o.verdict.tolerance,
+            "ratio": o.verdict.ratio if np.isfinite(error) else None,
         }
     return entry
 
@@ -137,21 +149,20 @@ def _values(o: Observation, verdict: Verdict) -> list[str]:
     right = ~np.any(verdict.wrong, axis=(0, 1, 3), keepdims=True)
     if right.any():
         lines.append(f"  Right: {describe_rows(right)}.")
-    error = np.abs(o.out - verdict.expected.want)[b, h]
     title = f"  |error| of batch {b}, head {h} over query (down) and dim (across):"
-    return [*lines, title, *_picture(error, verdict.expected.tolerance)]
+    return [*lines, title, *_picture(verdict.ratios[b, h] / SLACK)]
 
 
-def _picture(error: NDArray[np.float64], tolerance: float) -> list[str]:
-    """A heat map in characters: blank is right, @ is the largest error or NaN."""
-    rows = np.array_split(np.arange(error.shape[0]), min(PICTURE_ROWS, error.shape[0]))
-    columns = np.array_split(np.arange(error.shape[1]), min(PICTURE_COLUMNS, error.shape[1]))
-    filled = np.where(np.isnan(error), np.inf, error)
+def _picture(excess: NDArray[np.float64]) -> list[str]:
+    """A heat map in characters: blank is right, @ is the largest excess or NaN."""
+    rows = np.array_split(np.arange(excess.shape[0]), min(PICTURE_ROWS, excess.shape[0]))
+    columns = np.array_split(np.arange(excess.shape[1]), min(PICTURE_COLUMNS, excess.shape[1]))
+    filled = np.where(np.isnan(excess), np.inf, excess)
     cells = np.array([[filled[np.ix_(r, c)].max() for c in columns] for r in rows])
     finite = cells[np.isfinite(cells)]
-    top = max(float(finite.max(initial=0)), tolerance * 2)
-    depth = np.log(np.clip(cells, tolerance, top) / tolerance) / np.log(top / tolerance)
-    level = np.where(cells <= tolerance, 0, 1 + np.round(depth * (len(SHADES) - 2)))
+    top = max(float(finite.max(initial=0)), 2.0)
+    depth = np.log(np.clip(cells, 1, top)) / np.log(top)
+    level = np.where(cells <= 1, 0, 1 + np.round(depth * (len(SHADES) - 2)))
     return [
         f"  {r[0]:>5} |{''.join(SHADES[int(n)] for n in line)}|"
         for r, line in zip(rows, level, strict=True)
@@ -169,9 +180,17 @@ def _notes(report: Report) -> str:
         lines.append(
             f"Not asked, since a square kernel would need minutes: {', '.join(report.too_long)}."
         )
+    if report.unmapped:
+        lines.append(
+            "Not asked, since this machine does not map a sparse file of "
+            f"100 GB: {', '.join(report.unmapped)}."
+        )
     if report.noise.strip():
-        first = report.noise.strip().splitlines()[0][:80]
+        first = one_line(report.noise.strip().splitlines()[0], 80)
         lines.append(f"Note: it prints {len(report.noise):,} characters, first: {first}")
+    for finding in report.notes:
+        evidence = f" ({finding.evidence})" if finding.evidence else ""
+        lines.append(f"Note: {finding.sentence}{evidence}.")
     grown = max((o.answer.peak_growth for o in report.observations), default=0)
     if grown > 64 << 20:
         lines.append(f"Note: besides its workspace it took {grown >> 20} MiB of memory.")

@@ -8,15 +8,20 @@ from dataclasses import dataclass
 
 from ..errors import InputError
 from ..kernels.registry import compiled, locate
+from ..system.threads import one_blas_thread
 from .arena import Arena
+from .behaviour import findings as findings_of
 from .cases import Case
+from .crashes import by_changing, by_fault, located, misused
 from .diagnosis import diagnose
-from .finding import Finding
-from .isolation import Child
+from .finding import Finding, once
+from .isolation import DEFAULT_TEAM, Child
 from .observe import Bench, Memo, Observation
 from .sanitize import MemoryFault, sanitize
 
-MOST_HANGS = 2  # cases that run into the time limit before the rest is left out
+MOST_HANGS = 2  # cases that run into the time limit, or do not load, before the rest is left out
+MOST_CRASHES = 16  # the same of crashes: each costs the start of another child
+EXPLAINS = ("returns_early", "n_threads_ignored")  # what spoils values, of what calls leave behind
 MOST_SQUARE_WORK = 600_000_000  # multiplications that a square kernel is asked for in one case
 
 
@@ -37,8 +42,10 @@ class Speed:
 class Report:
     """What became of a kernel.
 
-    left_out: names of cases that were not run, since others hung. too_long: of those that a square
-    kernel would need minutes for, and was not asked.
+    left_out: names of cases that were not run, since others hung or crashed, or it does not load.
+    too_long: of those that a square kernel would need minutes for, and was not asked. unmapped: of
+    those whose memory lies too far apart for this machine. notes: what is not wrong and worth
+    knowing. where: the line of the author's source that misuses memory, or how to find it.
     """
 
     kernel: str
@@ -48,7 +55,10 @@ class Report:
     seconds: float
     left_out: tuple[str, ...] = ()
     too_long: tuple[str, ...] = ()
+    unmapped: tuple[str, ...] = ()
     fault: MemoryFault | None = None  # what the sanitizers found
+    notes: tuple[Finding, ...] = ()
+    where: str = ""
     speed: Speed | None = None  # of a right kernel, if asked for
 
     @property
@@ -72,13 +82,15 @@ def check(
     sanitizers: str | None = None,
     timed: Case | None = None,
     memo: Memo | None = None,
+    explained: bool = True,
     progress: Callable[[str], None] = unheard,
 ) -> Report:
     """Run the cases, each call in a child process with a time limit in seconds.
 
     sanitizers: run them under these too, such as "address,undefined" (see `sanitize`). timed: a
     case whose time is taken if all is right. memo: the float64 answers of earlier checks, which
-    are not worked out again; more are added. progress: is told what comes next.
+    are not worked out again; more are added. explained: say why it is wrong, and what else it does;
+    that takes time. progress: is told what comes next.
 
     Raises:
         InputError: no such kernel, or it can be asked none of the cases.
@@ -99,36 +111,100 @@ def check(
         )
     library = compiled(source)
     observations: list[Observation] = []
-    arena = Arena([*asked, timed] if timed else asked)
+    arena, unmapped = _arena([*asked, timed] if timed else asked)
+    asked = [case for case in asked if case not in unmapped]
     try:
-        with Child(source, library, arena, timeout) as child:
+        with (
+            Child(source, library, arena, timeout, DEFAULT_TEAM) as child,
+            one_blas_thread(),
+        ):
             bench = Bench(child, arena, memo)
-            hangs = 0
+            hangs = crashes = 0
             for i, case in enumerate(asked, 1):
-                if hangs == MOST_HANGS:
+                if hangs == MOST_HANGS or crashes == MOST_CRASHES:
                     break
                 progress(f"case {i} of {len(asked)}, {case.name}")
                 observations.append(bench.observe(case))
-                hangs += observations[-1].answer.outcome in ("hang", "memory")
-            right = all(o.passed for o in observations)
-            if not right:
+                answer = observations[-1].answer
+                hangs += answer.phase == "load" or answer.outcome in ("hang", "memory")
+                crashes += answer.outcome in ("crash", "exit")
+            failed = [o for o in observations if not o.passed]
+            right = not failed
+            native = source.loader in ("contract", "cs149")
+            seen = _seen(observations, bench, child) if native and explained else []
+            if source.loader == "cs149":  # which is not told how many threads to use
+                seen = [f for f in seen if f.cause != "n_threads_ignored"]
+            findings = list[Finding]()
+            if failed and explained:
                 progress("looking for the cause")
-            findings = diagnose(observations, bench)
+                findings = diagnose(observations, bench)
+                findings = [f for f in seen if f.cause in EXPLAINS] + findings
+                findings = [*by_changing(failed, bench, child), *findings]
+            named = {f.cause for f in findings}
+            notes = tuple(f for f in once(seen) if f.cause not in named)
             if timed and right:
                 progress("timing")
             speed = Speed(timed, bench.seconds(timed)) if timed and right else None
             noise = bench.noise()
     finally:
         arena.close()
-    fault = None
+    fault, where = None, ""
+    cases_of_misuse = misused(failed)
+    if cases_of_misuse and native and explained and not sanitizers:
+        progress("looking for the line")
+        found, where = located(source, child.kernel, cases_of_misuse, timeout)
+        known = {f.cause for f in findings}  # by an experiment: that says more
+        told = [f for f in by_fault(found) if f.cause not in known] if found else []
+        findings = [*told, *findings]
     if sanitizers:
         progress("under the sanitizers")
         fault = sanitize(source, child.kernel, asked, sanitizers, timeout)
     left_out = tuple(case.name for case in asked[len(observations) :])
     seconds = time.perf_counter() - start
     return Report(
-        child.kernel, observations, findings, noise, seconds, left_out, too_long, fault, speed
+        child.kernel,
+        observations,
+        once(findings),
+        noise,
+        seconds,
+        left_out,
+        too_long,
+        tuple(case.name for case in unmapped),
+        fault,
+        notes,
+        where,
+        speed,
     )
+
+
+def _arena(cases: Sequence[Case]) -> tuple[Arena, list[Case]]:
+    """Memory for the cases, and those among them that lie too far apart for this machine."""
+    far = [case for case in cases if case.layout == "far"]
+    near = [case for case in cases if case.layout != "far"]
+    try:
+        return Arena(cases), []
+    except InputError:
+        if not far or not near:
+            raise
+        return Arena(near), far
+
+
+def _seen(observations: Sequence[Observation], bench: Bench, child: Child) -> list[Finding]:
+    """What calls leave behind, of a case that came back: a wrong one with threads, else the one
+    with the most. Not of what lies far apart, for out is looked at as a whole.
+    """
+    returned = [
+        o
+        for o in observations
+        if o.verdict is not None and not o.case.half_kv and o.case.layout != "far"
+    ]
+    if not returned:
+        return []
+    wrong = [o for o in returned if o.wrong and o.case.n_threads > 1]
+    case = max(wrong or returned, key=lambda o: (not wrong and o.case.n_threads, -o.case.work)).case
+    bench.observe(case)  # what the arena now holds
+    seen = child.look(case)
+    return list(findings_of(seen)) if seen else []
 
 
 def affordable(case: Case) -> bool:

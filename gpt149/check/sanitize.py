@@ -21,13 +21,19 @@ from ..errors import BuildError, CannotSanitize, InputError
 from ..kernels import abi
 from ..kernels.build import build_all, under_sanitizers
 from ..kernels.registry import Source, to_build
+from ..system.talker import THROWN
+from ..system.words import one_line
 from .arena import place
 from .cases import Case
 
 KNOWN = ("address", "undefined")
 MOST_WORK = 30_000_000  # sanitizers slow a kernel down; longer cases show nothing more
-OPTIONS = {"ASAN_OPTIONS": "detect_leaks=0", "UBSAN_OPTIONS": "print_stacktrace=1"}
+NOT_THERE, DECLINED = 3, 4  # exit status: no kernel of that name; it declines
+OPTIONS = {"ASAN_OPTIONS": "detect_leaks=0:handle_abort=1", "UBSAN_OPTIONS": "print_stacktrace=1"}
 ASAN = re.compile(r"ERROR: \w+Sanitizer: ([^\n]+)")
+FRAME = re.compile(r"#\d+ \w+ in ")
+IN_ACCESSOR = re.compile(FRAME.pattern + r"[^(]*\b(two|four)Dim(Read|Write)\b")  # of cs149gpt
+PLACE = re.compile(r"(/[^\s(:]*):(\d+)")
 UBSAN = re.compile(r"([^\s:]+:\d+):\d+: runtime error: ([^\n]+)")
 
 
@@ -42,9 +48,17 @@ class MemoryFault:
 
 
 def sanitize(
-    source: Source, kernel: str, cases: Sequence[Case], sanitizers: str, timeout: float
+    source: Source,
+    kernel: str,
+    cases: Sequence[Case],
+    sanitizers: str,
+    timeout: float,
+    *,
+    most_work: int | None = MOST_WORK,
 ) -> MemoryFault | None:
     """Run the cases on the source's kernel of that name until one fails; None if all are clean.
+
+    most_work: of a case that is run; None: however long they take.
 
     Raises:
         InputError: sanitizers that are not known.
@@ -62,7 +76,9 @@ def sanitize(
             f"{source} cannot be compiled with -fsanitize={sanitizers}. {e}"
         ) from e
     for case in cases:
-        if case.work > MOST_WORK or case.calls != "once" or case.half_kv:
+        whole = case.layout != "far"  # the runner's tensors are allocations
+        too_long = most_work is not None and case.work > most_work
+        if case.calls != "once" or too_long or not whole:
             continue
         try:
             done = subprocess.run(
@@ -75,7 +91,7 @@ def sanitize(
             )
         except subprocess.TimeoutExpired:
             return MemoryFault(case, f"it did not return within {10 * timeout:g} s", "", "")
-        if done.returncode not in (0, 4):  # 4: it declines
+        if done.returncode not in (0, NOT_THERE, DECLINED):
             output = done.stderr.decode(errors="replace")
             return MemoryFault(case, *_read(output, target.name), output)
     return None
@@ -88,7 +104,7 @@ def _input(case: Case) -> bytes:
     parts = [b""]
     for name, tensor in zip(("q", "k", "v"), case.draw(), strict=True):
         memory = np.full(placed[name].start + placed[name].span, np.nan, np.float32)
-        placed[name].view(memory)[...] = tensor
+        placed[name].put(tensor, memory)
         parts.append(memory[placed[name].start :].tobytes())
     for name, one in placed.items():
         setattr(args, f"{name}_stride", abi.Strides(*one.strides))
@@ -98,12 +114,29 @@ def _input(case: Case) -> bytes:
 
 def _read(output: str, source: Path) -> tuple[str, str]:
     """What the sanitizer says, and the first line of the kernel's own source in it."""
-    own = re.search(rf"(?<=/){re.escape(source.name)}:\d+", output)
-    place_ = own[0] if own else ""
+    place_ = _place(output, source)
     if said := UBSAN.search(output):
         return said[2], place_ or Path(said[1]).name
+    if thrown := THROWN.search(output):
+        return one_line(f"throws {thrown[1]}"), place_
     if said := ASAN.search(output):
-        what = said[1].split(" on address")[0]
+        what = re.split(r" on (?:unknown )?address", said[1])[0]
         access = re.search(r"(READ|WRITE) of size \d+", output)
         return f"{what}, {access[0]}" if access else what, place_
     return "the process ended: " + (output.strip().splitlines() or ["no message"])[-1], place_
+
+
+def _place(output: str, source: Path) -> str:
+    """The author's own line in what a sanitizer says, first of the file, else of a header beside.
+
+    What an accessor does wrongly, it is told to do where it is called.
+    """
+    folder = source.resolve().parent
+    found = list[tuple[bool, bool, str]]()
+    for line in output.splitlines():
+        last = not FRAME.search(line) or bool(IN_ACCESSOR.search(line))
+        for name, number in PLACE.findall(line):
+            path = Path(name).resolve()
+            if path.parent == folder:
+                found.append((last, path.name != source.name, f"{path.name}:{number}"))
+    return min(found, key=lambda one: one[:2])[2] if found else ""

@@ -19,17 +19,18 @@ def without_values(failed: Sequence[Observation]) -> Iterator[Finding]:
         "exit": "the kernel ends the process",
         "declined": "the kernel declines",
         "raised": "the kernel raises an exception",
+        "workspace": "workspace_bytes asks for what cannot be given",
     }
     causes = {"memory": "out_of_memory", "exit": "exits", "declined": "declines"}
+    causes["workspace"] = "workspace_bytes"
     for outcome, sentence in outcomes.items():
         hit = [o for o in failed if o.answer.outcome == outcome]
         if hit:
             first = min(hit, key=lambda o: o.case.work)
             yield Finding(
                 causes.get(outcome, outcome),
-                sentence,
-                f"{len(hit)} cases, the smallest '{first.case.name}' ({first.case.describe()}): "
-                f"{first.answer.detail}",
+                f"{sentence}: {first.answer.detail}" if first.answer.detail else sentence,
+                f"{len(hit)} cases, the smallest '{first.case.name}' ({first.case.describe()})",
                 len(hit) / len(failed),
             )
     changed = [o for o in failed if o.changed_inputs]
@@ -51,6 +52,16 @@ def without_values(failed: Sequence[Observation]) -> Iterator[Finding]:
             f"in {len(outside)} cases",
             len(outside) / len(failed),
         )
+    unsteady = [o for o in failed if o.answer.workspace_unsteady]
+    if unsteady:
+        asked, again = unsteady[0].answer.workspace_unsteady or (0, 0)
+        yield Finding(
+            "workspace_changes",
+            f"workspace_bytes is not the same twice: {asked:,} bytes, then {again:,} for the same "
+            "call",
+            f"'{unsteady[0].case.name}'",
+            1.0,
+        )
     overrun = [o for o in failed if o.answer.workspace_overrun]
     if overrun:
         yield Finding(
@@ -63,14 +74,6 @@ def without_values(failed: Sequence[Observation]) -> Iterator[Finding]:
 
 def by_pattern(wrong: Sequence[Observation]) -> Iterator[Finding]:
     """What the shape of the error says where no reference matches."""
-    if all(o.case.inputs == "large" and not np.isfinite(o.out).all() for o in wrong):
-        yield Finding(
-            "no_max",
-            "exp overflows: the row's maximum is not subtracted from the scores",
-            "NaN or infinity where logits are of some hundreds, and only there",
-            1.0,
-        )
-        return
     outside = [o for o in wrong if o.from_outside.any()]
     if outside:
         yield Finding(

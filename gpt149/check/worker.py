@@ -1,7 +1,8 @@
 """The child that loads and calls a kernel. It may die; that is the point.
 
 Says its kernel's name on the descriptor that it was given. Then reads one JSON object a line from
-stdin, makes the call in the shared arena, and answers. It judges nothing: its own memory may be
+stdin, makes the call in the shared arena, and answers; before, it says which of the kernel's
+functions it is about to call. It judges nothing: its own memory may be
 what the kernel destroys.
 """
 
@@ -11,25 +12,30 @@ import ctypes
 import mmap
 import sys
 from collections.abc import Callable
+from functools import partial
 
-from ..errors import KernelDeclined, KernelRaised
+from ..errors import KernelDeclined, KernelRaised, NoWorkspace
 from ..kernels.loaders.tensors import TensorKernel
 from ..kernels.registry import load_described
-from ..system.child import Reply, serve
-from .calls import call_contract, call_tensors
+from ..system.child import Reply, say, serve
+from .behaviour import look, state
+from .calls import call_contract, call_tensors, read_only, workspace_sizes
 from .timing import time_contract, time_tensors
 
 
 def main() -> None:
-    """Arguments: the kernel's source and library as JSON, the arena, the descriptor for answers."""
+    """Arguments: the kernel's source and library as JSON; descriptors of the arena, for answers."""
     described, arena, answers = sys.argv[1:]
-    serve(int(answers), lambda: _begin(described, arena))
+    told = partial(say, int(answers))
+    serve(int(answers), lambda: _begin(described, int(arena), told))
 
 
-def _begin(described: str, arena: str) -> tuple[Reply, Callable[[Reply], Reply]]:
+def _begin(
+    described: str, arena: int, told: Callable[[Reply], None]
+) -> tuple[Reply, Callable[[Reply], Reply]]:
+    memory = mmap.mmap(arena, 0)
+    before = state()
     kernel = load_described(described)
-    with open(arena, "r+b") as f:
-        memory = mmap.mmap(f.fileno(), 0)
     base = ctypes.addressof(ctypes.c_char.from_buffer(memory))
 
     def answer(command: Reply) -> Reply:
@@ -39,10 +45,20 @@ def _begin(described: str, arena: str) -> tuple[Reply, Callable[[Reply], Reply]]
                 import torch
 
                 torch.set_num_threads(command["shape"]["n_threads"])
-                return (time_tensors if timed else call_tensors)(kernel, memory, command)
+                if timed:
+                    return time_tensors(kernel, memory, command)
+                with read_only(base, command["read_only"]):
+                    return call_tensors(kernel, memory, command)
+            if command["calls"] == "sizes":
+                return workspace_sizes(kernel, command, told)
+            if command["calls"] == "ten":
+                return look(kernel, base, command, before)
             if timed:
                 return time_contract(kernel, base, memory, command)
-            return call_contract(kernel, base, command)
+            with read_only(base, command["read_only"]):
+                return call_contract(kernel, base, command, told)
+        except NoWorkspace as e:
+            return {"workspace": str(e)}
         except KernelDeclined as e:
             return {"declined": str(e)}
         except KernelRaised as e:

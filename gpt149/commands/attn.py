@@ -12,6 +12,8 @@ from ..system.paths import write_whole
 
 SHADES = " .:-=+*#%@"
 LABEL = 10  # characters of a token's label
+LARGEST_FIGURE = 24.0  # inches a side; of more tokens every second, third, ... has its label
+MOST_LABELS = 100
 
 
 def run(
@@ -33,18 +35,17 @@ def run(
 
     from ..engine.probe import Spy, attention_matrix
     from ..kernels.dispatch import Attention
-    from ..model import checkpoint
+    from .text import argument, load
 
     attend = Attention(attention, n_threads=threads)
     torch.set_num_threads(attend.n_threads)
-    loaded = checkpoint.load(model)
+    loaded = load(model)
     c = loaded.model.config
-    if loaded.tokenizer is None:
-        raise InputError(f"the model '{model}' has no tokenizer, so it cannot read text.")
+    tokenizer = loaded.need_tokenizer()
     for name, value, n in (("layer", layer, c.n_layer), ("head", head, c.n_head)):
         if not 0 <= value < n:
             raise InputError(f"--{name} is {value}, and this model has {n}, from 0 to {n - 1}.")
-    ids = loaded.tokenizer.encode(prompt)
+    ids = tokenizer.encode(argument(prompt))
     if not 1 <= len(ids) <= c.n_ctx:
         raise InputError(f"the prompt has {len(ids)} tokens, and must have 1 to {c.n_ctx}.")
     matrices: list[Tensor] = []
@@ -57,7 +58,7 @@ def run(
 
     with torch.inference_mode():
         loaded.model(torch.tensor([ids]), Spy(attend, look))
-    labels = [repr(loaded.tokenizer.decode([i]))[1:-1] for i in ids]
+    labels = [repr(tokenizer.decode([i]))[1:-1] for i in ids]
     if png is not None:
         _draw(matrices[0].numpy(), labels, png, f"layer {layer}, head {head}, {attend.kernel.name}")
         click.echo(f"{png}", err=True)
@@ -84,12 +85,15 @@ def _draw(matrix: object, labels: list[str], png: Path, title: str) -> None:
         from matplotlib import pyplot
     except ImportError as e:
         raise MissingDependency("--png needs matplotlib: pip install 'gpt149[plot]'.") from e
-    size = 2 + 0.22 * len(labels)
+    size = min(2 + 0.22 * len(labels), LARGEST_FIGURE)
+    step = -(-len(labels) // MOST_LABELS)
+    labelled = range(0, len(labels), step)
+    names = [labels[i] for i in labelled]
     figure, axes = pyplot.subplots(figsize=(size, size), layout="constrained")
     image = axes.imshow(matrix, cmap="viridis", vmin=0, vmax=1)
     axes.set(title=title, xlabel="key", ylabel="query")
-    axes.set_xticks(range(len(labels)), labels, rotation=90, fontsize=7)
-    axes.set_yticks(range(len(labels)), labels, fontsize=7)
+    axes.set_xticks(labelled, names, rotation=90, fontsize=7)
+    axes.set_yticks(labelled, names, fontsize=7)
     figure.colorbar(image, label="attention weight")
     drawn = io.BytesIO()
     figure.savefig(drawn, format="png")

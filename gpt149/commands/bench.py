@@ -138,9 +138,11 @@ def _tell(request: Request, results: Results, before: Results | None) -> int:
 
 def _numbers(option: str, text: str, least: int) -> Sequence[int]:
     try:
-        numbers = [int(word) for word in text.split(",") if word]
+        numbers = [int(word) for word in text.split(",")]
     except ValueError as e:
         raise InputError(f"{option} is '{text}', and must be whole numbers: 128,512.") from e
     if any(not least <= n <= MOST_LENGTH for n in numbers):
-        raise InputError(f"{option} is '{text}', and its numbers must be at least {least}.")
+        raise InputError(
+            f"{option} is '{text}', and its numbers must be from {least} to {MOST_LENGTH:,}."
+        )
     return numbers

@@ -3,25 +3,29 @@
 from __future__ import annotations
 
 import json
-import re
 import shlex
 import sys
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 import click
 
+from ..check import score
 from ..check.cases import Case, full, quick
 from ..check.report import as_json, as_text
 from ..check.run import Report, check, unheard
-from ..errors import BuildError, InputError
+from ..errors import BuildError, InputError, SeveralKernels
+from ..system.paths import shipped
 from ..system.terminal import status
 from . import watch as watch_command
 from .terminal import hint, show
 
-CAUSE = re.compile(r"^// cause: (.*)$", re.MULTILINE)
+Judged = tuple[str, Report | BuildError]  # a spec, and what became of it
+Kernel = TypeVar("Kernel")
+Result = TypeVar("Result")
 NEXT = """Next:
   gpt149 generate "ROMEO:" -a {kernel}   text through it
   gpt149 bench {kernel}                  how fast it is"""
@@ -43,8 +47,7 @@ def run(
     Raises:
         Gpt149Error: a kernel or case that cannot be asked about (a compile error counts as wrong).
     """
-    if not timeout > 0 or jobs < 1:  # NaN is not
-        raise InputError(f"--timeout is {timeout:g} and --jobs {jobs}; both must be above 0.")
+    _validate(timeout, jobs)
     cases = _chosen(case) if case else full() if every else quick()
     if watch:
         if len(specs) != 1 or as_json_output:
@@ -53,9 +56,10 @@ def run(
     judge = partial(_judge, cases=cases, timeout=timeout, sanitizers=sanitizers)
     if len(specs) == 1:
         with status() as progress:
-            reports = [judge(specs[0], progress=progress)]
+            judged = judge(specs[0], progress=progress)
     else:
-        reports = _side_by_side(judge, specs, jobs)
+        judged = [one for some in _side_by_side(judge, specs, jobs) for one in some]
+    specs, reports = [spec for spec, _ in judged], [report for _, report in judged]
     if as_json_output:
         entries = [
             {"kernel": s, "right": False, "compile_error": str(r)}
@@ -76,9 +80,14 @@ def run(
     return 0 if right else 1
 
 
+def _validate(timeout: float, jobs: int) -> None:
+    if not timeout > 0 or jobs < 1:  # NaN is not
+        raise InputError(f"--timeout is {timeout:g} and --jobs {jobs}; both must be above 0.")
+
+
 def _side_by_side(
-    judge: Callable[[str], Report | BuildError], specs: Sequence[str], jobs: int
-) -> list[Report | BuildError]:
+    judge: Callable[[Kernel], Result], specs: Sequence[Kernel], jobs: int
+) -> list[Result]:
     pool = ThreadPoolExecutor(jobs)
     try:
         # In turn, Ctrl-C reaches the thread that judges.
@@ -104,37 +113,27 @@ def _table(specs: Sequence[str], reports: Sequence[Report | BuildError]) -> None
         show(f"{spec:<{width}}  {verdict}  {failed:>9}  {report.seconds:>7.1f}  {cause}")
 
 
-def self_test(folder: Path, timeout: float) -> int:
-    """Judge kernels whose mistake is known: were they caught, and named? 0 if all were caught.
+def score_known(
+    folder: Path | None, *, every: bool, timeout: float, jobs: int, as_json_output: bool
+) -> int:
+    """Judge kernels of which it is known what is wrong; 0 if all were caught, with no alarm.
+
+    folder: it has an index; None: those of the checkout's tests.
 
     Raises:
-        InputError: there are none, as in an installed wheel.
+        InputError: a flag's value cannot be used, or there are no such kernels.
     """
-    files = sorted(folder.glob("*.cpp"))
-    if not files:
-        raise InputError(f"no wrong kernels in {folder}: --self-test needs a checkout.")
-    caught = named = alarms = 0
-    surprises = []
-    with status() as progress:
-        for i, file in enumerate(files, 1):
-            progress(f"kernel {i} of {len(files)}, {file.stem}")
-            cause = CAUSE.search(file.read_text(encoding="utf-8"))
-            want = cause[1] if cause else "?"
-            report = check(str(file), quick(), timeout=timeout)
-            got = report.findings[0].cause if report.findings else "none"
-            alarms += want == "none" and not report.right
-            caught += want != "none" and not report.right
-            named += want != "none" and got == want
-            if got != want:
-                surprises.append(f"{file.stem}: it is '{want}', check says '{got}'")
-    for surprise in surprises:
-        click.echo(surprise)
-    n_wrong = sum("// cause: none" not in f.read_text(encoding="utf-8") for f in files)
-    click.echo(
-        f"{n_wrong} wrong kernels: {caught} caught, {named} named with the right cause first; "
-        f"{len(files) - n_wrong} right ones: {alarms} false alarms."
-    )
-    return 0 if caught == n_wrong and not alarms else 1
+    _validate(timeout, jobs)
+    tests = shipped("csrc").parent / "tests"
+    own = (tests / "wrong_kernels", tests / "right_kernels")
+    entries = score.from_index(folder) if folder else score.from_comments(*own)
+    judge = partial(score.score, cases=full() if every else quick(), timeout=timeout)
+    scores = _side_by_side(judge, entries, jobs)
+    if as_json_output:
+        click.echo(json.dumps(score.as_json(scores)))
+    else:
+        show(score.as_text(scores))
+    return 0 if all(s.caught or (s.kind == "right" and not s.alarm) for s in scores) else 1
 
 
 def _judge(
@@ -143,15 +142,22 @@ def _judge(
     timeout: float,
     sanitizers: str | None,
     progress: Callable[[str], None] = unheard,
-) -> Report | BuildError:
+) -> list[Judged]:
+    """The report on a spec; where its file holds several kernels, on each."""
     try:
-        return check(spec, cases, timeout=timeout, sanitizers=sanitizers, progress=progress)
+        report = check(spec, cases, timeout=timeout, sanitizers=sanitizers, progress=progress)
+        return [(spec, report)]
     except BuildError as e:
-        return e
+        return [(spec, e)]
+    except SeveralKernels as e:
+        every = [f"{spec}:{name}" for name in e.names]
+        return [one for s in every for one in _judge(s, cases, timeout, sanitizers, progress)]
 
 
 def _chosen(name: str) -> list[Case]:
-    known = {c.name: c for c in full()}
-    if name not in known:
-        raise InputError(f"no case '{name}'. The quick ones: {', '.join(c.name for c in quick())}.")
-    return [known[name]]
+    few = quick()
+    # The others take a second to generate.
+    named = [c for c in few if c.name == name] or [c for c in full() if c.name == name]
+    if not named:
+        raise InputError(f"no case '{name}'. The quick ones: {', '.join(c.name for c in few)}.")
+    return named

@@ -24,20 +24,21 @@ def run(
 
     from ..engine.probe import Spy
     from ..kernels.dispatch import Attention
-    from ..model import checkpoint
+    from .text import argument, load
 
     kernels = [Attention(name, n_threads=threads) for name in names]
     reference = Attention("reference")
     torch.set_num_threads(kernels[0].n_threads)
-    loaded = checkpoint.load(model)
-    if loaded.tokenizer is None:
-        raise InputError(f"the model '{model}' has no tokenizer, so it cannot read text.")
-    ids = loaded.tokenizer.encode(prompt)
-    longest = loaded.model.config.n_ctx - n
-    if n < 1 or not 1 <= len(ids) <= longest:
+    loaded = load(model)
+    tokenizer = loaded.need_tokenizer()
+    ids = tokenizer.encode(argument(prompt))
+    n_ctx = loaded.config.n_ctx
+    if not 1 <= n < n_ctx:
+        raise InputError(f"-n is {n}, and must be from 1 to {n_ctx - 1} for this model.")
+    if not 1 <= len(ids) <= n_ctx - n:
         raise InputError(
-            f"the prompt has {len(ids)} tokens and n is {n}; give at least one of each, and a "
-            f"prompt of at most {longest} tokens."
+            f"the prompt has {len(ids)} tokens, and must have 1 to {n_ctx - n}: with {n} that are "
+            f"generated it must fit into {n_ctx}."
         )
     layers: list[list[list[float]]] = []  # [layer][kernel][head]
 

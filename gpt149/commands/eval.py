@@ -37,8 +37,7 @@ def run(
     """
     from ..engine.start import prepare
     from ..engine.start import start as start_engine
-    from ..model import checkpoint
-    from .text import read_utf8
+    from .text import load, read_utf8
 
     if not 0 <= start < 1:
         raise InputError(f"--from is {start}, and must be from 0 to below 1.")
@@ -47,10 +46,9 @@ def run(
     )  # what is wrong with it comes before the text
     text = read_utf8(text_file)
     text = text[int(start * len(text)) :]
-    loaded = checkpoint.load(model)
-    if loaded.tokenizer is None:
-        raise InputError(f"the model '{model}' has no tokenizer, so it cannot read text.")
-    ids = loaded.tokenizer.encode(text)
+    loaded = load(model)
+    tokenizer = loaded.need_tokenizer()
+    ids = tokenizer.encode(text)
     context = loaded.config.n_ctx if n_ctx is None else n_ctx
     if not 2 <= context <= loaded.config.n_ctx:
         raise InputError(

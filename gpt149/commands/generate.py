@@ -20,12 +20,11 @@ from ..errors import Gpt149Error, InputError
 from ..kernels.registry import is_square
 from ..system.memory import peak_rss
 from ..system.words import duration
-from .text import read_utf8, utf8
+from .text import argument, load, read_utf8, utf8
 
 if TYPE_CHECKING:
     from ..engine.generation import Generation, Piece, Stats
     from ..engine.protocol import Engine
-    from ..model.tokenizer import Tokenizer
 
 SQUARE_NOTE = (
     "A kernel of cs149gpt is square: a decode step of t tokens costs O(t^2) in each layer, a "
@@ -109,7 +108,6 @@ class _Session:
         from ..engine.generation import Options
         from ..engine.sampling import Sampling
         from ..engine.start import prepare, start
-        from ..model import checkpoint
 
         r = self.request = request
         self.load_s = 0.0
@@ -119,8 +117,11 @@ class _Session:
         self.options = Options(r.n, r.stop, r.num_samples, r.ignore_eos, r.logprobs)
         # What is wrong with the kernel comes before the weights.
         kernel = prepare(r.attention, engine=r.engine, dtype=r.dtype, kv_cache=not r.no_kv_cache)
-        loaded = checkpoint.load(r.model, meta=r.meta)
-        self.tokenizer: Tokenizer | None = loaded.tokenizer
+        loaded = self.checkpoint = load(r.model, r.meta)
+        self.tokenizer = loaded.tokenizer
+        self.behind_ids = r.prompt_ids is not None or r.prompt_tokens is not None
+        if loaded.unusable and self.behind_ids:
+            _say(f"Note: token ids are shown instead of text, since {loaded.unusable}")
         self.engine: Engine = start(
             loaded,
             kernel,
@@ -136,7 +137,7 @@ class _Session:
 
     def encode(self, text: str | None) -> list[int]:
         """The prompt's ids: of the text, as given, or drawn."""
-        r, tokenizer = self.request, self.tokenizer
+        r = self.request
         vocab_size = self.engine.config.vocab_size
         if r.prompt_tokens is not None:
             if not 1 <= r.prompt_tokens <= self.engine.n_ctx:
@@ -151,21 +152,19 @@ class _Session:
                 return [int(word) for word in r.prompt_ids.replace(",", " ").split()]
             except ValueError as e:
                 raise InputError(f"--prompt-ids must be whole numbers: {e}.") from e
-        if tokenizer is None:
-            raise InputError(
-                f"the model '{r.model}' has no tokenizer, so it cannot read text. Give "
-                "--prompt-tokens N, or token ids with --prompt-ids; for a nanoGPT checkpoint, "
-                "--meta FILE, or put vocab.json and merges.txt beside it."
-            )
+        tokenizer = self.tokenizer or self.checkpoint.need_tokenizer()
         return tokenizer.encode_prompt(text or "", special=r.special)
 
     def generation(self, prompt: list[int]) -> Generation:
         from ..engine.generation import Generation
 
+        r = self.request
+        if r.stop and self.tokenizer is None:
+            raise InputError("stop texts need a tokenizer, and this model has none.")
         generation = Generation(
             self.engine,
             prompt,
-            tokenizer=self.tokenizer,
+            tokenizer=self.checkpoint.reader(behind_ids=self.behind_ids, ignore_eos=r.ignore_eos),
             sampling=self.sampling,
             options=self.options,
         )
@@ -216,8 +215,7 @@ class _Session:
 
     def converse(self) -> int:
         """Read prompts line by line; each continues the context of what came before."""
-        if self.tokenizer is None:
-            raise InputError(f"the model '{self.request.model}' has no tokenizer to converse with.")
+        self.checkpoint.need_tokenizer()
         _say("Each line continues the text. /reset starts anew, Ctrl-D ends.")
         unfed = list[int]()
         for line in _lines():
@@ -282,11 +280,13 @@ def _rate(tok_s: float | None) -> str:
 
 
 def _as_json(generation: Generation, text: str | None) -> dict[str, Any]:
-    samples = []
+    samples, tokenizer = [], generation.tokenizer
     for sample in generation.samples:
         entry = asdict(sample)
         if generation.options.logprobs is None:
             del entry["logprobs"]
+        if sample.token_ids and tokenizer and sample.token_ids[-1] in tokenizer.other_eos:
+            entry["finish_reason"] = "eos"
         samples.append(entry)
     s = generation.stats
     derived = {
@@ -332,7 +332,7 @@ def _prompt_text(r: Request) -> str | None:
     if r.prompt == "-":
         return utf8(sys.stdin.buffer.read(), "stdin")
     if r.prompt is not None:
-        return utf8(r.prompt.encode(errors="surrogateescape"), "the prompt")
+        return argument(r.prompt)
     return None
 
 

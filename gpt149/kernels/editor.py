@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 from ..errors import InputError
+from ..system.files import exists, read_json
 from ..system.paths import write_whole
 from .build import commands
 from .loaders import cs149
@@ -38,12 +39,12 @@ def write_compile_commands(kernel: Path) -> Path:
 
 def _entries(database: Path) -> list[dict[str, object]]:
     """What the database says so far."""
-    try:
-        found = json.loads(database.read_text(encoding="utf-8"))
-    except FileNotFoundError:
+    if not exists(database):
         return []
-    except (OSError, ValueError):
-        found = None
-    if not isinstance(found, list) or not all(isinstance(entry, dict) for entry in found):
+    try:
+        found: list[dict[str, object]] = read_json(database, wanted=list)
+    except InputError as e:
+        raise InputError(f"{e} It is no compilation database. Move it away, or mend it.") from e
+    if not all(isinstance(entry, dict) for entry in found):
         raise InputError(f"{database} is no compilation database. Move it away, or mend it.")
     return found

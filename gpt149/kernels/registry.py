@@ -5,9 +5,10 @@ from __future__ import annotations
 import difflib
 import json
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
-from ..errors import InputError
+from ..errors import InputError, SeveralKernels
 from ..system.paths import shipped
 from .build import Target, build_all
 from .loaders import contract, cs149, python
@@ -178,7 +179,8 @@ def _choose(source: Source, found: list[str]) -> str:
         return source.name
     problem = f"has no kernel '{source.name}'" if source.name else f"holds {len(found)} kernels"
     known = list(cs149.NAMES) if source.loader == "cs149" else found
-    raise InputError(
+    kind = InputError if source.name else partial(SeveralKernels, names=known)
+    raise kind(
         f"{source} {problem}. {_did_you_mean(source.name, known)}Choose one with {source}:NAME, "
         f"NAME one of {', '.join(known)}."
     )

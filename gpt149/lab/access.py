@@ -12,6 +12,7 @@ from typing import Any
 
 from ..system.child import module_command, serve
 from ..system.talker import MEMORY_LIMIT, Ending, Talker
+from .source import Text
 
 EXTENTS = (2, 3, 4, 5)
 STRIDES = (60, 20, 5, 1)  # elements, of a tensor of these extents whose last index runs fastest
@@ -23,24 +24,41 @@ NAMES = ("fourDimRead", "fourDimWrite")
 
 @dataclass(frozen=True)
 class AccessResult:
-    """name: the function. status: right, wrong or not implemented."""
+    """name: the function. status: right, wrong or not implemented.
+
+    spoils: whether what calls it gets wrong elements; with parameters of its own, it does not.
+    """
 
     name: str
     status: str
     sentence: str
+    spoils: bool = True
 
     @property
     def right(self) -> bool:
         return self.status == "right"
 
 
-def judge_access(library: Path, timeout: float) -> list[AccessResult]:
+def judge_access(library: Path, text: Text, timeout: float) -> list[AccessResult]:
     """Call both in a child process, and say what is wrong with what they do."""
-    return [_judge(name, _ask(library, name, timeout)) for name in NAMES]
+    return [
+        _missing(name, text) if touched is None else _judge(name, touched)
+        for name, touched in ((name, _ask(library, name, timeout)) for name in NAMES)
+    ]
+
+
+def _missing(name: str, text: Text) -> AccessResult:
+    sentence = f"there is no {name} with the assignment's parameters"
+    if (parameters := text.parameters(name)) is not None:
+        sentence += f"; this one is {name}({parameters})"
+    return AccessResult(name, "wrong", sentence, spoils=False)
 
 
 def _ask(library: Path, name: str, timeout: float) -> Any:
-    """A list over INDICES of the elements touched (from 0) at each index, or a sentence."""
+    """A list over INDICES of the elements touched (from 0) at each index, or a sentence.
+
+    None where there is no such function.
+    """
     with Talker(module_command(WORKER, str(library), name), MEMORY_LIMIT) as child:
         answer = child.ask({}, timeout)
     return answer.detail if isinstance(answer, Ending) else answer["touched"]
@@ -96,22 +114,27 @@ def main() -> None:
 
 def _touched(path: str, name: str) -> Any:
     """See `_ask`."""
-    library = ctypes.CDLL(path)
-    library.cs149_read.restype = ctypes.c_float
+    try:
+        library = ctypes.CDLL(path)
+    except OSError as e:
+        return f"the module does not load: {e}"
     extents = (ctypes.c_int * 4)(*EXTENTS)
     touched = []
     for index in INDICES:
-        at = (ctypes.c_int * 4)(*index)
         memory = (ctypes.c_float * MEMORY)()
+        about = memory, ctypes.c_int64(MEMORY), (ctypes.c_int * 4)(*index), extents
         if name == "fourDimRead":
             memory[:] = list(range(1, MEMORY + 1))
-            value = library.cs149_read(memory, ctypes.c_int64(MEMORY), at, extents)
-            there = value == value
-            touched.append([int(value) - 1] if value else [])
+            value = ctypes.c_float()
+            there = library.cs149_read(*about, ctypes.byref(value))
+            if value.value not in range(MEMORY + 1):
+                at = ", ".join(map(str, index))
+                return f"at index ({at}) it returns {value.value:g}, which the tensor does not hold"
+            touched.append([int(value.value) - 1] if value.value else [])
         else:
             one = ctypes.c_float(1)
-            there = library.cs149_write(memory, ctypes.c_int64(MEMORY), at, extents, one)
+            there = library.cs149_write(*about, one)
             touched.append([i for i, value in enumerate(memory) if value])
         if not there:
-            return f"there is no {name} with the assignment's parameters"
+            return None
     return touched

@@ -9,7 +9,6 @@ from ..check.cases import Case, square
 ACCESS = "4Daccess"
 ACCESS_POINTS = 1.5  # for fourDimRead, and for fourDimWrite
 TEMPLATE_HEADS, TEMPLATE_DIM = 4, 32  # the shape of cs149gpt's own tests, with batch 1
-OVERFLOW = "large"  # the case with logits of some hundreds, which the assignment does not ask
 
 
 @dataclass(frozen=True)
@@ -39,38 +38,54 @@ NAMES = ("all", ACCESS, "part0", *(part.name for part in PARTS))
 
 
 def cases(part: Part, n: int, br: int, bc: int, n_threads: int) -> list[Case]:
-    """Unmasked, unscaled and square, as the assignment has it; head_dim a multiple of 8."""
+    """Unmasked, unscaled and square, as the assignment has it; head_dim a multiple of 8.
+
+    With one thread, three and n_threads: what is shared between rows of a thread shows with few,
+    what threads share with many, and where there is work for them.
+    """
+    many = n_threads
     asked = [
         _square("n1", 1),
         _square("n16", 16),
         _square("n17", 17),
         _square("n33", 33),
         _square("n64-one-head", 64, n_head=1),
-        _square("n100", 100, d=16),
-        replace(_square("batches", 40, n_head=3), batch=2),
-        _square("n129", 129),
-        _square("n300-one-head", 300, n_head=1, d=16),
-        _square("changed", 48, calls="changed"),
-        _square("again", 48, calls="again"),
-        _square("n1000", 1000, n_head=TEMPLATE_HEADS),
+        _square("n100", 100, d=16, n_threads=3),
+        replace(_square("batches", 40, n_head=3, n_threads=3), batch=2),
+        _square("n129", 129, n_threads=many),
+        _square("n300-one-head", 300, n_head=1, d=16, n_threads=3),
+        _square("changed", 48, calls="changed", n_threads=many),
+        _square("again", 48, calls="again", n_threads=many),
+        # A maximum that is the block's, not the running one, overflows here.
+        _square("falling", 320, d=16, inputs="falling-far", n_threads=many),
+        _square("rising", 320, d=16, inputs="rising-far"),
+        _square("n1000", 1000, n_head=TEMPLATE_HEADS, n_threads=many),
     ]
     if n not in [case.n_q for case in asked]:
-        asked.append(_square(f"n{n}", n, n_head=TEMPLATE_HEADS))
-    if part.name == "part4":
-        asked += [
-            _square("br7-bc13", 100, d=16, br=7, bc=13),
-            _square("br16-bc64", 64, br=16, bc=64),
-            _square("br64-bc16", 130, d=16, br=64, bc=16),
-            _square("br128-bc512", 1000, br=128, bc=512),
-            _square("tiles-larger-than-n", 45, br=64, bc=100),
-        ]
-        asked = [case if case.br else replace(case, br=br, bc=bc) for case in asked]
-    return [replace(case, n_threads=n_threads) for case in asked]
+        asked.append(_square(f"n{n}", n, n_head=TEMPLATE_HEADS, n_threads=many))
+    if part.name != "part4":
+        return asked
+    asked = [replace(case, br=br, bc=bc) for case in asked]
+    falling, rising = (case for case in asked if case.name in ("falling", "rising"))
+    return [
+        *asked,
+        _square("br7-bc13", 100, d=16, br=7, bc=13),
+        replace(_square("br16-bc64", 64, br=16, bc=64, n_threads=3), batch=2),
+        _square("br64-bc16", 130, d=16, br=64, bc=16, n_threads=many),
+        _square("br128-bc512", 1000, br=128, bc=512, n_threads=many),
+        _square("tiles-larger-than-n", 45, br=64, bc=100),
+        replace(falling, name="falling-br16-bc16", br=16, bc=16),
+        replace(rising, name="rising-br16-bc16", br=16, bc=16),
+    ]
 
 
-def overflow_case(n_threads: int) -> Case:
-    """The case that tells whether the row's maximum is subtracted."""
-    return replace(_square(OVERFLOW, 65, inputs="large"), n_threads=n_threads)
+def beyond(part: Part, br: int, bc: int, n_threads: int) -> list[Case]:
+    """What the assignment does not ask: scores beyond what exp of them bears."""
+    tiles = {"br": br, "bc": bc} if part.name == "part4" else {}
+    return [
+        _square("large", 65, inputs="large", n_threads=n_threads, **tiles),
+        _square("low", 65, inputs="low", n_threads=n_threads, **tiles),
+    ]
 
 
 def timing_case(n: int, br: int, bc: int, n_threads: int) -> Case:

@@ -39,13 +39,14 @@ def part0(timing: Timing | None, n: int) -> str:
 
 
 def _part(part: Part, result: Result) -> Iterator[str]:
+    notes = [f"Note: {note}." for note in result.notes]
     if result.status == "wrong":
         yield f"{LINE}\nYOUR ATTENTION PRODUCED INCORRECT RESULTS"
+        yield from notes  # before the report, which is long
         yield result.report
     else:
         yield f"{result.status.upper()}: {result.report}."
-    for note in result.notes:
-        yield f"Note: {note}."
+        yield from notes
     if result.student and result.reference:
         yield _HEADER
         yield _times(f"REFERENCE - {part.label}", result.reference)

@@ -10,30 +10,23 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-import numpy as np
-
 from ..check.arena import Arena
 from ..check.isolation import Answer, Child
-from ..check.observe import Observation
-from ..check.predictions import MOST_WORK
+from ..check.observe import Memo
 from ..check.report import as_text
 from ..check.run import Report, check, unheard
-from ..check.sanitize import sanitize
 from ..errors import BuildError, CannotSanitize, Gpt149Error, InputError
+from ..kernels.loaders.cs149 import NAMES
 from ..kernels.registry import compiled, locate
 from .access import NAMES as ACCESSORS
-from .access import judge_access
-from .parts import ACCESS, ACCESS_POINTS, PARTS, Part, cases, overflow_case, timing_case
+from .access import AccessResult, judge_access
+from .parts import ACCESS, ACCESS_POINTS, PARTS, Part, beyond, cases, timing_case
+from .source import Text
+from .why import cause_of, explained, note, only_zeros
 
 ALLOWANCE = 0.015  # seconds behind the reference, for full credit
-REPEATS = 5
-MOST_EXPONENT = 80.0  # of a float32 exp that is to be summed
-UNSURE = ("crash", "exit", "unknown", "not_finite", "reads_outside", "static_state")
+REPEATS = 3
 SANITIZERS = "address,undefined"
-OVERFLOW_NOTE = (
-    "will overflow at long contexts (exp of more than about 88 is infinite); subtract the row "
-    "maximum"
-)
 
 
 @dataclass(frozen=True)
@@ -139,27 +132,48 @@ def judge_submission(
             none = [Result(name, 0, ACCESS_POINTS, status) for name in ACCESSORS]
             nothing = none + nothing
         return Submission(str(path), nothing, str(e), time.perf_counter() - start)
-    results = []
+    text, memo, judged = Text(path), Memo(), list[Result]()
+    accessors = list[AccessResult]()
     if ACCESS in wanted:
         progress(ACCESS)
-        for access in judge_access(library, settings.timeout):
-            points = ACCESS_POINTS if access.right else 0
-            cause = "" if access.right else access.status
-            results.append(
-                Result(access.name, points, ACCESS_POINTS, access.status, cause, access.sentence)
-            )
+        accessors = judge_access(library, text, settings.timeout)
     for part in parts:
         try:
-            results.append(judge_part(path, part, settings, progress))
+            judged.append(judge_part(path, part, settings, memo, progress))
         except BuildError as e:
-            results.append(Result(part.name, 0, part.points, "does not load", "", str(e)))
+            judged.append(Result(part.name, 0, part.points, "does not load", "", str(e)))
+    if any(result.status != "right" for result in judged):
+        spoilt = accessors or judge_access(library, text, settings.timeout)
+        judged = [_linked(result, spoilt, text) for result in judged]
+    results = [*map(_of_accessor, accessors), *judged]
     return Submission(str(path), results, "", time.perf_counter() - start)
 
 
+def _of_accessor(access: AccessResult) -> Result:
+    points = ACCESS_POINTS if access.right else 0
+    cause = "" if access.right else access.status
+    return Result(access.name, points, ACCESS_POINTS, access.status, cause, access.sentence)
+
+
+def _linked(result: Result, accessors: Sequence[AccessResult], text: Text) -> Result:
+    """A part, if its values are wrong, with a word on each wrong accessor that it uses."""
+    if result.status not in ("wrong", "not implemented"):
+        return result
+    function = NAMES.get(result.name, "")
+    notes = [
+        f"it uses {access.name}, which is {access.status}: {access.sentence}. Mend that first"
+        for access in accessors
+        if not access.right and access.spoils and text.uses(function, access.name)
+    ]
+    return replace(result, notes=(*notes, *result.notes))
+
+
 def judge_part(
-    path: Path, part: Part, settings: Settings, progress: Callable[[str], None]
+    path: Path, part: Part, settings: Settings, memo: Memo, progress: Callable[[str], None]
 ) -> Result:
     """Right or wrong as the assignment defines it, and the reference's times beside its own.
+
+    memo: see `check`.
 
     Raises:
         InputError: there is no case of the name in the settings.
@@ -178,17 +192,19 @@ def judge_part(
     notes: tuple[str, ...] = ()
     try:
         sanitizers = SANITIZERS if settings.sanitize else None
-        report = check(spec, asked, timeout=settings.timeout, sanitizers=sanitizers, progress=say)
+        report = check(
+            spec, asked, timeout=settings.timeout, sanitizers=sanitizers, memo=memo, progress=say
+        )
     except CannotSanitize as e:
         notes = (f"not run under the sanitizers: {e}",)
-        report = check(spec, asked, timeout=settings.timeout, progress=say)
+        report = check(spec, asked, timeout=settings.timeout, memo=memo, progress=say)
     if report.right and settings.case is None:
-        overflow = overflow_case(settings.threads)
-        large = check(spec, [overflow], timeout=settings.timeout)
-        if not large.right and _overflows(large.observations[0]):
-            notes += (OVERFLOW_NOTE,)
-        elif not large.right:
-            report = large
+        extra = beyond(part, settings.br, settings.bc, settings.threads)
+        tried = check(spec, extra, timeout=settings.timeout, memo=memo, explained=False)
+        noted = [note(o) for o in tried.observations]
+        if None in noted:
+            report = check(spec, extra, timeout=settings.timeout, memo=memo, progress=say)
+        notes += tuple(text for text in noted if text)[:1]
     if not report.right:
         say("looking for the cause")
         return _wrong(spec, path, part, report, settings)
@@ -199,53 +215,13 @@ def judge_part(
     return Result(part.name, part.points, part.points, "right", "", text, notes, student, reference)
 
 
-def _overflows(observation: Observation) -> bool:
-    """Whether what is wrong is wrong where exp overflows, and nowhere else."""
-    o = observation
-    if o.verdict is None:
-        return False
-    scores = o.q.astype(np.float64) @ o.k.astype(np.float64).swapaxes(-1, -2)
-    overflowing = scores.max(-1) > MOST_EXPONENT
-    return not (o.verdict.wrong.any(-1) & ~overflowing).any()
-
-
 def _wrong(spec: str, path: Path, part: Part, report: Report, settings: Settings) -> Result:
-    if report.fault is None and _cause(report) in UNSURE:
-        report = _with_memory_faults(spec, report, settings)
-    cause = _cause(report)
-    if cause == "zeros":
+    if only_zeros(report) and settings.case is None:
         text = "it returns the zeros that it was given"
-        return Result(part.name, 0, part.points, "not implemented", cause, text)
+        return Result(part.name, 0, part.points, "not implemented", "zeros", text)
+    report = explained(spec, report, settings.timeout)
     text = as_text(spec, report, rerun=f"gpt149 lab {shlex.quote(str(path))} {part.name} --case")
-    return Result(part.name, 0, part.points, "wrong", cause, text)
-
-
-def _cause(report: Report) -> str:
-    return report.findings[0].cause if report.findings else "memory"
-
-
-def _with_memory_faults(spec: str, report: Report, settings: Settings) -> Report:
-    """The report with what the sanitizers say of its smaller cases, each in a fresh process.
-
-    Values of a case that writes outside of its memory mean nothing, and spoil what comes behind: a
-    mistake is then looked for in the clean cases alone.
-    """
-    source = locate(spec)
-    small = [o.case for o in report.observations if o.case.work <= MOST_WORK]
-    try:
-        faults = {
-            case.name: sanitize(source, source.name, [case], SANITIZERS, settings.timeout)
-            for case in small
-        }
-    except CannotSanitize:
-        return report
-    faulty = [fault for fault in faults.values() if fault]
-    if not faulty:
-        return report
-    clean = [case for case in small if not faults[case.name]]
-    again = check(spec, clean, timeout=settings.timeout).findings if clean else []
-    named = [finding for finding in again if finding.cause not in UNSURE]
-    return replace(report, fault=faulty[0], findings=[*named, *report.findings])
+    return Result(part.name, 0, part.points, "wrong", cause_of(report), text)
 
 
 def time_both(spec: str, part: Part, settings: Settings) -> list[Timing | None]:

@@ -8,12 +8,13 @@ what needs it: nanoGPT's files, random weights, and the model in torch.
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..errors import CheckpointError
+from ..errors import CheckpointError, TokenizerError
+from ..system.files import exists
 from ..system.paths import shipped
 from . import hub, random_weights
 from .config import GPTConfig
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from .gpt import GPT
 
 DEFAULT_MODEL = "shakespeare"
+LARGEST_PADDING = 1024  # ids without text by which a vocabulary is rounded up
 WEIGHT_SUFFIXES = (".pt", ".pth", ".bin", ".safetensors")
 
 
@@ -33,12 +35,48 @@ class Checkpoint:
     """A model's weights, and its tokenizer if its files hold one.
 
     weights: float32 by `GPTConfig.shapes`; where the files hold that, mapped from them, not read.
+    tokenizer: None also where it cannot be used, which token ids do not need; `unusable` says why.
+    ends: what its config says of the ids that end a text; a tokenizer knows them, and its own.
+    notes: what a user should know of the files, a sentence each.
     """
 
     name: str
     config: GPTConfig
     weights: Arrays
     tokenizer: Tokenizer | None
+    unusable: str = ""
+    ends: tuple[int, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    def need_tokenizer(self) -> Tokenizer:
+        """The tokenizer, for a text.
+
+        Raises:
+            TokenizerError: there is none, or it cannot be used.
+        """
+        if self.tokenizer is None:
+            raise TokenizerError(
+                self.unusable
+                or f"the model '{self.name}' has no tokenizer, so it cannot read text. Give token "
+                "ids with `generate --prompt-ids`, or --prompt-tokens N; for a nanoGPT checkpoint, "
+                "--meta FILE, or put vocab.json and merges.txt beside it."
+            )
+        return self.tokenizer
+
+    def reader(self, *, behind_ids: bool, ignore_eos: bool = False) -> Tokenizer | None:
+        """The tokenizer for what is generated behind a text, or behind token ids.
+
+        Behind ids the model may choose any, also one without a text, as in its padding; and a text
+        ends where the config says, though no tokenizer can be used.
+        """
+        tokenizer = self.tokenizer
+        if tokenizer is None and self.ends and behind_ids:
+            tokenizer = Tokenizer(None, {}, {}).ending(self.ends)
+        if tokenizer is None:
+            return None
+        if ignore_eos:
+            tokenizer = tokenizer.ending(())
+        return tokenizer.widened(self.config.vocab_size) if behind_ids else tokenizer
 
     @cached_property
     def model(self) -> GPT:
@@ -65,7 +103,6 @@ def load(spec: str | Path = DEFAULT_MODEL, *, meta: Path | None = None) -> Check
 
     Raises:
         CheckpointError: missing, damaged, of another architecture, or at odds with its config.
-        TokenizerError: its vocabulary cannot be used.
         MissingDependency: a hub name without huggingface-hub.
     """
     spec = str(spec)
@@ -78,15 +115,32 @@ def load(spec: str | Path = DEFAULT_MODEL, *, meta: Path | None = None) -> Check
             raise CheckpointError(
                 f"{spec} is no nanoGPT checkpoint, so it cannot use --meta {meta}."
             )
-        if ckpt.is_file() and not (path / "config.json").is_file():
+        if ckpt.is_file() and (meta is not None or not (path / "config.json").is_file()):
             path = ckpt
-    config, weights, tokenizer = gpt2.read(path) if path.is_dir() else nanogpt.read(path, meta)
-    if tokenizer is not None and tokenizer.n_vocab > config.vocab_size:
-        raise CheckpointError(
-            f"{path}: the tokenizer has {tokenizer.n_vocab} tokens, the model only "
-            f"{config.vocab_size}."
+    files = gpt2.read(path) if path.is_dir() else nanogpt.read(path, meta)
+    tokenizer, unusable = None, ""
+    try:
+        tokenizer = _fitting(files.read_tokenizer(), files.config, path)
+    except TokenizerError as e:
+        unusable = str(e)
+    notes = tokenizer.notes if tokenizer else ()
+    return Checkpoint(spec, files.config, files.weights, tokenizer, unusable, files.ends, notes)
+
+
+def _fitting(tokenizer: Tokenizer | None, config: GPTConfig, path: Path) -> Tokenizer | None:
+    """The tokenizer with every id at which a text ends; a note if it is another model's."""
+    if tokenizer is None:
+        return None
+    n, vocab_size = tokenizer.n_vocab, config.vocab_size
+    if n > vocab_size:
+        raise TokenizerError(f"{path}: the tokenizer has {n} tokens, the model only {vocab_size}.")
+    if vocab_size - n > (0 if tokenizer.whole_characters else LARGEST_PADDING):
+        note = (
+            f"{path}: the tokenizer has {n} tokens, the model {vocab_size}: it may be another "
+            "model's, and text would mean nothing then."
         )
-    return Checkpoint(spec, config, weights, tokenizer)
+        tokenizer = replace(tokenizer, notes=(*tokenizer.notes, note))
+    return tokenizer.widened(1 + max((i for i in tokenizer.ends if i < vocab_size), default=-1))
 
 
 def _found(spec: str) -> Path:
@@ -94,9 +148,10 @@ def _found(spec: str) -> Path:
     if not spec:
         raise CheckpointError("the model's name is empty. Give a path, a name, or random:gpt2.")
     path = Path(os.path.expanduser(spec))
-    if not _is_name(spec) and not _exists(path):
+    there = exists(path, CheckpointError)
+    if not there and not _is_name(spec):
         raise CheckpointError(f"no such file or directory: {spec}.")
-    if path.is_file() or path.is_dir():
+    if there:
         return path
     ours = shipped("weights") / spec
     return ours if (ours / "config.json").is_file() else hub.snapshot(spec)
@@ -112,10 +167,3 @@ def _is_name(spec: str) -> bool:
 
 def _here(path: Path) -> bool:
     return Path(path.parts[0]).is_dir()
-
-
-def _exists(path: Path) -> bool:
-    try:
-        return path.exists()
-    except OSError:  # such as a name that is too long
-        return False

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import CheckpointError
+from ..system.words import brief
 
 LARGEST_SIZE = 2**24  # of any dimension: keeps sizes of damaged files from overflowing
 ACTIVATIONS = ("gelu", "gelu_new", "gelu_pytorch_tanh", "gelu_fast", "relu")
@@ -42,13 +44,14 @@ class GPTConfig:
         scale = self.head_dim**-0.5 if self.scale_attn else 1.0
         return scale / (layer + 1) if self.scale_attn_by_layer else scale
 
-    def shapes(self) -> dict[str, tuple[int, ...]]:
-        """Every tensor by its name on the Hugging Face hub, matrices (out, in)."""
+    def shapes(self) -> Iterator[tuple[str, tuple[int, ...]]]:
+        """Every tensor's name on the Hugging Face hub and its shape, matrices (out, in).
+
+        One after the other: n_layer is believed only as far as a file has the layers.
+        """
         n, inner = self.n_embd, self.n_inner or 4 * self.n_embd
-        shapes: dict[str, tuple[int, ...]] = {
-            "wte.weight": (self.vocab_size, n),
-            "wpe.weight": (self.n_ctx, n),
-        }
+        yield "wte.weight", (self.vocab_size, n)
+        yield "wpe.weight", (self.n_ctx, n)
         for layer in range(self.n_layer):
             for name, shape in (
                 ("ln_1", (n,)),
@@ -58,13 +61,13 @@ class GPTConfig:
                 ("mlp.c_fc", (inner, n)),
                 ("mlp.c_proj", (n, inner)),
             ):
-                shapes[f"h.{layer}.{name}.weight"] = shape
+                yield f"h.{layer}.{name}.weight", shape
                 if self.bias:
-                    shapes[f"h.{layer}.{name}.bias"] = shape[:1]
-        shapes["ln_f.weight"] = (n,)
+                    yield f"h.{layer}.{name}.bias", shape[:1]
+        yield "ln_f.weight", (n,)
         if self.bias:
-            shapes["ln_f.bias"] = (n,)
-        return shapes | {"lm_head.weight": (self.vocab_size, n)}
+            yield "ln_f.bias", (n,)
+        yield "lm_head.weight", (self.vocab_size, n)
 
     def check(self, path: Path) -> None:
         """Raise CheckpointError, with the path that it was read from, unless it can be run."""
@@ -79,18 +82,18 @@ class GPTConfig:
         for name, value in sizes.items():
             if type(value) is not int or not 1 <= value <= LARGEST_SIZE:
                 raise CheckpointError(
-                    f"{path}: {name} is {value!r}, and must be a whole number from 1 to "
+                    f"{path}: {name} is {brief(value)}, and must be a whole number from 1 to "
                     f"{LARGEST_SIZE}."
                 )
         for name in ("scale_attn", "scale_attn_by_layer", "tie_word_embeddings", "bias"):
             if type(getattr(self, name)) is not bool:
                 raise CheckpointError(
-                    f"{path}: {name} is {getattr(self, name)!r}, not true or false."
+                    f"{path}: {name} is {brief(getattr(self, name))}, not true or false."
                 )
         epsilon = self.layer_norm_epsilon
         if not isinstance(epsilon, float | int) or not 0 <= epsilon < 1:
             raise CheckpointError(
-                f"{path}: layer_norm_epsilon is {epsilon!r}, and must be a number from 0 to 1."
+                f"{path}: layer_norm_epsilon is {brief(epsilon)}, and must be a number from 0 to 1."
             )
         if self.n_embd % self.n_head:
             raise CheckpointError(
@@ -98,5 +101,6 @@ class GPTConfig:
             )
         if not isinstance(self.activation, str) or self.activation not in ACTIVATIONS:
             raise CheckpointError(
-                f"{path}: activation '{self.activation}' is not one of {', '.join(ACTIVATIONS)}."
+                f"{path}: activation {brief(self.activation)} is not one of "
+                f"{', '.join(ACTIVATIONS)}."
             )

@@ -7,11 +7,12 @@ from pathlib import Path
 
 from ..errors import CheckpointError, MissingDependency
 from ..system.paths import shipped
-from .formats.gpt2 import PICKLED, has_weights
+from .formats.gpt2 import has_weights
 
 NAME = re.compile(r"[\w.-]+/[\w.-]+|(distil)?gpt2(-medium|-large|-xl)?")
 LONGEST_NAME = 96
 FILES = ["*.json", "*.safetensors", "merges.txt", "vocab.bpe"]
+PICKLED = ["pytorch_model.bin", "pytorch_model-*.bin"]  # where there is no safetensors
 
 
 def snapshot(name: str) -> Path:
@@ -24,7 +25,7 @@ def snapshot(name: str) -> Path:
     known = sorted(p.parent.name for p in shipped("weights").glob("*/config.json"))
     if not NAME.fullmatch(name):
         raise CheckpointError(
-            f"no model '{name}': it is no directory, no ckpt.pt and no name that ships "
+            f"no model {name!r:.100}: it is no directory, no ckpt.pt and no name that ships "
             f"({', '.join(known) or 'none'}). Give a path, a hub name such as "
             "openai-community/gpt2, or random:gpt2."
         )
@@ -32,8 +33,8 @@ def snapshot(name: str) -> Path:
         from huggingface_hub import snapshot_download
     except ImportError as e:
         raise MissingDependency(
-            f"no model '{name}' here (shipped: {', '.join(known)}), and reading the Hugging Face "
-            "hub needs huggingface-hub: pip install 'gpt149[hub]'."
+            f"no model {name!r:.100} here (shipped: {', '.join(known)}), and reading the Hugging "
+            "Face hub needs huggingface-hub: pip install 'gpt149[hub]'."
         ) from e
     repository = name if "/" in name else f"openai-community/{name}"
     try:
@@ -45,7 +46,7 @@ def snapshot(name: str) -> Path:
     try:
         path = Path(snapshot_download(repository, allow_patterns=FILES))
         if (path / "config.json").is_file() and not has_weights(path):
-            path = Path(snapshot_download(repository, allow_patterns=[*FILES, PICKLED]))
+            path = Path(snapshot_download(repository, allow_patterns=[*FILES, *PICKLED]))
         return path
     except Exception as e:  # the client's and the network's many kinds
         reason = str(e).strip().split("\n")[0]

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import codecs
 import re
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
 
 import tiktoken
 
@@ -16,26 +17,65 @@ from ..errors import TokenizerError
 
 # GPT-2's pattern looks ahead at the end of white space, and tiktoken's stack ends somewhere above.
 LONGEST_SPACE = 100_000
+# As Unicode and Rust have it; Python's \s takes U+001C to U+001F too.
+WHITE_SPACE = frozenset(c for c in map(chr, range(0x3001)) if c.isspace()) - set("\x1c\x1d\x1e\x1f")
 LONG_SPACE = re.compile(rf"\s{{{LONGEST_SPACE + 1}}}")
+
+
+@dataclass(frozen=True)
+class AddedToken:
+    """A token that is found in a text as it is written, before what is between is merged.
+
+    special: only where special tokens are asked for. lstrip, rstrip: with the white space before
+    or behind it. late: looked for in what the others leave.
+    """
+
+    text: str
+    id: int
+    special: bool = True
+    lstrip: bool = False
+    rstrip: bool = False
+    late: bool = False
 
 
 @dataclass(frozen=True)
 class Tokenizer:
     """A vocabulary of ids 0 .. n_vocab - 1.
 
-    `bos` and `eos` are ids or None. `whole_characters` marks a vocabulary of single characters.
+    special: tokens that no merge makes. added: those that are found in texts as they are written.
+    bos, eos: ids or None. other_eos: more ids that end a text. whole_characters: a vocabulary of
+    single characters. n_bare: ids behind the vocabulary that a model may choose, without a text.
+    encoding: None where there is no other id.
+    notes: what a user should know of the files.
     """
 
-    encoding: tiktoken.Encoding
+    encoding: tiktoken.Encoding | None
     ranks: dict[bytes, int]
     special: dict[str, int]
     bos: int | None = None
     eos: int | None = None
+    other_eos: frozenset[int] = frozenset()
     whole_characters: bool = False
+    added: tuple[AddedToken, ...] = ()
+    n_bare: int = 0
+    notes: tuple[str, ...] = ()
 
     @property
     def n_vocab(self) -> int:
-        return len(self.ranks) + len(self.special)
+        return len(self.ranks) + len(self.special) + self.n_bare
+
+    @property
+    def ends(self) -> frozenset[int]:
+        """All ids that end a text."""
+        return self.other_eos | ({self.eos} if self.eos is not None else set())
+
+    def widened(self, n: int) -> Tokenizer:
+        """With ids up to n - 1; those behind the vocabulary have no text."""
+        return replace(self, n_bare=self.n_bare + max(0, n - self.n_vocab))
+
+    def ending(self, ids: Sequence[int]) -> Tokenizer:
+        """With these ids as those that end a text; an engine watches for the first."""
+        return replace(self, eos=next(iter(ids), None), other_eos=frozenset(ids[1:]) - {*ids[:1]})
 
     def encode(self, text: str, *, special: bool = False) -> list[int]:
         """Token ids of the text. Special tokens written in it count only with `special`.
@@ -43,10 +83,17 @@ class Tokenizer:
         Raises:
             TokenizerError: the text has a character that the vocabulary lacks; it is named.
         """
-        self._check(text, special)
-        if special:
-            return self.encoding.encode(text, allowed_special="all", disallowed_special=())
-        return self.encoding.encode_ordinary(text)
+        self._check(text)
+        assert self.encoding is not None
+        ids: list[int] = []
+        for start, end, token in self._split(text, special):
+            if token is not None:
+                ids.append(token)
+                continue
+            piece = text[start:end]
+            self._check_characters(piece, start)
+            ids += self.encoding.encode_ordinary(piece)
+        return ids
 
     def encode_prompt(self, text: str, *, special: bool = False) -> list[int]:
         """Ids of a prompt: as `encode`, and the beginning-of-text token for an empty one.
@@ -71,9 +118,31 @@ class Tokenizer:
         """The bytes of a token; raises TokenizerError where there is no such id."""
         if not 0 <= token < self.n_vocab:
             raise TokenizerError(f"there is no token {token}; ids go from 0 to {self.n_vocab - 1}.")
+        if self.encoding is None or token >= self.n_vocab - self.n_bare:
+            return b""
         return self.encoding.decode_single_token_bytes(token)
 
-    def _check(self, text: str, special: bool) -> None:
+    def _split(self, text: str, special: bool) -> Iterator[Span]:
+        """The text in spans: what is between added tokens, and those with their id."""
+        spans: Iterable[Span] = [(0, len(text), None)] if text else []
+        for late in (False, True):
+            tokens = {a.text: a for a in self.added if a.late == late}
+            if tokens:
+                # Of those that begin at the same place the longest; Python takes the first.
+                names = sorted(tokens, key=len, reverse=True)
+                pattern = re.compile("|".join(re.escape(name) for name in names))
+                spans = [
+                    part
+                    for span in spans
+                    for part in (
+                        [span]
+                        if span[2] is not None
+                        else _found(text, span, pattern, tokens, special)
+                    )
+                ]
+        yield from spans
+
+    def _check(self, text: str) -> None:
         """Raise TokenizerError for what makes tiktoken panic."""
         try:
             text.encode()
@@ -87,25 +156,55 @@ class Tokenizer:
                 f"at character {run.start()} the text has more than {LONGEST_SPACE:,} spaces or "
                 "line ends in a row, which tiktoken cannot split. Shorten them."
             )
-        if not self.whole_characters and all(bytes([b]) in self.ranks for b in range(256)):
+
+    def _check_characters(self, piece: str, start: int) -> None:
+        """The same for a character of a piece, which starts there, that the vocabulary lacks."""
+        if not self.whole_characters and self._has_all_bytes:
             return
-        skipped = "|".join(re.escape(name) for name in self.special) if special else ""
-        names = re.finditer(skipped, text) if skipped else iter(())
-        inside = {i for name in names for i in range(*name.span())}
-        for position, c in enumerate(text):
+        for position, c in enumerate(piece, start):
             parts = [c.encode()] if self.whole_characters else [bytes([b]) for b in c.encode()]
-            if position not in inside and any(part not in self.ranks for part in parts):
+            if any(part not in self.ranks for part in parts):
                 raise TokenizerError(
                     f"the model's vocabulary lacks the character {c!r} (U+{ord(c):04X}), "
                     f"at character {position} of the text; it has {self.n_vocab} tokens. "
                     "Leave the character out."
                 )
 
+    @cached_property
+    def _has_all_bytes(self) -> bool:
+        return all(bytes([b]) in self.ranks for b in range(256))
+
+
+Span = tuple[int, int, int | None]  # start, end, the id of an added token
+
+
+def _found(
+    text: str, within: Span, pattern: re.Pattern[str], tokens: dict[str, AddedToken], special: bool
+) -> Iterator[Span]:
+    """A span in parts, with the ids of the added tokens in it, as Hugging Face's tokenizers do."""
+    done, stop, _ = within
+    for match in pattern.finditer(text, done, stop):
+        token = tokens[match.group()]
+        if token.special and not special:
+            continue
+        start, end = match.span()
+        while token.lstrip and start > done and text[start - 1] in WHITE_SPACE:
+            start -= 1
+        while token.rstrip and end < stop and text[end] in WHITE_SPACE:
+            end += 1
+        if done < start:
+            yield done, start, None
+        yield max(start, done), end, token.id
+        done = end
+    if done < stop:
+        yield done, stop, None
+
 
 class TextStream:
     """Bytes of tokens in, text out, as soon as it is sure.
 
-    Never gives half a UTF-8 character, nor text that may be the beginning of a stop text.
+    Never gives half a UTF-8 character, nor text that may be the beginning of a stop text. Of
+    several ids that end a text, an engine watches for `eos`; the others stop here.
     """
 
     def __init__(self, tokenizer: Tokenizer, stop: tuple[str, ...] = ()) -> None:
@@ -115,7 +214,11 @@ class TextStream:
         self.stopped = False
 
     def push(self, token: int) -> str:
-        """The text that this token makes certain; empty after a stop text was met."""
+        """The text that this token makes certain; empty after a stop was met."""
+        if token in self._tokenizer.other_eos and not self.stopped:
+            rest = self._release(self._decoder.decode(b"", final=True))
+            rest, self.stopped = rest + self._held, True
+            return rest
         return self._release(self._decoder.decode(self._tokenizer.token_bytes(token)))
 
     def finish(self) -> str:

@@ -30,6 +30,7 @@ from gpt149.system.child import run_as_child
 run_as_child(import_module(sys.argv.pop(1)).main)
 """
 PR_SET_PDEATHSIG = 1
+DEAF = 113  # exit status of a child whose descriptor for answers was closed
 
 
 def python_command(program: str, *arguments: str) -> list[str]:
@@ -48,23 +49,28 @@ def serve(answers: int, begin: Callable[[], tuple[Reply, Callable[[Reply], Reply
     """Answer questions, a JSON object a line, from stdin on a descriptor.
 
     begin: prepares, and gives what to say hello with and what answers a question. A Gpt149Error of
-    it is said instead of the hello.
+    it is said instead of the hello. Answers bear the process's id, for a fork of it answers too.
     """
     die_with_parent()
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    with os.fdopen(answers, "w") as out:
+    try:
+        hello, answer = begin()
+    except Gpt149Error as e:
+        say(answers, {"error": str(e), "kind": type(e).__name__, "about": vars(e)})
+        return
+    say(answers, hello)
+    for line in sys.stdin:
+        say(answers, {**answer(json.loads(line)), "pid": os.getpid()})
 
-        def say(reply: Reply) -> None:
-            print(json.dumps(reply), file=out, flush=True)
 
-        try:
-            hello, answer = begin()
-        except Gpt149Error as e:
-            say({"error": str(e), "kind": type(e).__name__})
-            return
-        say(hello)
-        for line in sys.stdin:
-            say(answer(json.loads(line)))
+def say(answers: int, reply: Reply) -> None:
+    """A line for the parent; the end of this process where it can no longer be written."""
+    left = (json.dumps(reply) + "\n").encode()
+    try:
+        while left:
+            left = left[os.write(answers, left) :]
+    except OSError:
+        os._exit(DEAF)
 
 
 def in_child() -> bool:

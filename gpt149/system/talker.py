@@ -9,20 +9,22 @@ from __future__ import annotations
 import json
 import os
 import re
+import resource
 import select
-import shutil
 import signal
 import subprocess
 import tempfile
 import time
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
-from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from .. import errors
+from .child import DEAF
+from .process import Effort, rss, stack
+from .words import one_line
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -30,6 +32,9 @@ if TYPE_CHECKING:
 LOAD_TIMEOUT = 60.0  # seconds; a kernel in Python imports torch
 MEMORY_LIMIT = 2 << 30  # bytes that a kernel may add to what its process takes besides
 POLL_SECONDS = 0.02
+PATIENCE = 10  # times the time limit that a child may take by the clock, where it is kept waiting
+TIMERS = (signal.SIGALRM, signal.SIGVTALRM, signal.SIGPROF)
+FORKED = "its process was forked, or wrote to files that are not its own"
 THROWN = re.compile(
     r"terminate called after throwing an instance of '(.+)'(?:\n  what\(\):  (.*))?"
 )
@@ -40,23 +45,33 @@ class Ending:
     """What became of a child instead of its reply.
 
     outcome: crash, hang, memory, exit. detail: a sentence. stack: where it hung, if that is known.
+    phase: what it was doing: load, or what it last said. asked_bytes: of workspace, if it said so.
     """
 
     outcome: str
     detail: str = ""
     stack: str = ""
+    phase: str = ""
+    asked_bytes: int | None = None
 
 
 class Talker:
     """A child process that answers JSON objects, one a line, whatever becomes of it.
 
     The child gets the descriptor for its answers as its last argument, says hello on it, and reads
-    questions from stdin. What it prints otherwise is kept apart. Use as a context manager.
+    questions from stdin. Before an answer it may say what it is doing, {"phase": ...}. What it
+    prints otherwise is kept apart. Use as a context manager.
     """
 
-    def __init__(self, command: Sequence[str], memory: int) -> None:
-        """memory: bytes that the child may take besides what it takes when it is asked."""
-        self._command, self._memory = list(command), memory
+    def __init__(
+        self, command: Sequence[str], memory: int, *, inherited: Sequence[int] = ()
+    ) -> None:
+        """memory: bytes that the child may take besides what it takes when it is asked.
+
+        inherited: descriptors that it has, too.
+        """
+        self._command, self._memory, self._inherited = list(command), memory, tuple(inherited)
+        self._stack = 0  # KiB; 0: as much as this process has
         self._process: subprocess.Popen[bytes] | None = None
         self._answers = -1
         self._noise = tempfile.TemporaryFile()  # noqa: SIM115, closed by __exit__
@@ -76,6 +91,9 @@ class Talker:
     def ask(self, question: dict[str, Any], timeout: float) -> dict[str, Any] | Ending:
         """The child's reply, or what became of it; after that, a new child is started.
 
+        timeout: seconds of CPU time that a thread of the child may take, or of sleep; by the clock,
+        PATIENCE times that.
+
         Raises:
             Gpt149Error: the child said in its hello that it cannot serve, and why.
         """
@@ -83,10 +101,12 @@ class Talker:
             self._start()
             hello = self._receive(LOAD_TIMEOUT)
             if isinstance(hello, Ending):
-                return replace(hello, detail=f"{hello.detail}, while it is loaded")
+                return replace(hello, detail=f"{hello.detail}, while it is loaded", phase="load")
             if "error" in hello:
                 self.restart()
-                raise getattr(errors, hello["kind"])(hello["error"])
+                error = getattr(errors, hello["kind"])(hello["error"])
+                vars(error).update(hello["about"])
+                raise error
             self.greeted(hello)
         process = self._process
         assert process is not None
@@ -119,14 +139,34 @@ class Talker:
         os.close(self._answers)
         self._process = None
 
+    @contextmanager
+    def larger_stack(self, n_bytes: int) -> Iterator[None]:
+        """Within it, children have stacks of so many bytes, if the system lets them."""
+        self.restart()
+        self._stack = n_bytes >> 10
+        try:
+            yield
+        finally:
+            self.restart()
+            self._stack = 0
+
+    @property
+    def stack_bytes(self) -> int:
+        """The size of a child's stack, -1 if it has no limit."""
+        return self._stack << 10 or resource.getrlimit(resource.RLIMIT_STACK)[0]
+
     def _start(self) -> None:
         read, write = os.pipe()
+        command = [*self._command, str(write)]
+        if self._stack:  # threads take theirs from the limit, too
+            program = f'ulimit -s {self._stack} 2> /dev/null; exec "$@"'
+            command = ["/bin/sh", "-c", program, "sh", *command]
         self._process = subprocess.Popen(
-            [*self._command, str(write)],
+            command,
             stdin=subprocess.PIPE,
             stdout=self._noise,
             stderr=self._noise,
-            pass_fds=(write,),
+            pass_fds=(write, *self._inherited),
             start_new_session=True,
         )
         os.close(write)
@@ -136,32 +176,40 @@ class Talker:
         """What the child says next, or what became of it."""
         process = self._process
         assert process is not None
-        deadline = time.monotonic() + timeout
-        allowed = _rss(process.pid) + self._memory
-        said = b""
-        while time.monotonic() < deadline:
+        start, effort = time.monotonic(), Effort(process.pid)
+        allowed = rss(process.pid) + self._memory
+        said, doing = b"", dict[str, Any]()
+        while True:
             if select.select([self._answers], [], [], POLL_SECONDS)[0]:
                 data = os.read(self._answers, 65536)
                 if not data:
-                    return self._post_mortem(deadline - time.monotonic())
+                    return replace(self._post_mortem(timeout), **doing)
                 said += data
+                while said.endswith(b"\n") and said.startswith(b'{"phase"'):
+                    line, _, said = said.partition(b"\n")
+                    doing = json.loads(line)
                 if said.endswith(b"\n"):
                     return self._understood(said)
-            if _rss(process.pid) > allowed:
+            if rss(process.pid) > allowed:
                 self.restart()
-                return Ending(
-                    "memory", f"it took more than {MEMORY_LIMIT >> 30} GiB besides its workspace"
-                )
-        stack = _stack(process.pid)
+                limit = f"it took more than {MEMORY_LIMIT >> 30} GiB besides its workspace"
+                return replace(Ending("memory", limit), **doing)
+            if max(effort.seconds(), (time.monotonic() - start) / PATIENCE) > timeout:
+                break
+        where = stack(process.pid)
         self.restart()
-        return Ending("hang", f"it did not return within {timeout:g} s", stack)
+        return Ending("hang", f"it did not return within {timeout:g} s", where, **doing)
 
     def _understood(self, said: bytes) -> dict[str, Any] | Ending:
+        assert self._process is not None
         try:
             reply: dict[str, Any] = json.loads(said)
+            forked = reply.pop("pid", self._process.pid) != self._process.pid
         except ValueError:
+            forked = True
+        if forked:
             self.restart()
-            return Ending("crash", "its process was forked, or wrote to files that are not its own")
+            return Ending("crash", FORKED)
         return reply
 
     def _post_mortem(self, seconds: float) -> Ending:
@@ -169,39 +217,19 @@ class Talker:
         process = self._process
         assert process is not None
         try:
-            status = process.wait(max(0.0, seconds))
+            status = process.wait(seconds)
         except subprocess.TimeoutExpired:
             self.restart()
             return Ending("hang", "it closed files that are not its own, and did not return")
         self.restart()
+        if status == DEAF:
+            return Ending("crash", "it closed files that are not its own")
         if status >= 0:
             return Ending("exit", f"it ended the process with exit status {status}")
         thrown = THROWN.findall(self.noise()) if status == -signal.SIGABRT else []
         if thrown:
             kind, what = thrown[-1]
-            return Ending("crash", f"it throws {kind}{what and ': '}{what}")
+            return Ending("crash", one_line(f"it throws {kind}{what and ': '}{what}"))
         name = signal.Signals(-status).name
-        return Ending("crash", f"{name}: {signal.strsignal(-status)}")
-
-
-def _rss(pid: int) -> int:
-    """Resident bytes of a process; 0 where the platform does not tell this way."""
-    try:
-        return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-    except (OSError, IndexError, ValueError):
-        return 0
-
-
-def _stack(pid: int) -> str:
-    """Where the process is, by gdb if there is one: the frames above the kernel's caller."""
-    if not shutil.which("gdb"):
-        return ""
-    command = ["gdb", "-p", str(pid), "-batch", "-ex", "backtrace 6"]
-    try:
-        # A kernel that overwrote the process's memory has gdb print names that are no text.
-        done = subprocess.run(
-            command, capture_output=True, text=True, errors="replace", timeout=10, check=False
-        )
-    except subprocess.TimeoutExpired:
-        return ""
-    return "\n".join(line for line in done.stdout.splitlines() if line.startswith("#"))
+        late = ", a timer that it set earlier" if -status in TIMERS else ""
+        return Ending("crash", f"{name}: {signal.strsignal(-status)}{late}")

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
 from ..errors import InputError
 
@@ -26,3 +30,28 @@ def checked_threads(wanted: int | None) -> int:
             f"the number of threads is {wanted}, and must be from 1 to {MOST_THREADS}."
         )
     return wanted
+
+
+@contextmanager
+def one_blas_thread() -> Iterator[None]:
+    """Products of numpy with one thread meanwhile, where it came with an OpenBLAS of its own.
+
+    Small products take longer with several, and those of a busy machine many times longer.
+    """
+    import numpy as np
+
+    package = Path(np.__file__).parent
+    bundled = [*package.parent.glob("numpy.libs/*openblas*"), *package.glob(".dylibs/*openblas*")]
+    blas = ctypes.CDLL(str(bundled[0])) if bundled else None
+    get, set_ = (
+        getattr(blas, f"scipy_openblas_{verb}_num_threads64_", None) for verb in ("get", "set")
+    )
+    if get is None or set_ is None:
+        yield
+        return
+    before = get()
+    set_(1)
+    try:
+        yield
+    finally:
+        set_(before)

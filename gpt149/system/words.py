@@ -1,6 +1,19 @@
-"""Figures as people say them."""
+"""Figures as people say them, and what others say as figures and letters."""
 
 from __future__ import annotations
+
+import reprlib
+
+SHORT = reprlib.Repr()
+SHORT.maxlevel, SHORT.maxstring, SHORT.maxother = 3, 80, 80
+
+
+def brief(value: object) -> str:
+    """A value of unknown type, size and depth, for a message: a few characters, on one line."""
+    try:
+        return " ".join(SHORT.repr(value).split())[:90]
+    except ValueError:  # a whole number of thousands of digits
+        return f"a huge {type(value).__name__}"
 
 
 def duration(seconds: float) -> str:
@@ -16,6 +29,12 @@ def duration(seconds: float) -> str:
         return f"{whole // 60} min {whole % 60} s"
     minutes = round(seconds / 60)
     return f"{minutes // 60} h {minutes % 60} min"
+
+
+def one_line(text: str, most: int = 200) -> str:
+    """Text of unknown origin as it may stand in a sentence, without control characters."""
+    shown = " ".join("".join(c if c.isprintable() else " " for c in text).split())
+    return shown if len(shown) <= most else shown[: most - 3] + "..."
 
 
 def _figures(value: float) -> str:

@@ -59,7 +59,7 @@ TILES = [(1, 1), (7, 13), (16, 5), (300, 2), (2, 300), (2**31 - 1, 2**31 - 1)]
 
 
 def judge(kernel: str, case: Case, n_threads: int | None = None) -> None:
-    """The bound of the design: 4 x a BLAS attention's error, and some units in the last place."""
+    """By a measure that `check` does not use: at most 4 x a BLAS attention's error, or 16 units."""
     q, k, v = case.tensors()
     attend = Attention(kernel, br=case.tile[0], bc=case.tile[1], n_threads=n_threads)
     scale = case.head_dim**-0.5

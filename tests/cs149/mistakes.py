@@ -34,7 +34,7 @@ MISTAKES = {
         1, "k_flat_reshape + aliased_scores", ((K_READ, FLAT_K), *ALIASED)
     ),
     "tail of keys": Mistake(
-        2, "tail_keys_dropped", (("for (int j0 = 0; j0 < N;", "for (int j0 = 0; j0 + L <= N;"),)
+        2, "mask_wrong", (("for (int j0 = 0; j0 < N;", "for (int j0 = 0; j0 + L <= N;"),)
     ),
     "tail of queries": Mistake(
         2, "tail_queries_zero", (("for (int i0 = 0; i0 < N;", "for (int i0 = 0; i0 + L <= N;"),)
@@ -44,7 +44,7 @@ MISTAKES = {
     ),
     "sum of all rows": Mistake(
         3,
-        "l_not_reset",
+        "sum_wrong",
         (
             ("#pragma omp parallel for collapse(3)\n", "    float total = 0;\n"),
             ("                float total = 0;\n                for", "                for"),

@@ -151,7 +151,7 @@ def test_diff_shows_where_a_wrong_kernel_departs(model: str) -> None:
     assert "1.0e+00" in done.stdout
     too_long = gpt149("diff", "flash", "naive", "-m", model, "-p", "Hello", "-n", "60")
     assert too_long.exit_code == 2
-    assert "at most 4 tokens" in too_long.stderr
+    assert "must have 1 to 4: with 60" in too_long.stderr
 
 
 def test_attn_draws_a_png(model: str, tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from gpt149.errors import CheckpointError
+from gpt149.errors import CheckpointError, TokenizerError
 from gpt149.kernels.dispatch import Attention
 from gpt149.model.checkpoint import load
 from gpt149.model.config import GPTConfig
@@ -51,6 +51,15 @@ def refusal(spec: object, kind: type[Exception] = CheckpointError, **settings: A
     """The message with which it is refused: a sentence, not the lines of a library."""
     with pytest.raises(kind) as e:
         load(str(spec), **settings)
+    message = str(e.value)
+    assert "\n" not in message
+    return message
+
+
+def text_refusal(spec: object, **settings: Any) -> str:
+    """The message with which a text is refused, where the model itself loads."""
+    with pytest.raises(TokenizerError) as e:
+        load(str(spec), **settings).need_tokenizer()
     message = str(e.value)
     assert "\n" not in message
     return message

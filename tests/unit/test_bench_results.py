@@ -110,12 +110,34 @@ def test_saved_runs_come_back_whole(tmp_path: Path) -> None:
     one = results()
     file.write_text(dumps(one))
     assert load(file) == one
-    for text in ("{}", "[]", "no", dumps(one).replace('"format": 2', '"format": 1')):
+    for text in ("{}", "[]", "no", "[" * 5000, dumps(one).replace('"format": 2', '"format": 1')):
         file.write_text(text)
-        with pytest.raises(InputError, match="was not written by this version"):
+        with pytest.raises(InputError, match=r"was not written by this|not JSON|too deep"):
             load(file)
     with pytest.raises(InputError, match="cannot read"):
         load(tmp_path / "none.json")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"kernel": 1},
+        {"samples": "abc"},
+        {"samples": [0.1, "x"]},
+        {"samples": [0.0]},
+        {"work": None},
+        {"samples": {}},
+        {"unknown": 1},
+    ],
+    ids=str,
+)
+def test_rows_of_other_types_are_refused(tmp_path: Path, change: dict[str, object]) -> None:
+    file = tmp_path / "run.json"
+    saved = json.loads(dumps(results()))
+    saved["rows"][0] |= change
+    file.write_text(json.dumps(saved))
+    with pytest.raises(InputError, match="was not written by this version"):
+        load(file)
 
 
 def test_every_format_parses_and_agrees() -> None:

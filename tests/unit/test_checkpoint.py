@@ -9,7 +9,7 @@ import pytest
 import torch
 from modelfiles.bpe import vocabulary, write_bpe
 from modelfiles.nanogpt import CHARACTERS, nanogpt_tensors, save_meta, save_nanogpt
-from modelfiles.tiny import VOCAB_SIZE, logits, random_model, refusal
+from modelfiles.tiny import VOCAB_SIZE, logits, random_model, refusal, text_refusal
 
 from gpt149.model.checkpoint import load
 from gpt149.model.config import GPTConfig
@@ -91,9 +91,9 @@ def test_a_tokenizer_larger_than_the_model_is_refused(saved: Path, tmp_path: Pat
     characters = [*CHARACTERS, "é"]
     write_bpe(saved, vocabulary("".join(characters[1:]), [], ["<x>"]))
     numbers = f"the tokenizer has {VOCAB_SIZE + 1} tokens, the model only {VOCAB_SIZE}."
-    assert numbers in refusal(saved)
+    assert numbers in text_refusal(saved)
     file = save_nanogpt(tmp_path, nanogpt_tensors(bias=True))
-    assert numbers in refusal(file, meta=save_meta(tmp_path / "meta.pkl", characters))
+    assert numbers in text_refusal(file, meta=save_meta(tmp_path / "meta.pkl", characters))
 
 
 def test_a_tokenizer_smaller_than_the_model_is_used(saved: Path) -> None:

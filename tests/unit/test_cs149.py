@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import re
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -133,8 +135,9 @@ def test_ispc_is_asked_for_where_a_module_uses_it(
 ) -> None:
     more = '#include "module_ispc.h"\nusing namespace ispc;'
     file = module(tmp_path, "return torch::full({B, H, N, d}, twice(21));", more)
-    monkeypatch.setattr("shutil.which", lambda name: None)
-    with pytest.raises(MissingDependency, match=r"ispc is not on the PATH\. Install it"):
+    monkeypatch.setattr("shutil.which", without_ispc(shutil.which))
+    lacking = r"(?s)ispc is not on the PATH\. Install it.*'twice' was not declared"
+    with pytest.raises(MissingDependency, match=lacking):
         locate_and_compile(file)
     monkeypatch.undo()
     # A stand-in for ispc itself: writes the header, and compiles the file as C++.
@@ -162,6 +165,25 @@ def test_ispc_is_asked_for_where_a_module_uses_it(
     monkeypatch.setenv("GPT149_CACHE", str(file))  # which is no folder
     with pytest.raises(InputError, match=r"cannot write .*GPT149_CACHE"):
         locate_and_compile(file)
+
+
+def test_a_header_of_ispc_that_nobody_uses_is_empty(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    more = '#include "attention_ispc.h"\nusing namespace ispc;'
+    file = module(tmp_path, "return torch::full({B, H, N, d}, 7);", more)
+    monkeypatch.setattr("shutil.which", without_ispc(shutil.which))
+    q = k = v = torch.randn(1, 1, 2, 4)
+    out = Attention(resolve(f"{file}:part1"))(q, k, v, causal=False)
+    assert set(out.flatten().tolist()) == {7}
+    file = module(tmp_path, "return torch::full({B, H, N, d}, 7)", more)
+    with pytest.raises(BuildError, match="expected ';'"):  # which is nothing that ispc could mend
+        locate_and_compile(file)
+
+
+def without_ispc(which: Callable[[str], str | None]) -> Callable[[str], str | None]:
+    """shutil.which on a machine that has no ispc."""
+    return lambda name: None if name == "ispc" else which(name)
 
 
 def locate_and_compile(file: Path) -> None:

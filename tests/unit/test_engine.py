@@ -279,14 +279,18 @@ def test_a_cache_that_does_not_fit_is_refused(tiny: Checkpoint) -> None:
         e._cache.repeat(10**9)
 
 
-def test_logprobs_leave_out_what_pads_the_vocabulary(tiny: Checkpoint) -> None:
+def test_behind_a_text_no_padding_of_the_vocabulary_is_chosen_and_behind_ids_any(
+    tiny: Checkpoint,
+) -> None:
     assert tiny.tokenizer is not None
     known = tiny.tokenizer.n_vocab
     table = np.concatenate([tiny.weights["wte.weight"], np.ones((7, 32), np.float32)])
     weights = {**tiny.weights, "wte.weight": table, "lm_head.weight": table}
     config = replace(tiny.config, vocab_size=known + 7)
     padded = replace(tiny, config=config, weights=weights)
-    g = drained(generate(padded, PROMPT, n=2, logprobs=known + 7, temperature=0))
+    g = drained(generate(padded, "A text", n=2, logprobs=known + 7, temperature=0))
     for entry in g.samples[0].logprobs:
         assert len(entry.top) == known
         assert all(token < known for token, _ in entry.top)
+    g = drained(generate(padded, PROMPT, n=2, logprobs=known + 7, temperature=0))
+    assert [len(entry.top) for entry in g.samples[0].logprobs] == [known + 7] * 2

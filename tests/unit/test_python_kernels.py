@@ -64,9 +64,9 @@ def test_check_judges_functions(file: Path) -> None:
     assert not wrong.right
     raised = check(f"{file}:raises", CASES)
     assert raised.findings[0].cause == "raised"
-    assert "TypeError at mine.py:14: " in raised.findings[0].evidence
+    assert "TypeError at mine.py:14: " in raised.findings[0].sentence
     nothing = check(f"{file}:nothing", CASES)
-    assert "returned NoneType, not a tensor" in nothing.findings[0].evidence
+    assert "returned NoneType, not a tensor" in nothing.findings[0].sentence
     assert "nothing" in nothing.noise
 
 

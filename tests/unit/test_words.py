@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from gpt149.system.words import duration
+from gpt149.system.words import brief, duration
 
 
 @pytest.mark.parametrize(
@@ -35,3 +35,27 @@ def test_a_duration_is_said_in_the_unit_that_fits(seconds: float, said: str) -> 
 
 def test_what_could_not_be_measured_is_no_error() -> None:
     assert duration(math.nan) == "nan s"
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        ("a\nb", "'a\\nb'"),
+        (None, "None"),
+        (0.5, "0.5"),
+        ([[[[[1]]]]], "[[[[...]]]]"),
+        (10**6000, "a huge int"),
+        ({"a": {}}, "{'a': {}}"),
+    ],
+    ids=range(6),
+)
+def test_a_value_of_any_kind_is_told_in_brief(value: object, text: str) -> None:
+    assert brief(value) == text
+
+
+def test_what_is_large_or_deep_is_told_in_brief_too() -> None:
+    deep: list[object] = []
+    for _ in range(100_000):
+        deep = [deep]
+    for value in (deep, "x" * 10**6, list(range(10**6)), {i: i for i in range(1000)}):
+        assert len(brief(value)) <= 90

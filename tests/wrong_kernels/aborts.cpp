@@ -1,6 +1,6 @@
 // cause: crash
 // Aborts the process when the call is causal. Else right.
-#include "rows.h"
+#include "../kernel_parts/rows.h"
 
 #include <cstdlib>
 

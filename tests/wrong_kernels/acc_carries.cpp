@@ -1,7 +1,7 @@
 // cause: acc_not_reset
 // The accumulator of the output is cleared once a head, not once a query: row i is the sum of the
 // rows 0 to i. Right for row 0.
-#include "rows.h"
+#include "../kernel_parts/rows.h"
 
 static int64_t workspace_bytes(const gpt149_args *a) {
     return ((int64_t)a->n_kv + a->head_dim) * sizeof(float);

@@ -1,7 +1,7 @@
 // cause: out_not_zeroed
 // Adds to out without clearing it first, and out arrives uninitialised. Right when it happens to
 // hold zeros.
-#include "rows.h"
+#include "../kernel_parts/rows.h"
 
 struct Wrong : Rows {
     void begin() override { // wrong: out must be cleared too

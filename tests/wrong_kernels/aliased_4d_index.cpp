@@ -1,7 +1,7 @@
 // cause: aliased_scores
 // Scores are stored at i * head_dim + j, as if S were a Q or K: a row that sees more than head_dim
 // keys runs into the next. Right when n_kv <= head_dim, and for one query.
-#include "heads.h"
+#include "../kernel_parts/heads.h"
 
 struct Wrong : Heads {
     // A row of scores. No longer than n_kv, so that nothing outside the workspace is touched.

@@ -1,6 +1,6 @@
 // cause: batch_ignored
 // Always reads batch 0 of q, k and v. Right for a batch of one.
-#include "rows.h"
+#include "../kernel_parts/rows.h"
 
 struct Wrong : Rows {
     const float *q() override { return gpt149_q(a, 0, h, i); }      // wrong: b

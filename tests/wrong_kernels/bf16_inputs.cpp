@@ -1,7 +1,7 @@
 // cause: half_precision
 // q, k and v are rounded to bfloat16 before use, where float32 was asked for. Right when they hold
 // such values already.
-#include "rows.h"
+#include "../kernel_parts/rows.h"
 
 struct Wrong : Rows {
     static float to_bf16(float x) { return shortened(x, 16); }

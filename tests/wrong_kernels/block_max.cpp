@@ -1,7 +1,7 @@
 // cause: block_max
 // m becomes the maximum of the tile, not of all so far; what was summed before stays as it is when
 // m falls. Right for rows of one tile, and where the maxima rise.
-#include "tiles.h"
+#include "../kernel_parts/tiles.h"
 
 struct Wrong : Tiles {
     void raise(float top) override {

@@ -1,7 +1,7 @@
 // cause: br_bc_confused
 // Tiles start br x bc apart (default 32 x 64), but are bc x br large: br < bc skips keys, br > bc
 // skips rows and counts keys twice. Right when br = bc, or both >= n_q and n_kv.
-#include "tiles.h"
+#include "../kernel_parts/tiles.h"
 
 static int tile_br(const gpt149_args *a) {
     return a->br > 0 ? a->br : 32;

@@ -1,7 +1,7 @@
 // cause: causal_always
 // Masks even when the call is not causal. A query that sees nothing (n_q > n_kv) outputs zeros.
 // Right when causal, and for a decode step.
-#include "rows.h"
+#include "../kernel_parts/rows.h"
 
 struct Wrong : Rows {
     int keys() override {

@@ -1,7 +1,7 @@
 // cause: causal_off_by_one
 // The causal mask is off by one: query i sees j < i + n_kv - n_q, so not itself. A query that sees
 // nothing outputs zeros. Right without a mask.
-#include "rows.h"
+#include "../kernel_parts/rows.h"
 
 struct Wrong : Rows {
     int keys() override {

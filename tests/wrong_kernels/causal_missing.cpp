@@ -1,6 +1,6 @@
 // cause: causal_missing
 // Ignores a->causal: every query sees every key. Right without a mask, and for a decode step.
-#include "rows.h"
+#include "../kernel_parts/rows.h"
 
 struct Wrong : Rows {
     int keys() override { return a->n_kv; } // wrong: gpt149_visible(a, i)

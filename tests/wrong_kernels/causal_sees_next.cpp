@@ -1,7 +1,7 @@
 // cause: causal_off_by_one
 // The causal mask is off by one: query i also sees the key behind its own, if there is one. Right
 // without a mask, and for a decode step.
-#include "rows.h"
+#include "../kernel_parts/rows.h"
 
 struct Wrong : Rows {
     int keys() override {

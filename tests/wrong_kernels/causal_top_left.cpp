@@ -1,7 +1,7 @@
 // cause: causal_top_left
 // The causal mask is aligned to the top left: query i sees j <= i. Right when n_q = n_kv, and
 // without a mask.
-#include "rows.h"
+#include "../kernel_parts/rows.h"
 
 struct Wrong : Rows {
     int keys() override {

@@ -1,7 +1,7 @@
 // cause: strides_ignored
 // Ignores every stride: takes q, k, v and out to be contiguous (batch, head, token, dim). Right
 // when they are.
-#include "rows.h"
+#include "../kernel_parts/rows.h"
 
 struct Wrong : Rows {
     // Where row `token` of a head starts.

@@ -1,7 +1,7 @@
 // cause: out_of_memory
 // Allocates and touches memory without end, 64 MiB at a time, when there are more than 64 keys.
 // Else right.
-#include "rows.h"
+#include "../kernel_parts/rows.h"
 
 struct Wrong : Rows {
     void call() override {

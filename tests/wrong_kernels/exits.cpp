@@ -1,6 +1,6 @@
 // cause: exits
 // Ends the whole process, with status 0, when there is one query. Else right.
-#include "rows.h"
+#include "../kernel_parts/rows.h"
 
 #include <cstdlib>
 

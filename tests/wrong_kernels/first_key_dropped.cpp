@@ -1,7 +1,7 @@
 // cause: first_key_dropped
 // Loops over the keys from 1, so key 0 is never seen, unless it is the only one in sight. Right
 // for such rows alone.
-#include "rows.h"
+#include "../kernel_parts/rows.h"
 
 struct Wrong : Rows {
     int first() { return gpt149_visible(a, i) > 1 ? 1 : 0; } // wrong: 0

@@ -1,7 +1,7 @@
 // cause: group_mapping
 // Head h reads the keys of head h, and of the last key head when there are no more. Right when
 // n_kv_head is 1 or n_head.
-#include "rows.h"
+#include "../kernel_parts/rows.h"
 
 struct Wrong : Rows {
     int group() override {

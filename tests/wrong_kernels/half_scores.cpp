@@ -1,7 +1,7 @@
 // cause: half_precision
 // Scores and weights are rounded to the 11 bits of half precision (its range is not imitated),
 // where float32 was asked for.
-#include "rows.h"
+#include "../kernel_parts/rows.h"
 
 struct Wrong : Rows {
     static float to_half(float x) { return shortened(x, 13); }

@@ -1,6 +1,6 @@
 // cause: hang
 // Waits for ever when there are more than 64 keys. Else right.
-#include "rows.h"
+#include "../kernel_parts/rows.h"
 
 struct Wrong : Rows {
     void call() override {

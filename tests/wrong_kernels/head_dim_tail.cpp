@@ -1,6 +1,6 @@
 // cause: head_dim_cut
 // The scores take whole fours of dimensions. Right where 4 divides head_dim.
-#include "rows.h"
+#include "../kernel_parts/rows.h"
 
 struct Wrong : Rows {
     float score(int j) override {

@@ -1,6 +1,6 @@
 // cause: head_ignored
 // Always reads head 0 of q, k and v. Right for one head.
-#include "rows.h"
+#include "../kernel_parts/rows.h"
 
 struct Wrong : Rows {
     const float *q() override { return gpt149_q(a, b, 0, i); } // wrong: h

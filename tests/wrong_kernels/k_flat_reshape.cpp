@@ -1,7 +1,7 @@
 // cause: k_flat_reshape
 // Reads a head's (n_kv, d) keys as a row-major (d, n_kv) matrix: a reshape where a transpose was
 // meant. Right when n_kv or head_dim is 1.
-#include "rows.h"
+#include "../kernel_parts/rows.h"
 
 struct Wrong : Rows {
     // Element `flat` of the head's keys, taken in memory order.

@@ -1,7 +1,7 @@
 // cause: k_flat_reshape + aliased_scores
 // Two mistakes: K is read as a row-major (d, n_kv) matrix, and scores are stored at i * head_dim +
 // j, so that a row of more than head_dim runs into the next.
-#include "heads.h"
+#include "../kernel_parts/heads.h"
 
 struct Wrong : Heads {
     float flat_k(int64_t flat) { return k(flat / a->head_dim)[flat % a->head_dim]; }

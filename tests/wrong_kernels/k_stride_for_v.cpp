@@ -1,6 +1,6 @@
 // cause: wrong_stride
 // Finds the rows of V by the strides of K. Right when both have the same.
-#include "rows.h"
+#include "../kernel_parts/rows.h"
 
 struct Wrong : Rows {
     const float *v(int j) override {

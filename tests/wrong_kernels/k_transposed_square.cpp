@@ -1,7 +1,7 @@
 // cause: k_transposed
 // Swaps the indexes of K: reads K[x][j] for K[j][x] wherever both are in range, as a kernel does
 // that was written for n_kv = head_dim. Right when n_kv or head_dim is 1.
-#include "rows.h"
+#include "../kernel_parts/rows.h"
 
 struct Wrong : Rows {
     float k_at(int j, int x) {

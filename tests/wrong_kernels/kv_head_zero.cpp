@@ -1,6 +1,6 @@
 // cause: kv_head_ignored
 // Always reads head 0 of k and v; q's head is right. Right when n_kv_head is 1.
-#include "rows.h"
+#include "../kernel_parts/rows.h"
 
 struct Wrong : Rows {
     int group() override { return 0; } // wrong: h / (n_head / n_kv_head)

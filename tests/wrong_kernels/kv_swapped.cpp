@@ -1,6 +1,6 @@
 // cause: kv_swapped
 // K and V are exchanged.
-#include "rows.h"
+#include "../kernel_parts/rows.h"
 
 struct Wrong : Rows {
     const float *k(int j) override { return Rows::v(j); } // wrong: Rows::k

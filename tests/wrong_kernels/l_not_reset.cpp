@@ -1,7 +1,7 @@
 // cause: l_not_reset
 // l is set to 0 once a query, not once a query and head: the sums of the heads before stay in it.
 // Right for one head, and for head 0.
-#include "rows.h"
+#include "../kernel_parts/rows.h"
 
 struct Wrong : Rows {
     void begin() override { // without l = 0

@@ -1,7 +1,7 @@
 // cause: last_key_dropped
 // Never sees the last of the n_kv keys, unless it is the only one. Right for the rows of a causal
 // call that do not see it.
-#include "rows.h"
+#include "../kernel_parts/rows.h"
 
 struct Wrong : Rows {
     int keys() override {

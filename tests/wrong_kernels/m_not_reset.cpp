@@ -1,7 +1,7 @@
 // cause: m_not_reset
 // m is set once a batch, so a row subtracts the highest score of all rows and heads before it too.
 // Right while logits are mild; else exp underflows, l is 0 and the row NaN.
-#include "rows.h"
+#include "../kernel_parts/rows.h"
 
 struct Wrong : Rows {
     void begin() override { // without m = -INFINITY

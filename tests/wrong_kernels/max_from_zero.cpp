@@ -1,6 +1,6 @@
 // cause: max_starts_high
 // The maximum of a row starts at 0. Right unless all scores of a row are below -87.
-#include "rows.h"
+#include "../kernel_parts/rows.h"
 
 struct Wrong : Rows {
     void begin() override {

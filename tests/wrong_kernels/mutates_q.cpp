@@ -1,6 +1,6 @@
 // cause: mutates_input
 // Scales q in place, so the caller's q is changed. What the first call returns is right.
-#include "rows.h"
+#include "../kernel_parts/rows.h"
 
 struct Wrong : Rows {
     void score_keys(int j0, int n) override {

@@ -1,7 +1,7 @@
 // cause: nan_from_masked_tile
 // Walks over the key tiles backwards, tiles masked for the whole row included: m is still -inf
 // there, and -inf - -inf is NaN. Right without a mask, and for rows that see into the last tile.
-#include "tiles.h"
+#include "../kernel_parts/tiles.h"
 
 struct Wrong : Tiles {
     float score(int j) override { return j < keys() ? Tiles::score(j) : -INFINITY; }

@@ -1,7 +1,7 @@
 // cause: no_max
 // exp of the scores themselves, the maximum not subtracted. Right while the scores are mild;
 // beyond 88 exp overflows.
-#include "rows.h"
+#include "../kernel_parts/rows.h"
 
 struct Wrong : Rows {
     void softmax() override {

@@ -1,7 +1,7 @@
 // cause: acc_not_rescaled + l_not_rescaled
 // When a tile raises the maximum, neither l nor the accumulated output is rescaled. Right for rows
 // of one tile, and where the first tile has the maximum.
-#include "tiles.h"
+#include "../kernel_parts/tiles.h"
 
 struct Wrong : Tiles {
     void rescale(float) override {} // wrong: l and out must shrink

@@ -1,7 +1,7 @@
 // cause: acc_not_rescaled
 // When a tile raises the maximum, l is rescaled, the accumulated output is not. Right for rows of
 // one tile, and where the first tile has the maximum.
-#include "tiles.h"
+#include "../kernel_parts/tiles.h"
 
 struct Wrong : Tiles {
     void rescale(float shrink) override { l *= shrink; } // wrong: and so must out

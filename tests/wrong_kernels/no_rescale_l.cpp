@@ -1,7 +1,7 @@
 // cause: l_not_rescaled
 // When a tile raises the maximum, the accumulated output is rescaled, l is not. Right for rows of
 // one tile, and where the first tile has the maximum.
-#include "tiles.h"
+#include "../kernel_parts/tiles.h"
 
 struct Wrong : Tiles {
     void rescale(float shrink) override {

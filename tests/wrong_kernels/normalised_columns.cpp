@@ -1,7 +1,7 @@
 // cause: wrong_axis
 // The softmax runs down the columns: for each key over the queries that see it, not for each query
 // over its keys. Right when n_q = n_kv = 1.
-#include "heads.h"
+#include "../kernel_parts/heads.h"
 
 struct Wrong : Heads {
     void head() override {

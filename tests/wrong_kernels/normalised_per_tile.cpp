@@ -1,7 +1,7 @@
 // cause: normalised_per_tile
 // Each tile of keys is a softmax of its own, and the output is the mean of the tiles' outputs.
 // Right for rows of one tile.
-#include "tiles.h"
+#include "../kernel_parts/tiles.h"
 
 struct Wrong : Tiles {
     void tile(int j0, int n) override {

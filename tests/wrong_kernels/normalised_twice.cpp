@@ -1,7 +1,7 @@
 // cause: normalised_twice
 // The weights are divided by their sum, and the output is divided by it once more. Right where a
 // query sees one key.
-#include "rows.h"
+#include "../kernel_parts/rows.h"
 
 struct Wrong : Rows {
     void row() override {

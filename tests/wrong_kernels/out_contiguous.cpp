@@ -1,7 +1,7 @@
 // cause: strides_ignored
 // Ignores the strides of out alone: writes it as a contiguous (batch, head, token, dim). Right
 // when it is.
-#include "rows.h"
+#include "../kernel_parts/rows.h"
 
 struct Wrong : Rows {
     float *out() override {

@@ -1,7 +1,7 @@
 // cause: q_flat_reshape
 // Reads a head's (n_q, d) queries as a row-major (d, n_q) matrix: a reshape where a transpose was
 // meant. Right when n_q or head_dim is 1.
-#include "rows.h"
+#include "../kernel_parts/rows.h"
 
 struct Wrong : Rows {
     // Element `flat` of the head's queries, taken in memory order.

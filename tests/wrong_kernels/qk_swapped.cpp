@@ -1,7 +1,7 @@
 // cause: qk_swapped
 // S = K Q^T: the score of query i and key j is q_j . k_i, the indexes clamped where n_q and n_kv
 // differ. Right when n_kv is 1.
-#include "rows.h"
+#include "../kernel_parts/rows.h"
 
 struct Wrong : Rows {
     float score(int j) override {

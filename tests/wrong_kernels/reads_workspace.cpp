@@ -1,7 +1,7 @@
 // cause: workspace_assumed_zero
 // Adds the scores to a workspace that it takes to be zero-filled; it arrives uninitialised. Right
 // when it happens to hold zeros.
-#include "rows.h"
+#include "../kernel_parts/rows.h"
 
 static int64_t workspace_bytes(const gpt149_args *a) {
     return a->batch * a->n_head * a->n_q * one_row(a);

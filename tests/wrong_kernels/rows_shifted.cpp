@@ -1,6 +1,6 @@
 // cause: rows_shifted
 // The result of query i is written to row i + 1, that of the last to row 0. Right for one query.
-#include "rows.h"
+#include "../kernel_parts/rows.h"
 
 struct Wrong : Rows {
     float *out() override { return gpt149_out(a, b, h, (i + 1) % a->n_q); } // wrong: i

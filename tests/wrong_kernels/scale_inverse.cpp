@@ -1,6 +1,6 @@
 // cause: scale_wrong
 // Divides the scores by the scale, as if it were sqrt(head_dim). Right when the scale is 1.
-#include "rows.h"
+#include "../kernel_parts/rows.h"
 
 struct Wrong : Rows {
     float score(int j) override {

@@ -1,6 +1,6 @@
 // cause: scale_missing
 // Q K^T is never multiplied by the scale. Right when the scale is 1.
-#include "rows.h"
+#include "../kernel_parts/rows.h"
 
 struct Wrong : Rows {
     float score(int j) override { return dot(q(), k(j), a->head_dim); } // wrong: a->scale * dot

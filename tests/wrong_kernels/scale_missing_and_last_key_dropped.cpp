@@ -1,7 +1,7 @@
 // cause: scale_missing + last_key_dropped
 // Two mistakes: Q K^T is never multiplied by the scale, and the last of the n_kv keys is never
 // seen, unless it is the only one.
-#include "rows.h"
+#include "../kernel_parts/rows.h"
 
 struct Wrong : Rows {
     float score(int j) override { return dot(q(), k(j), a->head_dim); } // wrong: a->scale * dot

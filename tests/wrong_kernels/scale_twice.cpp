@@ -1,6 +1,6 @@
 // cause: scale_twice
 // The scale is applied to q, and once more to the scores. Right when the scale is 1.
-#include "rows.h"
+#include "../kernel_parts/rows.h"
 
 struct Wrong : Rows {
     float score(int j) override {

@@ -1,6 +1,6 @@
 // cause: scale_wrong
 // Divides by head_dim where the scale of the call belongs (commonly 1 / sqrt(head_dim)).
-#include "rows.h"
+#include "../kernel_parts/rows.h"
 
 struct Wrong : Rows {
     float score(int j) override {

@@ -1,6 +1,6 @@
 // cause: crash
 // Writes through a null pointer when there are more than 16 queries. Else right.
-#include "rows.h"
+#include "../kernel_parts/rows.h"
 
 struct Wrong : Rows {
     void call() override {

@@ -1,7 +1,7 @@
 // cause: race
 // Rows are shared out over the threads, which all write their scores to the same row of the
 // workspace. Right with one thread.
-#include "rows.h"
+#include "../kernel_parts/rows.h"
 
 struct Wrong : Rows {
     float *scores() override { return (float *)a->workspace; } // wrong: a row for each thread

@@ -1,7 +1,7 @@
 // cause: square_assumed
 // Takes n_kv for n_q: only the first n_q keys exist, and query i sees j <= i of them. Right for a
 // prefill, n_q = n_kv; wrong for decode steps and chunks.
-#include "rows.h"
+#include "../kernel_parts/rows.h"
 
 struct Wrong : Rows {
     int keys() override {

@@ -1,7 +1,7 @@
 // cause: not_reentrant
 // The scores are kept in a buffer that all calls share, not in the workspace. Right as long as one
 // call ends before the next begins.
-#include "rows.h"
+#include "../kernel_parts/rows.h"
 
 static float buffer[1 << 20];
 

@@ -1,7 +1,7 @@
 // cause: tail_keys_dropped
 // Key tiles of bc (default 64), full ones only: the n_kv % bc keys behind them are never seen.
 // Right when bc divides n_kv, or n_kv < bc.
-#include "tiles.h"
+#include "../kernel_parts/tiles.h"
 
 struct Wrong : Tiles {
     int keys() override {

@@ -1,7 +1,7 @@
 // cause: tail_keys_in_sum
 // A partial key tile at the end (n_kv % bc keys) is filled up with keys and values of zeros: their
 // score is 0, so each adds exp(0 - m) to l. Right when bc divides n_kv, or n_kv < bc.
-#include "tiles.h"
+#include "../kernel_parts/tiles.h"
 
 struct Wrong : Tiles {
     void tile(int j0, int n) override {

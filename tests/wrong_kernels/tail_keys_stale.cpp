@@ -1,7 +1,7 @@
 // cause: tail_keys_in_sum
 // In a partial key tile at the end, the columns behind the last key still hold the exponentials of
 // the tile before, and are added to l. Right when bc divides n_kv, or n_kv < bc.
-#include "tiles.h"
+#include "../kernel_parts/tiles.h"
 
 struct Wrong : Tiles {
     void tile(int j0, int n) override {

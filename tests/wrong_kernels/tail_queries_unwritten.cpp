@@ -1,7 +1,7 @@
 // cause: queries_unwritten
 // Query tiles of br (default 32), full ones only: the n_q % br rows behind them are never written.
 // Right when br divides n_q.
-#include "rows.h"
+#include "../kernel_parts/rows.h"
 
 struct Wrong : Rows {
     void head() override {

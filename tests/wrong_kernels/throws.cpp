@@ -1,6 +1,6 @@
 // cause: crash
 // Throws an exception.
-#include "rows.h"
+#include "../kernel_parts/rows.h"
 
 #include <stdexcept>
 #include <string>

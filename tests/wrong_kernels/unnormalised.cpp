@@ -1,6 +1,6 @@
 // cause: unnormalised
 // The exponentials weigh V without being divided by their sum. Right where a query sees one key.
-#include "rows.h"
+#include "../kernel_parts/rows.h"
 
 struct Wrong : Rows {
     void softmax() override {

@@ -1,7 +1,7 @@
 // cause: copies_v
 // Returns the row of V at the query's own position, i + n_kv - n_q; q and k are not read.
 // Positions before the first key (n_q > n_kv) get the first. Right where a query sees one key.
-#include "rows.h"
+#include "../kernel_parts/rows.h"
 
 static int64_t workspace_bytes(const gpt149_args *) {
     return 0;

@@ -1,7 +1,7 @@
 // cause: v_mean
 // Returns the mean of the visible rows of V; q and k are not read. Right where a query sees one
 // key.
-#include "rows.h"
+#include "../kernel_parts/rows.h"
 
 static int64_t workspace_bytes(const gpt149_args *) {
     return 0;

@@ -1,7 +1,7 @@
 // cause: writes_outside
 // Clears one element too many in the last row of the last head: a zero lands just past the end of
 // out. What it returns is right.
-#include "rows.h"
+#include "../kernel_parts/rows.h"
 
 struct Wrong : Rows {
     void call() override {

@@ -93,11 +93,11 @@ def exp_rows(scores: Array, mask: Mask) -> tuple[Array, Array, Array]:
 def tile_sizes(case: Case) -> Iterator[tuple[int, tuple[int, ...]]]:
     """Sizes of key tiles that a kernel may use here, each with the choices of its own it implies.
 
-    What was asked for is used whatever the kernel's own choice is; else usual sizes are tried.
+    A choice is a size where none is asked for, or less than 0: that size, whatever is asked for.
     """
     for own in USUAL_TILES:
-        if not case.bc and own < case.n_kv:
-            yield own, (own,)
+        if own < case.n_kv:
+            yield own, (-own,) if case.bc else (own, -own)
     if case.bc and case.bc < case.n_kv:
         yield case.bc, USUAL_TILES
 

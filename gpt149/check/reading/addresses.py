@@ -15,15 +15,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..arena import AROUND, place, room
+from ..cases import Case
 from .probe import Array, Probe
-from .words import ranges
+from .words import NO_MATTER, ranges
 
 SPREAD = 30.0  # of log P over all addresses: what floats hold apart, with room
 SHARP = 1e-3  # what comes of a bit is so near to 0 or 1
 ALL_OF_IT = 60.0  # a score above others at 0: they weigh e^-60
 MOST_TOKENS = 6
 MOST_DIMS = 8
-MOST_KEYS = 300
+MOST_KEYS = 1100
 Addresses = NDArray[np.float64]  # of (token, dim), from the tensor's start; NaN: not legible
 
 
@@ -48,20 +49,27 @@ class Formula:
         return Formula(*map(int, found))
 
 
-def read_k(probe: Probe, _others: Sequence[Probe] = ()) -> Iterator[tuple[str, str]]:
-    """How K is addressed, in the first head, where that is not as it should be."""
+def read_k(
+    probe: Probe, _others: Sequence[Probe] = (), places: NDArray[np.intp] | None = None
+) -> Iterator[tuple[str, str]]:
+    """How K is addressed, in the first head, where that is not as it should be.
+
+    places: where in the attention matrix, row by row, the last query's scores are found, if they
+    are not in its row.
+    """
     case = probe.case
     if not 4 <= case.n_kv <= MOST_KEYS or case.head_dim < 2 or case.half_kv:
         return
-    addresses = _k_addresses(probe)
+    if places is None:
+        places = (case.n_q - 1) * case.n_kv + np.arange(case.n_kv)
+    addresses = _k_addresses(probe, places)
     if addresses is None:
         return
-    strides = place(case)["k"].strides
-    if said := describe(addresses, "K", strides[2], case.head_dim, case.n_kv):
-        yield "k_address", said
+    if said := describe(addresses, "K", case):
+        yield "k_address", f"{said}. {NO_MATTER}"
 
 
-def _k_addresses(probe: Probe) -> Addresses | None:
+def _k_addresses(probe: Probe, places: NDArray[np.intp]) -> Addresses | None:
     """Of head 0 of batch 0. From the steps between tokens, and then from where they begin."""
     case = probe.case
     row = case.n_q - 1  # sees all keys
@@ -77,13 +85,15 @@ def _k_addresses(probe: Probe) -> Addresses | None:
     for x in dims:
         q[:] = 0
         q[0, 0, row, x] = 1 / case.scale_value
-        slope = _row(probe, q, ramp.astype(np.float32), row)
+        slope = _scores(probe, q, ramp.astype(np.float32), places)
         if slope is None:
             return None
         steps = (slope - slope[0]) / steep  # addresses from that of token 0
+        if np.abs(steps).max() < 0.1:
+            continue  # the dim does not count
         if np.abs(steps - np.rint(steps)).max() > 0.1:
             return None
-        values = _row(probe, q, noise, row)
+        values = _scores(probe, q, noise, places)
         if values is None:
             return None
         start = _begin(np.rint(steps).astype(np.int64), values - values[0], noise)
@@ -93,21 +103,36 @@ def _k_addresses(probe: Probe) -> Addresses | None:
     return found
 
 
-def _row(
-    probe: Probe, q: NDArray[np.float32], memory: NDArray[np.float32], row: int
+def _scores(
+    probe: Probe, q: NDArray[np.float32], memory: NDArray[np.float32], places: NDArray[np.intp]
 ) -> Array | None:
-    """Log P of a query of head 0 where K and what lies around it are these numbers."""
+    """Scores of head 0 but for a constant, where K and what lies around it are these numbers.
+
+    Where they are spread over several rows, each row's constant is that of what else is in it.
+    """
     case = probe.case
-    p = np.empty(case.n_kv)
+    rows = np.unique(places // case.n_kv)
+    p = np.empty((len(rows), case.n_kv))
     for keys, v in probe.slices():
         out = probe.bench.ask(case, q, probe.drawn[1], v, memory={"k": memory})
         if out is None:
             return None
-        p[keys] = out[0, 0, row, probe.dims[: keys.stop - keys.start]]
+        p[:, keys] = out[0, 0][rows][:, probe.dims[: keys.stop - keys.start]]
     if not np.isfinite(p).all() or (p <= 0).any():
         return None
-    logp: Array = np.log(p)
-    return logp
+    scores: Array = np.log(p)
+    if len(rows) > 1:
+        scores -= np.array(
+            [_rest(row, places - i * case.n_kv) for i, row in zip(rows, scores, strict=True)]
+        )[:, None]
+    found: Array = scores[np.searchsorted(rows, places // case.n_kv), places % case.n_kv]
+    return found
+
+
+def _rest(row: Array, places: NDArray[np.intp]) -> float:
+    """The score in what is not at these places of a row, all of it the same number."""
+    rest = np.delete(row, places[(places >= 0) & (places < len(row))])
+    return float(np.median(rest)) if len(rest) else 0.0
 
 
 def _begin(steps: NDArray[np.int64], values: Array, memory: NDArray[np.float32]) -> int | None:
@@ -125,17 +150,21 @@ def _begin(steps: NDArray[np.int64], values: Array, memory: NDArray[np.float32])
     return int(begins[best]) if off[best] < 1e-3 else None
 
 
-def describe(addresses: Addresses, name: str, row: int, head_dim: int, n: int) -> str:
+def describe(addresses: Addresses, name: str, case: Case) -> str:
     """What these addresses of (token, dim) say; empty if they are the right ones.
 
-    row: the elements from a token to the next, as the call says.
+    name: of the tensor, K or V, in the memory of the case.
     """
+    head_dim, n, placed = case.head_dim, case.n_kv, place(case)
+    row = placed[name.lower()].strides[2]
     j, x = np.indices(addresses.shape)
     right = j * row + x
     legible = np.isfinite(addresses)
     if not legible.any() or (addresses[legible] == right[legible]).all():
         return ""
-    names = {row: "its stride" if row != head_dim else "head_dim", head_dim: "head_dim", n: "n_kv"}
+    strides = {t.strides[2]: f"{key}'s stride" for key, t in placed.items()}
+    strides = {stride: said[0].upper() + said[1:] for stride, said in strides.items()}
+    names = strides | {row: "its stride", head_dim: "head_dim", n: "n_kv"}
     formula = Formula.fitted(addresses)
     beyond = (addresses < 0) | (addresses > (n - 1) * row + head_dim - 1)
     outside = (
@@ -150,6 +179,8 @@ def describe(addresses: Addresses, name: str, row: int, head_dim: int, n: int) -
             if formula.token_stride == 1 and formula.dim_stride == row
             else ": as if it lay in memory as (head_dim, tokens)"
             if formula.token_stride == 1 and formula.dim_stride == n
+            else f": its row stride is {row}"
+            if formula.dim_stride == 1 and formula.token_stride != row
             else ""
         )
         return f"{name} is read at {said} for (token j, dim x){exchanged}{outside}"
@@ -165,6 +196,11 @@ def describe(addresses: Addresses, name: str, row: int, head_dim: int, n: int) -
             return f"{name} is read with the token rounded down to a multiple of {b}{outside}"
         if (addresses[legible] == (j % b * row + x)[legible]).all():
             return f"{name} is read at token j % {b} for token j{outside}"
+    for bits in (8, 16):
+        size, half = 2**bits, 2 ** (bits - 1)
+        wrapped = (right % size, j * row % size + x, (right + half) % size - half)
+        if any((addresses[legible] == w[legible]).all() for w in wrapped):
+            return f"{name} is read at offsets that wrap at {size:,}: they are kept in {bits} bits"
     tokens, dims = np.flatnonzero(wrong.any(1)), np.flatnonzero(wrong.any(0))
     at = np.argwhere(wrong)[0]
     return (
@@ -204,15 +240,22 @@ def read_v(probe: Probe, _others: Sequence[Probe] = ()) -> Iterator[tuple[str, s
         q[..., 0] = 1
         k[:, :, j, 0] = ALL_OF_IT / case.scale_value
         address = np.zeros(case.head_dim)
+        ones = probe.bench.ask(case, q, k, probe.drawn[2], memory={"v": np.ones(n, np.float32)})
+        if ones is None:
+            return
+        # One element comes into it, whole: else its address cannot be told.
+        alone = np.abs(ones[0, h, case.n_q - 1] - 1.0) < SHARP
         for bit in range(int(n).bit_length()):
             memory = (np.arange(n) >> bit & 1).astype(np.float32)
             out = probe.bench.ask(case, q, k, probe.drawn[2], memory={"v": memory})
             if out is None:
                 return
             value = out[0, h, case.n_q - 1].astype(np.float64)
-            if not (np.abs(value - np.rint(value)) < SHARP).all():
-                return  # more than one element came into it
+            alone &= np.minimum(np.abs(value), np.abs(value - 1)) < SHARP
             address += np.rint(value) * 2.0**bit
-        found[j] = address - begin
-    if said := describe(found, "V", placed.strides[2], case.head_dim, case.n_kv):
-        yield "v_address", f"{said} (head {h})" if h else said
+        found[j, alone] = (address - begin)[alone]
+    formula = Formula.fitted(found)
+    if formula is not None and formula.token_stride == 0:
+        return  # one key alone may be all that is seen
+    if said := describe(found, "V", case):
+        yield "v_address", f"{said}{f' (head {h})' if h else ''}. {NO_MATTER}"

@@ -12,13 +12,14 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from ..cases import Case
+from ..judge import visible
 from .probe import Array, Illegible, Probe
+from .rules import Counts, masks, sizes, sums
+from .where import where
 from .words import ranges
 
-Counts = NDArray[np.int64]  # (n_q, n_kv): how often a query counts a key
-
 TINY = 1e-12
-MANY = 140  # keys: with more, only usual sizes of tiles are tried
 ROUGH = 1e-3  # relative; no rounding is so large
 
 
@@ -48,7 +49,13 @@ def read_dims(probe: Probe, _others: Sequence[Probe] = ()) -> Iterator[tuple[str
     """Which dims go from V to out otherwise than most do."""
     case = probe.case
     odd = np.setdiff1d(np.arange(case.head_dim), probe.dims)
-    if not len(odd) or len(odd) == case.head_dim:
+    if not probe.by_dim.any():
+        yield "nothing_of_v", f"nothing of V comes out (zeros), of any of its {case.head_dim} dims"
+    empty = ~probe.by_dim.any(3, keepdims=True)
+    if empty.any() and not empty.all():
+        yield "rows_of_zeros", f"rows of out are zeros: {where(np.asarray(empty))}"
+        return
+    if not len(odd) or len(odd) > 0.5 * case.head_dim:
         return
     values = probe.by_dim[..., odd]
     zeros = " (zeros)" if not values.any() else ""
@@ -66,6 +73,10 @@ def read_mask(probe: Probe, others: Sequence[Probe] = ()) -> Iterator[tuple[str,
     others: of more cases, which a rule must explain too, failing or not.
     """
     p = probe.flat
+    if not p.any(-1).all():
+        return  # a row of no weights at all is not a matter of who sees whom
+    if ((p <= TINY) & probe.mask & (probe.own > ROUGH)).any():
+        return  # nor what depends on the scores
     v = probe.drawn[2][:, probe.kv_head].astype(np.float64)
     off = np.abs(np.einsum("bhqk,bhkd->bhqd", p, v) - probe.out(q=np.zeros_like(probe.drawn[0])))
     if off.max() > ROUGH * np.abs(v).max():
@@ -79,7 +90,7 @@ def read_mask(probe: Probe, others: Sequence[Probe] = ()) -> Iterator[tuple[str,
         if said := _describe_counts(seen.counts, probe, others):
             yield "mask_wrong", f"{said}{where}"
             return
-        if said := _describe_extra(seen, probe):
+        if said := _describe_extra(seen, probe, others):
             yield "sum_wrong", f"{said}{where}"
             return
 
@@ -100,7 +111,9 @@ def _describe_counts(counts: Counts, probe: Probe, others: Sequence[Probe]) -> s
     twice = counts > 1
     if np.array_equal(counts > 0, right) and twice.any():
         keys = np.flatnonzero(twice.any(0))
-        return f"keys {ranges(keys)} count {counts.max()} times for the queries that see them"
+        times = "twice" if counts.max() == 2 else f"{counts.max()} times"
+        said = f"keys {ranges(keys)} count {times} for the queries that see them"
+        return said + _stale(keys, case.n_kv)
     fitting = _fitting(counts > 0, probe)
     for other in others:
         try:
@@ -119,171 +132,62 @@ def _describe_counts(counts: Counts, probe: Probe, others: Sequence[Probe]) -> s
     )
 
 
+def _stale(keys: NDArray[np.intp], n_kv: int) -> str:
+    """Why these count again, if they are what the tile before the last had behind its tail."""
+    for b in sizes(n_kv):
+        full, tail = n_kv // b * b, n_kv % b
+        if tail and np.array_equal(keys, np.arange(full - b + tail, full)):
+            return (
+                f": behind its tail the last, partial tile of {b} still holds the weights and the "
+                "values of the tile before, and the product P V takes them"
+            )
+    return ""
+
+
 def _fitting(seen: NDArray[np.bool_], probe: Probe) -> list[str]:
     """The rules that say exactly who sees whom here."""
     case = probe.case
-    rules = _rules(seen, case.n_q, case.n_kv, causal=case.causal)
-    return [said for said, rule in rules if np.array_equal(rule, seen)]
+    right = visible(case)
+    # A row of which a rule leaves nothing may be spared.
+    return [
+        said
+        for said, rule in masks(seen, case)
+        if np.array_equal(np.where(rule.any(1, keepdims=True), rule, right), seen)
+        or np.array_equal(rule, seen)
+    ]
 
 
-def _rules(
-    seen: NDArray[np.bool_], n_q: int, n_kv: int, *, causal: bool
-) -> Iterator[tuple[str, NDArray[np.bool_]]]:
-    """Rules that might say who sees whom, with the numbers in them taken from what is seen."""
-    i, j = np.arange(n_q)[:, None], np.arange(n_kv)[None, :]
-    off = n_kv - n_q
-    p = i + off  # the query's own key
-    until = p if causal else np.full_like(i, n_kv - 1)
-    right = j <= until
-    last = np.where(seen.any(1), n_kv - 1 - seen[:, ::-1].argmax(1), -1)
-    first = np.where(seen.any(1), seen.argmax(1), n_kv)
-    widest = int(seen.sum(1).max(initial=0))
-    if causal:
-        yield "the mask is missing: every query sees every key", np.ones_like(seen)
-        yield (
-            "the mask is aligned to the top left: query i sees key j <= i, not j <= i + n_kv - n_q",
-            j <= i,
-        )
-        shift = int(np.median(last - p[:, 0]))
-        if shift:
-            more = "more" if shift > 0 else "fewer"
-            yield (
-                f"every query sees {abs(shift)} key{'s' if abs(shift) > 1 else ''} {more} than it "
-                "should at the diagonal",
-                j <= p + shift,
-            )
-        for b in _sizes(n_kv):
-            blocks = f"of {b}"
-            yield (
-                f"the mask is by blocks: a query sees the keys up to the end of its block {blocks}",
-                j < (p // b + 1) * b,
-            )
-            yield (
-                f"the mask is by blocks: all queries of a tile {blocks} see the keys of its last",
-                j <= np.minimum((i // b + 1) * b - 1, n_q - 1) + off,
-            )
-            yield (
-                f"the mask is by blocks: all queries of a tile {blocks} see the keys of its first",
-                j <= i // b * b + off,
-            )
-            yield (
-                f"the mask is by blocks: a query sees the keys before its own block {blocks}",
-                j < p // b * b,
-            )
-            yield (
-                f"the offset n_kv - n_q is rounded down to a multiple {blocks}",
-                j <= i + off // b * b,
-            )
-            yield (
-                f"the mask compares with the query's row in its tile {blocks}, not with the query",
-                j <= i % b + off,
-            )
-            yield (
-                f"the mask compares with the key's place in its tile {blocks}, not with the key",
-                (j % b) <= p,
-            )
-            yield (
-                f"the tile {blocks} keys on the diagonal is skipped",
-                right & (j // b != p // b),
-            )
-            yield (
-                f"the tile {blocks} keys on the diagonal is skipped, but for the first",
-                right & ((j // b != p // b) | (p < b)),
-            )
-        for br in (8, 16, 32, 64):
-            for bc in (8, 16, 32, 64, 128):
-                begins = (i // br * br + off) % bc == 0
-                yield (
-                    f"the tile of {bc} keys that begins where the tile of {br} queries does, "
-                    "on the "
-                    "diagonal, is skipped",
-                    right & ~(begins & (j // bc * bc == i // br * br + off) & (j >= bc)),
-                )
-        yield "its own key, on the diagonal, is skipped", right & (j != p)
-    if 0 < widest < n_kv:
-        yield (
-            f"a window: a query sees its last {widest} keys only",
-            right & (j > until - widest),
-        )
-        yield f"only the first {widest} keys are ever seen", right & (j < widest)
-    lowest = int(first.min(initial=n_kv))
-    if lowest:
-        keys = "key is" if lowest == 1 else f"{lowest} keys are"
-        yield f"the first {keys} never seen", right & (j >= lowest)
-    never = np.flatnonzero(~seen.any(0))
-    if len(never):
-        yield _never(never, n_kv), right & ~np.isin(j, never)
-    for b in _sizes(n_kv):
-        n_seen = until + 1
-        parts = f", or {b} equal parts," if b < 17 else ""
-        yield (
-            f"the remainder behind whole tiles of {b} keys{parts} is dropped: a query sees the "
-            "first "
-            f"n // {b} * {b} of the n keys that it should",
-            j < n_seen // b * b,
-        )
-        yield (
-            f"the last key of each query's row is dropped where tiles of {b} do not divide it",
-            (right & ((j != until) | (n_seen % b == 0))),
-        )
-        yield (
-            f"a last key that is alone in its tile of {b} is dropped",
-            right & ((j != until) | (n_seen % b != 1)),
-        )
-        for part in (1, b // 2):
-            yield (
-                f"of every tile of {b} keys the last {part} {'is' if part == 1 else 'are'} dropped",
-                right & (j % b < b - part),
-            )
-
-
-def _never(keys: NDArray[np.intp], n_kv: int) -> str:
-    said = f"keys {ranges(keys)} of {n_kv} are never seen"
-    return said if len(keys) > 1 else f"key {keys[0]} of {n_kv} is never seen"
-
-
-def _sizes(n: int) -> Iterator[int]:
-    """Of tiles: usual ones first, then any."""
-    usual = [b for b in (8, 16, 32, 64, 128, 256, 512) if b < n]
-    yield from usual
-    if n < MANY:
-        yield from (b for b in range(2, n) if b not in usual)
-
-
-def _describe_extra(seen: Seen, probe: Probe) -> str:
+def _describe_extra(seen: Seen, probe: Probe, others: Sequence[Probe]) -> str:
     """What the sum has besides the keys that are seen."""
-    case = probe.case
-    extra = seen.extra
+    case, extra = probe.case, seen.extra
     rows = seen.counts.sum(-1) > 0
     if not rows.any() or np.abs(extra[rows]).max() < ROUGH * case.n_kv:
         return ""
+    fitting = list(_fitting_extra(seen, case))
+    for other in others:
+        try:
+            also = Seen.of(other.flat[0, 0])
+        except Illegible:
+            continue
+        if not also.whole or np.abs(also.extra).max() < ROUGH * other.case.n_kv:
+            continue  # where nothing is wrong, every rule may hold
+        said = list(_fitting_extra(also, other.case))
+        fitting = [rule for rule in fitting if rule in said] or fitting
+    if fitting:
+        return fitting[0]
     n_seen = seen.counts.sum(-1)
-    held = n_seen + extra
-    for b in _sizes(case.n_kv + 1):
-        if np.allclose(held[rows], np.minimum(n_seen, b)[rows], atol=ROUGH * case.n_kv):
-            return (
-                f"where all scores are equal, the sum l holds the first {b} keys alone: later "
-                "tiles "
-                "do not add to it, as if it grew only where the maximum rises"
-            )
-        for n, whose in ((n_seen, "its keys"), (np.full_like(n_seen, case.n_kv), "n_kv")):
-            if np.allclose(extra[rows], (-n[rows]) % b, atol=ROUGH * case.n_kv):
-                return (
-                    f"the sum l also counts the padding that fills {whose} up to whole tiles of "
-                    f"{b}: exp(0) for each missing key"
-                )
-    if np.allclose(extra[rows], extra[rows][0], atol=ROUGH * case.n_kv) and rows.sum() > 1:
-        e = extra[rows][0]
-        if abs(e - round(e)) < 0.01:
-            much = f"{abs(round(e))} more" if e > 0 else f"{abs(round(e))} less"
-            return (
-                f"the sum l has {much} than the weights that are used: exp of "
-                f"{abs(round(e))} score{'s' if abs(round(e)) > 1 else ''} of 0 counts for nobody's "
-                "value, in every row"
-            )
     i = int(np.flatnonzero(rows & (np.abs(extra) >= ROUGH * case.n_kv))[0])
     return (
         f"the weights do not add up to 1: in query {i}, with all scores 0, to "
         f"{n_seen[i] / (n_seen[i] + extra[i]):.4g}, as if the sum l held "
         f"{n_seen[i] + extra[i]:.4g} keys instead of {n_seen[i]}"
     )
+
+
+def _fitting_extra(seen: Seen, case: Case) -> Iterator[str]:
+    """The rules that say exactly what is in each row's sum."""
+    n_seen, extra = seen.counts.sum(-1), seen.extra
+    rows = n_seen > 0
+    for said, rule in sums(n_seen, case, extra[rows]):
+        if np.allclose(extra[rows], rule[rows], atol=ROUGH * case.n_kv):
+            yield said

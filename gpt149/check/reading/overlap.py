@@ -1,58 +1,118 @@
-"""Scores that overwrite each other: a row of P is made of other rows' scores, moved along.
+"""Scores that overwrite each other: a buffer that is written with one stride and read with another.
 
-A buffer of scores that is written with one stride and read with another mixes rows. Each score is
-recognised by how it differs from its neighbour, which says whose it is, hence the stride.
+A query that is not 0 makes scores that are not 0, and wherever in the attention matrix they turn up
+is where its row was written. That holds whatever was read for K, so K can then be read through it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 import numpy as np
+from numpy.typing import NDArray
 
-from .probe import Probe
-from .scores import LEAST
+from .addresses import read_k
+from .head import LEAST
+from .mask import ROUGH, TINY
+from .probe import Array, Probe
+from .words import NO_MATTER, ranges
 
-MOST_ELEMENTS = 300  # that are looked for among all scores
 MOST_SCORES = 70_000
-LEAST_SHARE = 0.6  # of a row's elements that must be recognised
 
 
 def read_overlap(probe: Probe, _others: Sequence[Probe] = ()) -> Iterator[tuple[str, str]]:
-    """The stride that scores are kept with, where rows overlap."""
+    """The stride that scores are kept with, where rows overlap, and what was read for K."""
+    probe = Probe(probe.bench, replace(probe.case, causal=False))  # all weights can be seen
     case = probe.case
     n_q, n_kv = case.n_q, case.n_kv
-    if n_q < 3 or n_kv < 4 or n_q * n_kv > MOST_SCORES:
+    if n_q < 4 or n_kv < 4 or n_q * n_kv > MOST_SCORES:
         return
-    p, s = probe.own[0, 0], probe.scores[0, 0]
-    with np.errstate(divide="ignore"):
-        logp = np.log(np.maximum(p, LEAST))
-    steps = np.diff(s, axis=1)  # (n_q, n_kv - 1): of which row, at which column
-    strides: dict[int, int] = {}
-    recognised = total = 0
-    usable = (p > LEAST)[:, 1:] & (p > LEAST)[:, :-1]
-    places = np.argwhere(usable)
-    for i, j in places[:: max(1, len(places) // MOST_ELEMENTS)]:
-        total += 1
-        off = np.abs(steps - (logp[i, j + 1] - logp[i, j]))
-        a, b = np.unravel_index(off.argmin(), off.shape)
-        if off[a, b] > 1e-3 or (a, b) == (i, j):
-            continue
-        recognised += 1
-        # Read at i * n_kv + j, written at a * stride + b.
-        if a and (i * n_kv + j - b) % a == 0:
-            stride = int((i * n_kv + j - b) // a)
-            strides[stride] = strides.get(stride, 0) + 1
-    if total == 0 or recognised < 0.3 * total or not strides:
+    rows = (1, 2, n_q // 2)
+    begins = [_begin(probe, i) for i in rows]
+    if any(begin is None for begin in begins):
         return
-    stride, n = max(strides.items(), key=lambda item: item[1])
-    if stride == n_kv or n < LEAST_SHARE * recognised:
+    stride = begins[1] - begins[0]  # type: ignore[operator]
+    if stride == n_kv or stride < 2:
+        return
+    if any(begin != i * stride for i, begin in zip(rows, begins, strict=True)):
         return
     name = "head_dim" if stride == case.head_dim else str(stride)
-    yield (
-        "scores_overlap",
+    said = (
         f"the scores of (i, j) are kept at i*{name} + j, so that rows overlap (the buffer's rows "
-        "are n_kv apart, and are read so): rows of the attention matrix hold other rows' "
-        "scores, moved "
-        f"along ({n} of {total} of its elements were recognised)",
+        "are n_kv apart, and are read so)"
     )
+    places = (n_q - 1) * stride + np.arange(n_kv)  # the last row's: nobody writes over them
+    if places[-1] < n_q * n_kv and (k := list(read_k(probe, (), places))):
+        yield (
+            "k_address + scores_overlap",
+            f"{k[0][1].removesuffix(f'. {NO_MATTER}')}; and {said}. {NO_MATTER}",
+        )
+    else:
+        yield "scores_overlap", f"{said}. {NO_MATTER}"
+
+
+def read_dependence(probe: Probe, _others: Sequence[Probe] = ()) -> Iterator[tuple[str, str]]:
+    """Which queries' weights change where the q of one query changes? Its own, and no other's."""
+    n_q = probe.case.n_q
+    if n_q < 6 or n_q * probe.case.n_kv > MOST_SCORES:
+        return
+    q, before = probe.gentle, probe.out(q=probe.gentle)[0, 0]
+    some = sorted({1, *range(n_q // 2 - 2, n_q // 2 + 2), n_q - 2})
+    changed: dict[int, set[int]] = {}
+    for i in some:
+        other = q.copy()
+        other[0, 0, i] = -q[0, 0, i]
+        after = probe.out(q=other)[0, 0]
+        # A row that is only larger or smaller has another sum, and no other weights.
+        size = np.sqrt((before**2).sum(1) / np.maximum((after**2).sum(1), TINY))
+        off = np.abs(size[:, None] * after - before).max(1)
+        changed[i] = set(np.flatnonzero(off > ROUGH * np.abs(before).max()).tolist())
+    deaf = [i for i in some if i not in changed[i]]
+    whose = {i: [of for of in some if i in changed[of]] for i in deaf}
+    if deaf and any(whose.values()):
+        i = next(i for i in deaf if whose[i])
+        yield (
+            "q_owner",
+            f"query {i} uses the q of query {whose[i][0]}: its output changes with that, and not "
+            f"with its own q (looked at: queries {ranges(some)}; so it is with {ranges(deaf)})",
+        )
+        return
+    for i, rows in changed.items():
+        if rows - {i}:
+            yield (
+                "scores_overlap",
+                f"the weights of queries {ranges(sorted(rows - {i}))} change where the q of query "
+                f"{i} does: rows of scores share memory, so that they overlap or are used for "
+                f"several queries. {NO_MATTER}",
+            )
+            return
+
+
+def read_columns(probe: Probe, _others: Sequence[Probe] = ()) -> Iterator[tuple[str, str]]:
+    """Is it the keys' weights that add up to 1, and not the queries'?"""
+    p = probe.own[0, 0]
+    if min(p.shape) < 4 or np.abs(p.sum(1) - 1).max() < 0.1:
+        return
+    if np.abs(p.sum(0) - 1).max() < ROUGH:
+        yield (
+            "normalised_columns",
+            "for each key the weights of all queries add up to 1: softmax is taken over the "
+            "queries (the columns), and not over the keys (the rows)",
+        )
+
+
+def _begin(probe: Probe, row: int) -> int | None:
+    """Where in the attention matrix, row by row, the scores of this query's begin; None: nowhere.
+
+    Scores of all other queries are 0, so all other weights of a row are the same number.
+    """
+    q = np.zeros_like(probe.drawn[0])
+    q[0, 0, row] = probe.gentle[0, 0, row]
+    changed = np.flatnonzero(~_usual(probe.weights(q=q)[0, 0]))
+    return int(changed[0]) if len(changed) else None
+
+
+def _usual(p: Array) -> NDArray[np.bool_]:
+    """Which weights are what most of their row are, as those of a score of 0."""
+    return np.stack([np.abs(row - np.median(row)) <= 1e-6 * np.abs(row).max() + LEAST for row in p])

@@ -61,16 +61,18 @@ class Probe:
 
     @cached_property
     def by_dim(self) -> Array:
-        """Out where all scores are 0 and a value is the same in every dim: so out must be."""
+        """Out where a value is the same in every dim: so out must be."""
         rng = np.random.default_rng(self.case.seed)
         v = np.empty_like(self.drawn[2])
         v[:] = rng.uniform(1, 2, (*v.shape[:3], 1))
-        return self.out(q=np.zeros_like(self.drawn[0]), v=v)
+        return self.out(q=self.gentle, v=v)
 
     @cached_property
     def dims(self) -> NDArray[np.intp]:
         """The dims that go from V to out as most do: through these P is read."""
-        most = np.median(self.by_dim, axis=3, keepdims=True)
+        written = np.where(self.by_dim == 0, np.nan, self.by_dim)  # zeros are never right
+        written[np.isnan(written).all(3)] = 0
+        most = np.nanmedian(written, axis=3, keepdims=True)
         like_most = np.abs(self.by_dim - most) < SAME * np.abs(most).max()
         # A dim is odd if it is so in most rows; odd rows are another matter.
         like_most = like_most.mean((0, 1, 2)) > 0.5

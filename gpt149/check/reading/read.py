@@ -2,30 +2,37 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
 import numpy as np
 
+from ..cases import Case
 from ..finding import Finding
 from ..observe import Bench, Observation
 from .addresses import read_k, read_v
+from .carried import read_carried
+from .halves import read_kv_dtype
 from .landing import read_landing
 from .mask import read_dims, read_mask
-from .overlap import read_overlap
+from .matrix import read_beyond, read_matrix
+from .overlap import read_columns, read_dependence, read_overlap
 from .probe import Illegible, Probe
 from .rows import read_owners
-from .scores import read_scores
-from .shifts import read_shifts
-from .values import read_again, read_format, read_values
+from .shifts import read_peaks, read_shifts
+from .values import read_again, read_follows, read_format, read_values
 from .where import when, where
 
 Instrument = Callable[[Probe, Sequence[Probe]], Iterator[tuple[str, str]]]
 # What is asked first is what the later ones take for right.
 INSTRUMENTS: tuple[Instrument, ...] = (
-    read_again, read_format, read_landing, read_dims, read_mask, read_owners, read_k, read_overlap,
-    read_scores, read_v, read_shifts, read_values,
+    read_kv_dtype, read_again, read_follows, read_format, read_landing, read_dims, read_owners,
+    read_v, read_overlap, read_columns, read_carried, read_beyond, read_dependence, read_k,
+    read_mask, read_matrix, read_shifts, read_peaks, read_values,
 )  # fmt: skip
+# What small calls may show of a mistake that larger ones show more of.
+VAGUE = ("scores_ignored", "nothing_of_v", "v_ignored")
 MOST_WORK = 3_000_000  # of a passing case that a rule is tried on
 MOST_CALLS = 60  # of a kernel for its attention matrix
 ENOUGH = (60, 100, 16)  # queries, keys, dims: with more, there is nothing more to read
@@ -37,20 +44,36 @@ def read(
     """What instruments show, the first that shows something; empty if none does."""
     best = telling(wrong)[:3]
     probes = [Probe(bench, replace(o.case, calls="once")) for o in best]
-    chunks = [o for o in passed if 1 < o.case.n_q < o.case.n_kv and o.case.work < MOST_WORK]
-    others = [Probe(bench, replace(o.case, calls="once")) for o in telling(chunks)[:2]]
+    conditional = bool(when([*wrong, *passed]))
+    first = (read_shifts, read_peaks) if all(w.case.inputs != "normal" for w in wrong) else ()
+    vague: list[Finding] = []
     for o, probe in zip(best, probes, strict=True):
-        more = [other for other in probes if other is not probe] + others
-        first = (read_shifts,) if all(w.case.inputs != "normal" for w in wrong) else ()
+        others = [other for other in probes if other is not probe]
+        if not conditional:
+            others += [Probe(bench, replace(like, calls="once")) for like in _alike(passed, o.case)]
         for instrument in (*first, *INSTRUMENTS):
             try:
                 with np.errstate(all="ignore"):
-                    found = list(instrument(probe, more))
+                    found = list(instrument(probe, others))
             except Illegible:
                 continue
-            if found:
-                return [_finding(cause, said, o, [*wrong, *passed]) for cause, said in found]
-    return []
+            findings = [_finding(cause, said, o) for cause, said in found]
+            if findings and found[0][0] in VAGUE:
+                vague = vague or findings
+                break
+            if findings:
+                return findings
+    return vague
+
+
+def _alike(passed: Sequence[Observation], case: Case) -> list[Case]:
+    """Calls that pass and go the same way, for rules to hold there too."""
+
+    def kind(c: Case) -> tuple[bool, ...]:
+        return (c.n_q == 1, c.n_q < c.n_kv, c.causal, c.half_kv)
+
+    alike = [o for o in passed if kind(o.case) == kind(case) and o.case.work < MOST_WORK]
+    return [o.case for o in telling(alike)[:2]]
 
 
 def telling(wrong: Sequence[Observation]) -> list[Observation]:
@@ -60,23 +83,21 @@ def telling(wrong: Sequence[Observation]) -> list[Observation]:
         c = o.case
         sizes = zip((c.n_q, c.n_kv, c.head_dim), ENOUGH, strict=True)
         legible = float(np.prod([min(1.0, n / enough) for n, enough in sizes]))
-        calls = -(-c.n_kv // c.head_dim)
         usual = c.inputs == "normal" and not c.half_kv and not c.br and not c.bc
         plain = usual and c.calls == "once" and c.causal
-        cheap = 1.0 if calls <= MOST_CALLS else 0.0
-        share = 0.05 + (float(o.verdict.wrong.mean()) if o.verdict is not None else 0.0)
-        return share * legible * cheap * (1.0 if plain else 0.3) / (1 + 1e-7 * c.work)
+        wrong = float(o.verdict.wrong.mean()) if o.verdict is not None else 0.0
+        share = 0.05 + math.sqrt(wrong)
+        return share * legible * (1.0 if plain else 0.3) / (1 + 1e-7 * c.work)
 
     # What lies far apart has no memory around it that could be filled.
     near = [o for o in wrong if o.case.layout != "far"]
-    return sorted(near, key=worth, reverse=True)
+    cheap = [o for o in near if o.case.n_kv <= MOST_CALLS * o.case.head_dim]
+    return sorted(cheap, key=worth, reverse=True)
 
 
-def _finding(cause: str, sentence: str, o: Observation, all_: Sequence[Observation]) -> Finding:
+def _finding(cause: str, sentence: str, o: Observation) -> Finding:
     assert o.verdict is not None
     evidence = f"read from its output in '{o.case.name}' ({o.case.describe()})"
     if places := where(o.verdict.wrong):
         evidence += f"; wrong are {places}"
-    if predicate := when(all_):
-        evidence += f"; cases fail exactly where {predicate[0]}"
     return Finding(cause, sentence, evidence, 1.0)

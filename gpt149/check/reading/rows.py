@@ -9,8 +9,8 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from .head import FITS, LEAST
 from .probe import Array, Probe
-from .scores import FITS, LEAST
 
 Place = tuple[int, int]  # (batch, head)
 
@@ -18,30 +18,71 @@ Place = tuple[int, int]  # (batch, head)
 def read_owners(probe: Probe, _others: Sequence[Probe] = ()) -> Iterator[tuple[str, str]]:
     """Whose queries, keys and values each head uses, where they are not its own."""
     case = probe.case
-    if case.batch * case.n_head == 1 or case.n_kv < 3:
+    if case.n_kv < 3:
         return
-    own = probe.own
-    q, k = (t.astype(np.float64) for t in probe.drawn[:2])
-    queries: dict[Place, Place] = {}
-    keys: dict[Place, Place] = {}
-    row = case.n_q - 1
-    for b in range(case.batch):
-        for h in range(case.n_head):
-            found = _owner(own[b, h, row], q[:, :, row], k, case.scale_value)
-            if found is None:
-                return
-            right = (b, int(probe.kv_head[h]))
-            if found[1] != right or found[0] != (b, h):
-                queries[b, h], keys[b, h] = found
-    if queries:
-        wrong_q = {to: of for to, of in queries.items() if to != of}
-        wrong_k = {to: of for to, of in keys.items() if of != (to[0], int(probe.kv_head[to[1]]))}
-        if wrong_q:
-            yield "q_owner", _said("uses the queries", wrong_q, probe, "head")
-        if wrong_k:
-            yield "k_owner", _said("uses K", wrong_k, probe, "key head")
+    if case.n_q == case.n_kv and _transposed(probe):
+        yield (
+            "scores_transposed",
+            "Q and K are exchanged: the score of (i, j) is that of query j and key i",
+        )
         return
-    yield from _values(probe)
+    owners = _owners(probe)
+    if owners is None:
+        return
+    other = next(((to, of) for to, of in owners.items() if of[1] != "K"), None)
+    if other is not None:
+        (_, h), (_, name, of) = other
+        yield (
+            "k_is_another",
+            f"scores are products of Q and {name}: {name} stands in the place of K (head {h}: "
+            f"that of batch {of[0]}, head {of[1]})",
+        )
+        return
+    queries = {to: q for to, (q, _, _) in owners.items() if to != q}
+    keys = {to: of for to, (_, _, of) in owners.items() if of != (to[0], int(probe.kv_head[to[1]]))}
+    if queries and keys and all(keys.get(to) == _kv(probe, of) for to, of in queries.items()):
+        yield (
+            "scores_owner",
+            _said("uses the scores", queries, probe, "head")
+            + ": are all heads' scores kept in one place, and used after the last?",
+        )
+    elif queries or keys:
+        if queries:
+            yield "q_owner", _said("uses the queries", queries, probe, "head")
+        if keys:
+            yield "k_owner", _said("uses K", keys, probe, "key head")
+    elif case.batch * case.n_head > 1:
+        yield from _values(probe)
+
+
+def _transposed(probe: Probe) -> bool:
+    """Whether the weights of query i follow the scores of all queries with key i."""
+    case, row = probe.case, probe.case.n_q - 1
+    q, k = (t.astype(np.float64) for t in (probe.drawn[0][:1, :1], probe.drawn[1][:1, :1]))
+    return _owner(probe.own[0, 0, row], k[:, :, row], q, case.scale_value) is not None
+
+
+def _kv(probe: Probe, place: Place) -> Place:
+    return place[0], int(probe.kv_head[place[1]])
+
+
+def _owners(probe: Probe) -> dict[Place, tuple[Place, str, Place]] | None:
+    """Of each (batch, head) whose q, and what in the place of K, and whose; None: not all known."""
+    case, own, row = probe.case, probe.own, probe.case.n_q - 1
+    q, k, v = (t.astype(np.float64) for t in probe.drawn)
+    sources = [("K", k), ("V", v)]
+    if case.n_q == case.n_kv:
+        sources.insert(1, ("Q", q))
+    owners: dict[Place, tuple[Place, str, Place]] = {}
+    for b, h in np.ndindex(case.batch, case.n_head):
+        for name, source in sources:
+            found = _owner(own[b, h, row], q[:, :, row], source, case.scale_value)
+            if found is not None:
+                owners[b, h] = (found[0], name, found[1])
+                break
+        else:
+            return None
+    return owners
 
 
 def _owner(p: Array, q: Array, k: Array, scale: float) -> tuple[Place, Place] | None:
@@ -110,6 +151,7 @@ def _rule(wrong: dict[Place, Place], probe: Probe, kind: str) -> str:
         "the head before": np.roll(heads, 1),
         "the heads in reverse": heads[::-1],
     }
+    rules |= {f"h // {g}": np.minimum(heads // g, case.n_kv_head - 1) for g in range(1, 17)}
     for name, rule in rules.items():
         if np.array_equal(mapping, rule):
             return f": {name}"

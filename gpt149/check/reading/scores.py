@@ -1,164 +1,29 @@
-"""What is a score made of, and what a weight?
+"""What is a score made of?
 
 log P is the score but for a constant of its row. So how log P follows q_x k_x says which dims count
-and by how much; what of it does not follow the score says what the softmax does with scores.
+and by how much, and what it is besides.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-
 import numpy as np
 from numpy.typing import NDArray
 
-from .mask import ROUGH
-from .probe import Array, Probe
+from ..arena import place
+from .head import FITS, LEAST, LEAST_KEYS, Head, Said, centred
+from .probe import Array
 from .words import factor, ranges
 
-LEAST = 1e-35  # of a weight: smaller ones may be subnormal numbers
-FITS = 2e-3  # of log P: rounding of scores of some tens, and no mistake worth a name
-LEAST_EXP = 5e-5  # relative, that is not rounding
 LEAST_SLOPE = 2e-6  # that is not rounding
 MOST_EQUATIONS = 4000
-MOST_SCORES = 70_000  # of a head
-LEAST_ROWS = 0.1  # of those that could, show a step between blocks
-MOST_STEPS = 4  # that are at no regular places
+MORE_EQUATIONS = 16  # than unknowns: what is left of them says whether they hold
+LEAST_ROUNDING = 5e-5  # of log P, that is not float32's
+ROPE_BASE = 10_000.0
 
 
-def read_scores(probe: Probe, _others: Sequence[Probe] = ()) -> Iterator[tuple[str, str]]:
-    """Causes and sentences on scores and weights, in the first head that shows something."""
-    p, scores = probe.own, probe.scores
-    found: dict[str, list[tuple[int, int, str]]] = {}
-    if scores[0, 0].size > MOST_SCORES:
-        return
-    for b in range(p.shape[0]):
-        for h in range(p.shape[1]):
-            said = _head(probe, p[b, h], scores[b, h], b, h)
-            if said:
-                found.setdefault(said[0], []).append((b, h, said[1]))
-    n_heads = p.shape[0] * p.shape[1]
-    for cause, heads in sorted(found.items(), key=lambda item: -len(item[1]))[:1]:
-        b, h, sentence = heads[0]
-        where = (
-            ""
-            if len(heads) == n_heads
-            else f", in {len(heads)} of {n_heads} heads (first: batch {b}, head {h})"
-        )
-        yield cause, sentence + where
-
-
-def _head(probe: Probe, p: Array, s: Array, b: int, h: int) -> tuple[str, str] | None:
-    usable = probe.mask & (p > LEAST)
-    cut = probe.mask & (p <= LEAST) & (s - _top(s, probe.mask) > -60)
-    if cut.any() and not (probe.flat[b, h][cut] <= LEAST).any():
-        return _cut_off(probe, p, s, cut)
-    leaks = ~probe.mask & (p > ROUGH) & (probe.flat[b, h] <= LEAST)
-    if leaks.any():
-        return _leaks(p, s, leaks, probe)
-    rest = _centred(np.log(np.maximum(p, LEAST)) - s, usable)
-    if np.abs(rest[usable]).max(initial=0) < FITS:
-        return (
-            _sums(probe, p, s)
-            or _slope(probe, p, s, usable, rest, b, h)
-            or _odd_exp(probe, p, s, usable, rest, b, h)
-        )
-    for read in (_slope, _by_dims, _by_key, _of_score, _steps, _odd_exp):
-        if said := read(probe, p, s, usable, rest, b, h):
-            return said
-    return None
-
-
-def _top(s: Array, mask: NDArray[np.bool_]) -> Array:
-    top: Array = np.where(mask, s, -np.inf).max(-1, keepdims=True)
-    return np.where(np.isfinite(top), top, 0)
-
-
-def _centred(x: Array, usable: NDArray[np.bool_]) -> Array:
-    """Less the mean of its row's usable values; 0 elsewhere."""
-    n = np.maximum(usable.sum(-1, keepdims=True), 1)
-    mean = np.where(usable, x, 0).sum(-1, keepdims=True) / n
-    centred: Array = np.where(usable, x - mean, 0)
-    return centred
-
-
-def _sums(probe: Probe, p: Array, s: Array) -> tuple[str, str] | None:
-    """Weights that are right against each other: is their sum 1?"""
-    sums = np.where(probe.mask, p, 0).sum(-1)
-    rows = probe.mask.any(1)
-    off = np.abs(sums - 1)
-    if off[rows].max(initial=0) < ROUGH:
-        return None
-    top, l = (
-        _top(s, probe.mask)[:, 0],
-        np.where(probe.mask, np.exp(s - _top(s, probe.mask)), 0).sum(-1),
-    )
-    with np.errstate(divide="ignore", over="ignore"):
-        more = l / sums - l  # what the sum has besides, in units of the largest weight
-    i = int(off.argmax())
-    wrong = np.flatnonzero(rows & (off >= ROUGH))
-    which = f"queries {ranges(wrong)}" if len(wrong) < rows.sum() else "every query"
-    for name, unit in (("exp of a score of 0", np.exp(-top)), ("1", np.ones_like(top))):
-        times = more / unit
-        if np.allclose(times[rows], np.median(times[rows]), rtol=1e-2, atol=1e-3):
-            n = float(np.median(times[rows]))
-            return (
-                "sum_wrong",
-                f"weights are right against each other, but the sum l has {n:.4g} times {name} "
-                f"more than it should ({which})",
-            )
-    return (
-        "sum_wrong",
-        f"weights are right against each other, but their sum is not 1: the sum l (or the maximum "
-        f"that it goes with) is wrong ({which}; query {i} adds up to {sums[i]:.4g})",
-    )
-
-
-def _cut_off(probe: Probe, p: Array, s: Array, cut: NDArray[np.bool_]) -> tuple[str, str]:
-    """Keys that count where all scores are 0, and do not for these scores."""
-    kept = probe.mask & ~cut
-    counts = kept.sum(1)[cut.any(1)]
-    lowest = np.where(kept, s, np.inf).min(-1)
-    highest = np.where(cut, s, -np.inf).max(-1)
-    ordered = bool((highest[cut.any(1)] <= lowest[cut.any(1)] + ROUGH).all())
-    if ordered and (counts == counts[0]).all():
-        return (
-            "top_k",
-            f"only the {counts[0]} largest scores of a row count (others weigh 0)",
-        )
-    gap = (s - _top(s, probe.mask))[cut]
-    if ordered:
-        return (
-            "cut_off",
-            f"scores of {-gap.max():.4g} and more below the row's maximum get weight 0",
-        )
-    keys = np.flatnonzero(cut.any(0))
-    return (
-        "keys_lost",
-        f"keys {ranges(keys)} get weight 0 in some rows though they count where all scores are "
-        "equal: what decides is the score",
-    )
-
-
-def _leaks(p: Array, s: Array, leaks: NDArray[np.bool_], probe: Probe) -> tuple[str, str]:
-    """Hidden keys that get weight, though they get none where all scores are equal."""
-    i, j = np.argwhere(leaks)[0]
-    seen = probe.mask[i] & (p[i] > LEAST)
-    value = ""
-    if seen.any():
-        at = int(np.where(seen, p[i], 0).argmax())
-        value = f" (about {np.log(p[i, j] / p[i, at]) + s[i, at]:.4g})"
-    return (
-        "mask_leaks",
-        "hidden keys get weight where scores are low or far apart: the mask is a number that "
-        "is put "
-        f"in their place or added{value}, and not -infinity (first: key {j} for query {i})",
-    )
-
-
-def _slope(
-    probe: Probe, p: Array, s: Array, usable: NDArray[np.bool_], rest: Array, b: int, h: int
-) -> tuple[str, str] | None:
-    x, y = _centred(s, usable)[usable], _centred(rest + s, usable)[usable]
+def slope(one: Head) -> Said | None:
+    probe, s, usable, rest = one.probe, one.s, one.usable, one.rest
+    x, y = centred(s, usable)[usable], centred(rest + s, usable)[usable]
     if not len(x) or not x @ x:
         return None
     slope = float(x @ y / (x @ x))
@@ -186,10 +51,9 @@ def _slope(
     )
 
 
-def _by_dims(
-    probe: Probe, p: Array, s: Array, usable: NDArray[np.bool_], rest: Array, b: int, h: int
-) -> tuple[str, str] | None:
+def by_dims(one: Head) -> Said | None:
     """A weight for each dim: 1 is right."""
+    probe, s, usable, rest, b, h = one.probe, one.s, one.usable, one.rest, one.b, one.h
     case, d = probe.case, probe.case.head_dim
     q, k = (t.astype(np.float64) for t in probe.drawn[:2])
     rows = np.flatnonzero(usable.sum(1) > 1)
@@ -201,24 +65,44 @@ def _by_dims(
         a.append(terms - terms.mean(0))
         logp = (rest + s)[i, keys]
         y.append(logp - logp.mean())
-    if not rows.size or sum(map(len, y)) < 2 * d:
+    if not rows.size or sum(map(len, y)) < d + MORE_EQUATIONS:
         return None
     left, right = np.concatenate(a), np.concatenate(y)
     weights = np.linalg.lstsq(left, right, rcond=None)[0]
     off = np.abs(left @ weights - right)
     if off.max() > max(FITS, 1e-3 * np.abs(right).max()):
         return None
+    if np.median(np.abs(weights - 1)) > 0.05 and len(rows) == 1:
+        return _other_query(one, weights * q[b, h, rows[0]])
     return _describe_dims(weights, d)
 
 
-def _describe_dims(weights: Array, d: int) -> tuple[str, str] | None:
+def _other_query(one: Head, used: Array) -> Said:
+    """Where in Q's memory lies the query that was used?"""
+    case, placed = one.probe.case, place(one.probe.case)["q"]
+    memory = np.zeros(placed.start + placed.span, np.float32)
+    placed.put(one.probe.drawn[0], memory)
+    rows = np.lib.stride_tricks.sliding_window_view(memory[placed.start :], case.head_dim)
+    off = np.abs(rows - used).max(1)
+    at, right = int(off.argmin()), one.b * placed.strides[0] + one.h * placed.strides[1]
+    found = f"Q is read at element {at}" if off[at] < 1e-2 else "Q is read at another place"
+    return (
+        "q_address",
+        f"{found}, where the query of batch {one.b}, head {one.h} begins at element {right}: its "
+        "strides, or its indices, are taken for others",
+    )
+
+
+def _describe_dims(weights: Array, d: int) -> Said | None:
     near = {name: np.abs(weights - value) < 0.01 for name, value in (("0", 0), ("1", 1), ("2", 2))}
     if near["1"].all():
         return None
     if (near["0"] | near["1"]).all():
+        lost = np.flatnonzero(near["0"])
+        tail = lost[0] == d - len(lost)
         return (
-            "dims_left_out",
-            f"dims {ranges(np.flatnonzero(near['0']))} of {d} do not count in the scores",
+            "head_dim_cut" if tail else "dims_left_out",
+            f"dims {ranges(lost)} of {d} do not count in the scores",
         )
     if (near["1"] | near["2"]).all():
         return (
@@ -230,12 +114,11 @@ def _describe_dims(weights: Array, d: int) -> tuple[str, str] | None:
     return "dims_weighed", f"in the scores dims count by other factors than 1: {shown}"
 
 
-def _by_key(
-    probe: Probe, p: Array, s: Array, usable: NDArray[np.bool_], rest: Array, b: int, h: int
-) -> tuple[str, str] | None:
+def by_key(one: Head) -> Said | None:
     """What is added to a score that depends on the key's place alone, linearly."""
+    probe, s, usable, rest, h = one.probe, one.s, one.usable, one.rest, one.h
     j = np.broadcast_to(np.arange(probe.case.n_kv, dtype=np.float64), s.shape)
-    x, y = _centred(j, usable)[usable], rest[usable]
+    x, y = centred(j, usable)[usable], rest[usable]
     if not x.any():
         return None
     slope = float(x @ y / (x @ x))
@@ -249,127 +132,118 @@ def _by_key(
     )
 
 
-def _steps(
-    probe: Probe, p: Array, s: Array, usable: NDArray[np.bool_], rest: Array, b: int, h: int
-) -> tuple[str, str] | None:
-    """Blocks of keys, right in themselves, that are weighed against each other."""
-    both = usable[:, 1:] & usable[:, :-1]
-    jump = np.where(both, np.abs(np.diff(rest, axis=1)), 0)
-    places = np.flatnonzero((jump > 2 * FITS).any(0)) + 1
-    n_kv = probe.case.n_kv
-    if not len(places) or len(places) > n_kv // 2:
-        return None
-    within = np.ones(n_kv - 1, dtype=bool)
-    within[places - 1] = False
-    if jump[:, within].max(initial=0) > 2 * FITS:
-        return None
-    could = both[:, places - 1].any(1)
-    if (jump > 2 * FITS).any(1).sum() < LEAST_ROWS * could.sum():
-        return None
-    size = int(np.gcd.reduce(places))
-    if size == 1 and len(places) > MOST_STEPS:
-        return None
-    begins = f"they begin at keys {ranges(places)}"
-    tile = f" of {size}" if size > 1 else ""
-    rows = np.flatnonzero((jump > 2 * FITS).any(1))
-    which = f" in queries {ranges(rows)}" if len(rows) < usable.shape[0] else ""
-    signs = []
-    for i in rows:
-        step = np.diff(rest[i])[places - 1][both[i][places - 1]]
-        signs += step[np.abs(step) > 2 * FITS].tolist()
-    direction = (
-        "the earlier blocks weigh too much"
-        if all(x < 0 for x in signs)
-        else "the earlier blocks weigh too little"
-        if all(x > 0 for x in signs)
-        else "some weigh too much, some too little"
-    )
-    return (
-        "blocks_weighed",
-        f"keys{tile and ' in tiles'}{tile} are right among themselves, but blocks are weighed "
-        f"wrongly against each other{which}: {begins}; {direction}. Look at the rescaling by "
-        "the running "
-        "maximum, or at the merge of splits",
-    )
-
-
-def _of_score(
-    probe: Probe, p: Array, s: Array, usable: NDArray[np.bool_], rest: Array, b: int, h: int
-) -> tuple[str, str] | None:
-    """What exp makes of scores: of the score itself, or of its distance from the maximum."""
-    logp = np.log(np.maximum(p, LEAST))
-    below = s - _top(s, probe.mask)
-    for name, x in (("distance", below), ("score", s)):
-        order = np.argsort(x[usable], kind="stable")
-        xs = x[usable][order]
-        # The row's constant by its largest weight, or (of the score) whatever fits best.
-        top = np.where(usable, logp, -np.inf).max(-1, keepdims=True)
-        ys = (logp - top if name == "distance" else rest + s)[usable][order]
-        said = _clamped(xs, ys) if name == "distance" else None
-        if said:
-            return said
-    cap = _softcap(s, rest + s, usable)
-    if cap:
-        return (
-            "softcap",
-            f"scores are capped softly before exp: {cap:.4g} tanh(s / {cap:.4g}) instead of s",
-        )
+def left_over(one: Head) -> Said | None:
+    """What another head or another row left in the buffer, and is added to the scores."""
+    probe, usable, rest, b, h = one.probe, one.usable, one.rest, one.b, one.h
+    others = [(f"head {e}", e) for e in (h - 1, h + 1, 0) if 0 <= e < probe.case.n_head and e != h]
+    rows = usable.sum(1) >= LEAST_KEYS
+    for whose, e in others:
+        for what, left in (("weights", probe.own[b, e]), ("scores", probe.scores[b, e])):
+            x = centred(left, usable)
+            # What is left may not be divided by its sum: then it is so many times as much.
+            times = (x * rest).sum(1) / np.maximum((x * x).sum(1), LEAST)
+            off = np.where(usable, rest - times[:, None] * x, 0)
+            if rows.any() and (
+                np.abs(off[rows]).max() < max(FITS, 0.02 * np.abs(rest[rows]).max())
+            ):
+                return (
+                    "scores_accumulated",
+                    f"to the scores of head {h} are added the {what} of {whose}, which are "
+                    "still in the buffer: it is not cleared before the products are summed into it",
+                )
     return None
 
 
-def _odd_exp(
-    probe: Probe, p: Array, s: Array, usable: NDArray[np.bool_], rest: Array, b: int, h: int
-) -> tuple[str, str] | None:
-    """A function of the distance from the row's maximum that is not exp."""
-    logp = np.log(np.maximum(p, LEAST))
-    x = (s - _top(s, probe.mask))[usable]
-    y = (logp - np.where(usable, logp, -np.inf).max(-1, keepdims=True))[usable]
-    order = np.argsort(x)
-    x, wrong = x[order], (y - x)[order]
-    if len(x) < 64:
-        return None
-    # Where exp is a function of the distance, and a wrong one, neighbours are wrong alike.
-    near = x > -12
-    rough = np.median(np.abs(np.diff(wrong[near])))
-    if rough < 0.1 * np.abs(wrong[near]).max() and np.abs(wrong[near]).max() > LEAST_EXP:
-        at = int(np.abs(np.where(near, wrong, 0)).argmax())
+def by_row(one: Head) -> Said | None:
+    """A factor for each query, or for each key: one of them is normalised, or scaled by itself."""
+    q, k = (t.astype(np.float64) for t in one.probe.drawn[:2])
+    q, k = q[one.b, one.h], k[one.b, one.probe.kv_head[one.h]]
+    x, y = centred(one.s, one.usable), centred(one.rest + one.s, one.usable)
+    rows = one.usable.sum(1) >= LEAST_KEYS
+    times = (x * y).sum(1) / np.maximum((x * x).sum(1), LEAST)
+    if rows.any() and np.abs(y - times[:, None] * x)[rows].max() < FITS:
+        length = times[rows] * np.sqrt((q[rows] ** 2).sum(1))
+        if np.ptp(length) < 1e-2 * np.abs(length).max():
+            return "queries_normalised", "the queries are divided by their lengths"
         return (
-            "exp_wrong",
-            "exp is not exp, but a poor approximation: it is off by "
-            f"{abs(np.expm1(wrong[at])):.2g} of "
-            f"its value where a score is {-x[at]:.3g} below the row's maximum; scores and sums "
-            "are right",
+            "scale_wrong",
+            "each query's scores are multiplied by a number of its own, from "
+            f"{times[rows].min():.3g} to {times[rows].max():.3g}",
         )
+    if one.follows(one.s / np.sqrt((k**2).sum(1))) or one.follows(
+        one.s / np.sqrt((k**2).sum(1)) / one.probe.case.scale_value
+    ):
+        return "keys_normalised", "the keys are divided by their lengths"
     return None
 
 
-def _clamped(x: Array, y: Array) -> tuple[str, str] | None:
-    """exp(max(x, -c)): the line ends in a floor. x rises; y = log P less that of the row's top."""
-    floor = y.min()
-    low = y < floor + 10 * FITS
-    if low.sum() < 3 or not low[: int(low.sum() * 0.9)].all() or x[low].max() - x[low].min() < 0.05:
+def rotated(one: Head) -> Said | None:
+    """Rotary position embeddings (Su et al. 2021), in pairs of neighbours or of halves."""
+    case = one.probe.case
+    if case.head_dim % 2:
         return None
-    rest = ~low
-    if rest.sum() < 3 or np.abs(y[rest] - x[rest]).max() > 0.02 * max(1.0, np.abs(x).max()):
+    q, k = (t.astype(np.float64) for t in one.probe.drawn[:2])
+    q, k = q[one.b, one.h], k[one.b, one.probe.kv_head[one.h]]
+    half = case.head_dim // 2
+    turns = ROPE_BASE ** (-np.arange(half) / half)
+    begin = case.n_kv - case.n_q
+    for pairs, a, b in (
+        ("of neighbours (2x, 2x + 1)", slice(0, None, 2), slice(1, None, 2)),
+        ("(x, x + head_dim / 2)", slice(None, half), slice(half, None)),
+    ):
+        for at in {0, begin}:
+            turned = [
+                (t[:, a] + 1j * t[:, b]) * np.exp(1j * np.outer(np.arange(n) + first, turns))
+                for t, n, first in ((q, case.n_q, at), (k, case.n_kv, 0))
+            ]
+            if one.follows(case.scale_value * (turned[0] @ turned[1].conj().T).real):
+                return (
+                    "rope",
+                    "queries and keys are rotated by their positions, as rotary embeddings do "
+                    f"(RoPE), in pairs {pairs}: the caller's model has done that, or has none",
+                )
+    return None
+
+
+def rounded(one: Head) -> Said | None:
+    """Scores of q or k in a shorter format."""
+    case, right = one.probe.case, one.rest + one.s
+    q, k = (t[one.b] for t in one.probe.drawn[:2])
+    q, k = q[one.h], k[one.probe.kv_head[one.h]]
+    left = np.abs(one.rest[one.usable]).max(initial=0)
+    if left < LEAST_ROUNDING:
+        return None
+    for name, lost in (("bfloat16", 16), ("IEEE half", 13)):
+        for how in (0, 1 << (lost - 1)):
+            short_q, short_k = _short(q, lost, how), _short(k, lost, how)
+            tried = (("K is", q, short_k), ("Q is", short_q, k), ("Q and K are", short_q, short_k))
+            for what, a, b in tried:
+                s = case.scale_value * (a.astype(np.float64) @ b.astype(np.float64).T)
+                off = np.abs(centred(right - s, one.usable)[one.usable]).max(initial=0)
+                if off < 0.1 * left:
+                    return "half_precision", f"{what} rounded to {name} before the scores"
+    return None
+
+
+def other_keys(one: Head) -> Said | None:
+    """Scores of keys that differ a little from K: what is left over is linear in the query."""
+    q = one.probe.drawn[0][one.b, one.h].astype(np.float64)
+    rows = np.flatnonzero(one.usable[:, :2].all(1))
+    if len(rows) < q.shape[1] + MORE_EQUATIONS:
+        return None
+    y = (one.rest[:, 1] - one.rest[:, 0])[rows]
+    off, *_ = np.linalg.lstsq(q[rows], y, rcond=None)
+    if np.abs(y).max() < LEAST_ROUNDING or np.abs(q[rows] @ off - y).max() > 0.1 * np.abs(y).max():
         return None
     return (
-        "exp_clamped",
-        f"exp is clamped: scores further than {-floor:.4g} below the row's maximum all get the "
-        f"weight exp({floor:.4g}), instead of less and less",
+        "k_rounded",
+        f"scores are made of other keys than K's: elements of K are off by up to about "
+        f"{np.abs(off).max() / one.probe.case.scale_value:.1g}, as if they were kept in few bits "
+        "(quantised)",
     )
 
 
-def _softcap(s: Array, logp: Array, usable: NDArray[np.bool_]) -> float:
-    """The cap c for which c tanh(s / c) explains log P but for a constant; 0 if none does."""
-    largest = np.abs(s[usable]).max(initial=0)
-    best, cap = np.inf, 0.0
-    for c in np.geomspace(max(largest / 20, 0.05), largest * 20 + 1, 120):
-        off = np.abs(_centred(c * np.tanh(s / c) - logp, usable)[usable]).max()
-        if off < best:
-            best, cap = off, float(c)
-    for c in np.linspace(cap * 0.95, cap * 1.05, 201):
-        off = np.abs(_centred(c * np.tanh(s / c) - logp, usable)[usable]).max()
-        if off < best:
-            best, cap = off, float(c)
-    spread = np.abs(_centred(s - logp, usable)[usable]).max()
-    return cap if best < max(2 * FITS, 0.02 * spread) else 0.0
+def _short(t: NDArray[np.float32], lost: int, add: int) -> NDArray[np.float32]:
+    bits = np.ascontiguousarray(t).view(np.uint32) + np.uint32(add)
+    short: NDArray[np.float32] = (bits >> np.uint32(lost) << np.uint32(lost)).view(np.float32)
+    return short

@@ -2,64 +2,197 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 import numpy as np
+from numpy.typing import NDArray
 
+from ..judge import softmax
 from .mask import ROUGH
-from .probe import Array, Illegible, Probe
+from .probe import F32, Array, Probe
+from .where import where
+from .words import ranges
 
 FAR = 300.0  # beyond what exp holds in floats, either way
 FARTHER = 1e5
+HALVINGS = 16
+PEAKS = 5
+SPOILED = 0.05  # relative: what underflows is off by far more
 
 
 def read_shifts(probe: Probe, _others: Sequence[Probe] = ()) -> Iterator[tuple[str, str]]:
     """What happens where all scores are far above 0, and far below."""
     if probe.case.head_dim < 2:
         return
-    try:
-        still = _shifted(probe, 0)
-    except Illegible:
-        return
-    wrong = [shift for shift in (FAR, -FAR, -FARTHER) if not _same(probe, shift, still)]
-    if FAR in wrong and -FAR not in wrong:
+    probe = Probe(probe.bench, replace(probe.case, inputs="normal"))
+    still = _shifted(probe, 0)
+    if still is None or not _close(still, _right(probe), ROUGH):
+        return  # what is wrong without a shift is not a matter of the maximum
+    changed = {shift: _changed(probe, shift, still) for shift in (FAR, -FAR, -FARTHER)}
+    wrong = [shift for shift in changed if changed[shift].any()]
+    rows = "; ".join(
+        f"moved {'up' if shift > 0 else 'down'} by {abs(shift):g}: {where(changed[shift])}"
+        for shift in wrong
+        if not changed[shift].all()
+    )
+    which = f" ({rows})" if rows else ""
+    sees_all: NDArray[np.bool_] = np.all(probe.mask, axis=1)
+    hidden = np.broadcast_to(~sees_all[:, None], still.shape)
+    if (
+        FAR not in wrong
+        and wrong
+        and np.array_equal(changed[-FARTHER], hidden)
+        and not hidden.all()
+    ):
+        yield (
+            "mask_leaks",
+            "hidden keys get weight where scores are low: the mask is a number that is put "
+            f"in their place or added (about {_where_it_changes(probe, still):.2g}), and "
+            "not -infinity",
+        )
+    elif FAR in wrong and changed[FAR].all():
         yield (
             "no_max",
             f"exp overflows where all scores move up by {FAR:g}, which must change nothing: "
-            "the row's "
-            "maximum is not subtracted",
+            f"the row's maximum is not subtracted{which}",
         )
     elif wrong and FAR not in wrong:
         yield (
-            "max_too_high",
+            "max_starts_high",
             f"exp underflows where all scores move down by {-max(wrong):g}, which must change "
-            "nothing: "
-            "what is subtracted is above the row's maximum (it starts at 0 or another number, "
-            "or is "
-            "that of |s|)",
+            "nothing: what is subtracted is above the row's maximum (it starts at 0 or another "
+            f"number, or is that of |s|){which}",
         )
     elif wrong:
         yield (
             "max_wrong",
-            f"the output changes where all scores move up or down by {FAR:g}, which must "
-            "change nothing: "
-            "what is subtracted is not the row's maximum",
+            f"the output changes where all scores move up or down by {FAR:g}, which must change "
+            "nothing: what is subtracted is not the row's maximum (it starts at 0, or leaves "
+            f"keys out){which}",
         )
 
 
-def _shifted(probe: Probe, shift: float) -> Array:
-    """Out where every score is small, and moved by this."""
+def _right(probe: Probe) -> Array:
+    """What the unshifted scores should give."""
+    q, k = 0.5 * probe.gentle, probe.drawn[1].copy()
+    q[..., 0], k[..., 0] = 1, 0
+    return _of(probe, q, k)
+
+
+def _of(probe: Probe, q: F32, k: F32) -> Array:
+    """Attention of these queries and keys to the case's own values."""
+    k = k[:, probe.kv_head]
+    s = probe.case.scale_value * (q.astype(np.float64) @ k.astype(np.float64).swapaxes(-1, -2))
+    p = softmax(s, np.broadcast_to(probe.mask, s.shape))
+    return np.asarray(p @ probe.drawn[2][:, probe.kv_head], np.float64)
+
+
+def _close(a: F32, b: Array, allowed: float) -> bool:
+    return bool((np.abs(a - b) <= allowed * np.abs(b).max()).all())
+
+
+def read_peaks(probe: Probe, _others: Sequence[Probe] = ()) -> Iterator[tuple[str, str]]:
+    """Over which scores is the maximum taken? One of them at a time is far above the others."""
+    probe = Probe(probe.bench, replace(probe.case, inputs="normal"))
+    case, v = probe.case, probe.drawn[2]
+    if case.head_dim < 2 or case.n_kv < 3:
+        return
+    still = _shifted(probe, 0)
+    if still is None or not _close(still, _right(probe), ROUGH):
+        return
+    missed = []
+    for j in np.unique(np.linspace(0, case.n_kv - 1, PEAKS).astype(int)):
+        q, k = np.zeros_like(probe.drawn[0]), np.zeros_like(probe.drawn[1])
+        q[..., 0], k[:, :, j, 0] = 1, FAR / case.scale_value
+        out = probe.bench.ask(case, q, k, v)
+        if out is None:
+            return
+        if not _close(out[0, 0, -1], v[0, 0, j].astype(np.float64), ROUGH):
+            missed.append(int(j))
+        hidden = ~probe.mask[:, j]
+        if hidden.any() and not np.isfinite(out[:, :, hidden]).all():
+            yield (
+                "max_starts_high",
+                f"a high score of key {j} spoils the queries that may not see it: the maximum is "
+                "taken over hidden keys as well, and all that is seen underflows",
+            )
+            return
+    if len(missed) >= min(PEAKS, case.n_kv):
+        yield (
+            "exp_wrong",
+            f"where one score is {FAR:g} above the others, out is not its key's value: exp of what "
+            "is so far below the maximum must be 0, and wraps, or is clamped too high",
+        )
+        return
+    if missed:
+        yield (
+            "max_wrong",
+            f"a score of {FAR:g} of key {ranges(missed)} alone overflows or is lost: the row's "
+            "maximum leaves it out",
+        )
+        return
+    if case.n_head > 1:
+        q, k = np.zeros_like(probe.drawn[0]), probe.drawn[1].copy()
+        q[:, 0, :, 0], k[..., 0] = FAR / case.scale_value, 1
+        q[..., 1] = 1 / case.scale_value
+        out, right = probe.bench.ask(case, q, k, v), _of(probe, q, k)
+        if out is None:
+            return
+        off = ~(np.abs(out - right) <= SPOILED * np.abs(right).max()).all((0, 2, 3))
+        if off[1:].any() and not off[1:].all():
+            yield (
+                "max_starts_high",
+                f"high scores of head 0 spoil heads {ranges(np.flatnonzero(off))}: one maximum is "
+                "taken for several heads, and what is far below it underflows",
+            )
+            return
+    if case.n_q > 2:
+        q, k = np.zeros_like(probe.drawn[0]), probe.drawn[1].copy()
+        i = case.n_q // 2
+        q[:, :, i, 0], k[..., 0] = FAR / case.scale_value, 1
+        q[:, :, :, 1] = 1 / case.scale_value
+        out, right = probe.bench.ask(case, q, k, v), _of(probe, q, k)
+        if out is None:
+            return
+        others = np.delete(np.arange(case.n_q), i)
+        spoiled = ~(np.abs(out - right) <= SPOILED * np.abs(right).max()).all((0, 1, 3))
+        if spoiled[others].any() and not spoiled[others].all():
+            yield (
+                "max_starts_high",
+                f"high scores of query {i} spoil queries {ranges(np.flatnonzero(spoiled))}: one "
+                "maximum is taken for several queries, and what is far below it underflows",
+            )
+
+
+def _where_it_changes(probe: Probe, still: F32) -> float:
+    """How far down scores move before the output changes."""
+    same, other = 0.0, -FARTHER
+    for _ in range(HALVINGS):
+        middle = (same + other) / 2
+        if _changed(probe, middle, still).any():
+            other = middle
+        else:
+            same = middle
+    return other + math.log(ROUGH)  # for so much do they weigh there
+
+
+def _shifted(probe: Probe, shift: float) -> F32 | None:
+    """Out where every score is small, and moved by this; None where nothing comes back."""
     q, k, v = (t.copy() for t in probe.drawn)
     q[...] = 0.5 * probe.gentle
     q[..., 0] = 1
     k[..., 0] = shift / probe.case.scale_value
-    return probe.out(q=q, k=k, v=v)
+    return probe.bench.ask(probe.case, q, k, v)
 
 
-def _same(probe: Probe, shift: float, still: Array) -> bool:
+def _changed(probe: Probe, shift: float, still: F32) -> NDArray[np.bool_]:
+    """Which values change, with their rows: (batch, n_head, n_q, head_dim)."""
     # A score of `shift` is rounded by so much, and what it weighs with it.
-    allowed = ROUGH + abs(shift) * 2.0**-20
-    try:
-        return bool(np.abs(_shifted(probe, shift) - still).max() <= allowed * np.abs(still).max())
-    except Illegible:
-        return False
+    allowed = (ROUGH + abs(shift) * 2.0**-20) * np.abs(still).max()
+    moved = _shifted(probe, shift)
+    if moved is None:
+        return np.ones(still.shape, dtype=bool)
+    rows = ~(np.abs(moved - still) <= allowed).all(-1, keepdims=True)
+    return np.broadcast_to(rows, still.shape)

@@ -6,18 +6,28 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from .probe import F32, Illegible, Probe
+from ..judge import softmax
+from .mask import ROUGH
+from .probe import Array, Probe
 from .where import where
 
+LEAST = 50  # different values
+DIVIDED = 2.0**-21  # relative: far less than a short format's steps
 SHORT = 0.98  # of the values must have the format's bits
 
 
 def read_format(probe: Probe, _others: Sequence[Probe] = ()) -> Iterator[tuple[str, str]]:
     """Are the values of out, or the weights, those of a shorter format?"""
-    for what, values in (("out has", probe.out()), ("the weights have", probe.own)):
-        some = values.astype(np.float32)[np.abs(values) > 1e-4]
+    p = probe.own
+    kinds = (
+        ("out has", probe.out()),
+        ("the weights have", p),
+        ("the weights, before they are divided by their sum, have", p / p.max(-1, keepdims=True)),
+    )
+    for what, values in kinds:
+        some = np.unique(values[np.abs(values) > 1e-4])
         for name, lost in (("bfloat16", 16), ("IEEE half", 13)):
-            if len(some) > 100 and _short(some, lost):
+            if len(some) > LEAST and _short(some, lost):
                 yield (
                     "half_precision",
                     f"{what} the values of {name}: the lower {lost} bits of each float are 0",
@@ -46,12 +56,43 @@ def read_again(probe: Probe, _others: Sequence[Probe] = ()) -> Iterator[tuple[st
         )
 
 
+def read_follows(probe: Probe, _others: Sequence[Probe] = ()) -> Iterator[tuple[str, str]]:
+    """Does out come from V? Where V is 0 it must be 0."""
+    zero = probe.out(v=np.zeros_like(probe.drawn[2]))
+    size = np.abs(zero).max()
+    if size <= ROUGH:
+        return
+    if not np.array_equal(zero, probe.out()):
+        yield (
+            "added_to_out",
+            f"where V is 0, out is not: something of up to {size:.3g} is added that does not come "
+            "from V: what was not cleared, or a constant "
+            f"({where(np.abs(zero) > ROUGH) or 'everywhere'})",
+        )
+        return
+    p = softmax(probe.scores, np.broadcast_to(probe.mask, probe.scores.shape))
+    others = {"K": probe.drawn[1][:, probe.kv_head]}
+    if probe.case.n_q == probe.case.n_kv:
+        others["Q"] = probe.drawn[0]
+    for name, tensor in others.items():
+        if np.abs(p @ tensor.astype(np.float64) - zero).max() < ROUGH * np.abs(tensor).max():
+            yield "v_is_another", f"out is P {name}, not P V: {name} stands in the place of V"
+            return
+    yield "v_ignored", "out does not follow V: the same comes out where V is 0"
+
+
 def read_values(probe: Probe, _others: Sequence[Probe] = ()) -> Iterator[tuple[str, str]]:
     """Is out what the attention matrix makes of V?"""
-    try:
-        p = probe.own
-    except Illegible:
+    odd = np.ptp(probe.by_dim, axis=3).max() / np.abs(probe.by_dim).max()
+    if len(probe.dims) < 0.5 * probe.case.head_dim and odd > ROUGH / 10:
+        yield (
+            "values_off",
+            f"where V is the same in every dim, out is not: it differs by up to {odd:.1g} of its "
+            "size from dim to dim, without a pattern. Values are disturbed, or rounded, on their "
+            "way",
+        )
         return
+    p = probe.own
     v = probe.drawn[2][:, probe.kv_head].astype(np.float64)
     want = np.einsum("bhqk,bhkd->bhqd", p, v)
     off = np.abs(probe.out() - want)
@@ -66,6 +107,8 @@ def read_values(probe: Probe, _others: Sequence[Probe] = ()) -> Iterator[tuple[s
         )
 
 
-def _short(values: F32, lost: int) -> bool:
-    bits = values.view(np.uint32)
-    return bool((bits & np.uint32((1 << lost) - 1) == 0).mean() > 0.98)
+def _short(values: Array, lost: int) -> bool:
+    """Whether the last bits of nearly all are 0, but for what a division rounds."""
+    bits = values.astype(np.float32).view(np.uint32) + np.uint32(1 << (lost - 1))
+    nearest = (bits >> lost << lost).view(np.float32)
+    return bool((np.abs(nearest - values) <= DIVIDED * np.abs(values)).mean() > SHORT)

@@ -5,7 +5,8 @@ that parts those that fail from those that pass.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from itertools import pairwise
+from functools import partial
+from itertools import combinations, pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,54 +16,72 @@ from ..observe import Observation
 from .words import ranges
 
 Predicate = Callable[[Case], bool]
-Feature = Callable[[Case], int]
+Size = Callable[[Case], int]
 LEAST_PASSING = 3  # cases that a predicate must set apart, to mean something
+FEW = 0.3  # of the passing calls
+SIZES: dict[str, Size] = {
+    "batch": lambda c: c.batch,
+    "n_head": lambda c: c.n_head,
+    "n_head / n_kv_head": lambda c: c.n_head // c.n_kv_head,
+    "head_dim": lambda c: c.head_dim,
+    "n_q": lambda c: c.n_q,
+    "n_kv": lambda c: c.n_kv,
+    "n_kv - n_q": lambda c: c.n_kv - c.n_q,
+    "n_threads": lambda c: c.n_threads,
+    "batch * n_head": lambda c: c.batch * c.n_head,
+}
 
 
-def when(observations: Sequence[Observation]) -> tuple[str, Predicate] | None:
-    """The simplest predicate on the call that holds exactly where the kernel fails."""
-    failing = [o.case for o in observations if not o.passed]
-    passing = [o.case for o in observations if o.passed]
+def when(observations: Sequence[Observation]) -> str:
+    """What holds of exactly the calls that fail, in words: the simplest; empty if nothing does."""
+    failing, passing = _parted(observations)
     if not failing or len(passing) < LEAST_PASSING:
-        return None
-    for text, holds in _predicates([*failing, *passing]):
-        if all(map(holds, failing)) and not any(map(holds, passing)):
-            return text, holds
-    return None
+        return ""
+    cases = [*failing, *passing]
+    fails = np.arange(len(cases)) < len(failing)
+    necessary: list[tuple[str, NDArray[np.bool_]]] = []
+    for text, holds in _predicates(cases):
+        held = np.array([holds(c) for c in cases])
+        if np.array_equal(held, fails):
+            return text
+        if held[fails].all():
+            necessary.append((text, held))
+    properties = {text for text, _ in _properties()}
+    for (text, a), (more, b) in combinations(necessary, 2):
+        # Each part must be needed, or it says what a case or two happen to have.
+        needed = min((a & ~b).sum(), (b & ~a).sum()) >= LEAST_PASSING
+        if text in properties and needed and np.array_equal(a & b, fails):
+            return f"{text} and {more}"
+    return ""
+
+
+def _parted(observations: Sequence[Observation]) -> tuple[list[Case], list[Case]]:
+    """The cases that fail, and those that pass; which were declined say nothing."""
+    failing = [o.case for o in observations if not o.passed]
+    passing = [o.case for o in observations if o.passed and o.answer.outcome != "declined"]
+    return failing, passing
+
+
+def only_where(observations: Sequence[Observation]) -> str:
+    """In words, the properties that all failing calls have and few others; empty if none."""
+    failing, passing = _parted(observations)
+    if len(failing) < LEAST_PASSING or len(passing) < LEAST_PASSING:
+        return ""
+    found = [
+        (sum(map(holds, passing)), text)
+        for text, holds in _properties()
+        if all(map(holds, failing)) and sum(map(holds, passing)) < FEW * len(passing)
+    ]
+    return " and ".join(text for _, text in sorted(found)[:2])
 
 
 def _predicates(cases: Sequence[Case]) -> Iterator[tuple[str, Predicate]]:
-    yield "n_q = 1 (decode)", lambda c: c.n_q == 1
-    yield "n_q < n_kv", lambda c: c.n_q < c.n_kv
-    yield "1 < n_q < n_kv", lambda c: 1 < c.n_q < c.n_kv
-    yield "n_q = n_kv", lambda c: c.n_q == c.n_kv
-    yield "calls are causal", lambda c: c.causal
-    yield "calls are not causal", lambda c: not c.causal
-    yield "head groups are larger than 1", lambda c: c.n_head != c.n_kv_head
-    yield "keys and values are bfloat16", lambda c: c.half_kv
-    yield "rows are not contiguous", lambda c: c.layout != "contiguous"
-    yield "logits are of some hundreds", lambda c: c.inputs == "large"
-    yield "n_threads > 1", lambda c: c.n_threads > 1
-    yield "br or bc is given", lambda c: bool(c.br or c.bc)
-    features: dict[str, Feature] = {
-        "batch": lambda c: c.batch,
-        "n_head": lambda c: c.n_head,
-        "n_head / n_kv_head": lambda c: c.n_head // c.n_kv_head,
-        "head_dim": lambda c: c.head_dim,
-        "n_q": lambda c: c.n_q,
-        "n_kv": lambda c: c.n_kv,
-        "n_threads": lambda c: c.n_threads,
-        "batch * n_head": lambda c: c.batch * c.n_head,
-    }
-    for name, of in features.items():
-        values = sorted({of(c) for c in cases})
-        for low, high in pairwise(values):
-            at = _round(low, high)
-            yield f"{name} > {at}", _above(of, at)
-        yield f"{name} = {values[0]}", _equal(of, values[0])
-    for name, of in features.items():
-        for m in (2, 4, 8, 16, 32, 64, 128):
-            yield f"{name} is no multiple of {m}", _uneven(of, m)
+    """Properties, sizes above and up to a number, sizes that are uneven."""
+    yield from _properties()
+    for name, of in SIZES.items():
+        yield from _sizes(name, of, cases)
+    for name, of in SIZES.items():
+        yield from _uneven(name, of)
     yield (
         "the rows (batch * n_head * n_q) are no multiple of n_threads",
         lambda c: c.batch * c.n_head * c.n_q % c.n_threads != 0,
@@ -71,38 +90,59 @@ def _predicates(cases: Sequence[Case]) -> Iterator[tuple[str, Predicate]]:
         "batch * n_head is no multiple of n_threads",
         lambda c: c.batch * c.n_head % c.n_threads != 0,
     )
-    conditions: tuple[tuple[str, Predicate], ...] = (
-        ("n_q = 1", lambda c: c.n_q == 1),
+
+
+def _properties() -> list[tuple[str, Predicate]]:
+    return [
+        ("n_q = 1 (decode)", lambda c: c.n_q == 1),
         ("n_q < n_kv", lambda c: c.n_q < c.n_kv),
-        ("head groups are larger than 1", lambda c: c.n_head != c.n_kv_head),
+        ("n_q > 1", lambda c: c.n_q > 1),
+        ("n_q = n_kv", lambda c: c.n_q == c.n_kv),
         ("calls are causal", lambda c: c.causal),
+        ("calls are not causal", lambda c: not c.causal),
+        ("head groups are larger than 1", lambda c: c.n_head != c.n_kv_head),
         ("keys and values are bfloat16", lambda c: c.half_kv),
-    )
-    for text, holds in conditions:
-        yield f"{text} and n_threads > 1", _both(holds, lambda c: c.n_threads > 1)
-        for name, of in features.items():
-            values = sorted({of(c) for c in cases if holds(c)})
-            for low, high in pairwise(values):
-                at = _round(low, high)
-                yield f"{text} and {name} > {at}", _both(holds, _above(of, at))
-            for m in (2, 4, 8, 16, 32, 64):
-                yield f"{text} and {name} is no multiple of {m}", _both(holds, _uneven(of, m))
+        ("rows are not contiguous", lambda c: c.layout != "contiguous"),
+        ("rows have gaps between them", lambda c: c.layout == "padded"),
+        ("logits are of some hundreds", lambda c: c.inputs == "large"),
+        ("logits are far below 0", lambda c: c.inputs == "low"),
+        ("br or bc is given", lambda c: bool(c.br or c.bc)),
+        ("n_threads > 1", lambda c: c.n_threads > 1),
+        ("there are more threads than rows", lambda c: c.n_threads > c.batch * c.n_head * c.n_q),
+        ("the host calls from several threads", lambda c: c.calls == "heads"),
+        ("a call comes after another", lambda c: c.calls in ("again", "changed", "batches")),
+    ]
 
 
-def _both(a: Predicate, b: Predicate) -> Predicate:
-    return lambda c: a(c) and b(c)
+def _sizes(name: str, of: Size, cases: Sequence[Case]) -> Iterator[tuple[str, Predicate]]:
+    values = sorted({of(c) for c in cases})
+    for low, high in pairwise(values):
+        at = _round(low, high)
+        yield f"{name} > {at}", partial(_above, of, at)
+        yield f"{name} <= {at}", partial(_up_to, of, at)
+    for value in values[:1]:
+        yield f"{name} = {value}", partial(_equal, of, value)
 
 
-def _above(of: Feature, at: int) -> Predicate:
-    return lambda c: of(c) > at
+def _uneven(name: str, of: Size) -> Iterator[tuple[str, Predicate]]:
+    for m in (2, 4, 8, 16, 32, 64, 128):
+        yield f"{name} is no multiple of {m}", partial(_no_multiple, of, m)
 
 
-def _equal(of: Feature, value: int) -> Predicate:
-    return lambda c: of(c) == value
+def _above(of: Size, at: int, c: Case) -> bool:
+    return of(c) > at
 
 
-def _uneven(of: Feature, m: int) -> Predicate:
-    return lambda c: of(c) % m != 0
+def _up_to(of: Size, at: int, c: Case) -> bool:
+    return of(c) <= at
+
+
+def _equal(of: Size, value: int, c: Case) -> bool:
+    return of(c) == value
+
+
+def _no_multiple(of: Size, m: int, c: Case) -> bool:
+    return of(c) % m != 0
 
 
 def _round(low: int, high: int) -> int:

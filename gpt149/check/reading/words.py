@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 SHOWN = 4
+NO_MATTER = "Precision is not the matter: double would change nothing"
 # Factors that have a name.
 CONSTANTS = {
     "log2(e)": math.log2(math.e),
@@ -27,7 +28,7 @@ def ranges(indices: Sequence[int] | NDArray[np.integer]) -> str:
         return "none"
     steps = set(np.diff(found).tolist())
     if len(found) > 2 and len(steps) == 1 and (step := steps.pop()) > 1:
-        return f"{found[0]}, {found[1]}, {found[2]}, ... (every {step}th)"
+        return f"{found[0]}, {found[1]}, {found[2]}, ... (in steps of {step})"
     parts = np.split(np.array(found), np.flatnonzero(np.diff(found) > 1) + 1)
     texts = [str(p[0]) if len(p) == 1 else f"{p[0]}-{p[-1]}" for p in parts[:SHOWN]]
     return ", ".join(texts) + (", ..." if len(parts) > SHOWN else "")

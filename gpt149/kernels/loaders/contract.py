@@ -6,10 +6,12 @@ import ctypes
 from ctypes import byref
 from pathlib import Path
 
-from ...errors import BuildError, InputError, KernelDeclined
+from ...errors import BuildError, InputError, KernelDeclined, NoWorkspace
+from ...system.words import one_line
 from .. import abi
 
 INT32_MAX = 2**31 - 1
+MOST_KERNELS = 256  # of a file
 
 
 class ContractKernel:
@@ -22,7 +24,7 @@ class ContractKernel:
         self.square = False  # said by whoever knows the source; see kernels.is_square
         self.entry, self._library = entry, library  # the library lives as long as its kernels
         name, idea, memory, isa = (
-            text.decode(errors="replace")
+            one_line(text.decode(errors="replace"))
             for text in (entry.name, entry.idea, entry.memory, entry.isa)
         )
         self.name, self.idea, self.memory, self.isa = name, idea, f"O({memory})", isa
@@ -31,11 +33,11 @@ class ContractKernel:
         """Bytes of workspace for a call of this shape; the pointers in `args` are not read.
 
         Raises:
-            KernelDeclined: it says a negative number.
+            NoWorkspace: it says a negative number.
         """
         n_bytes: int = self.entry.workspace_bytes(byref(args))
         if n_bytes < 0:
-            raise KernelDeclined(
+            raise NoWorkspace(
                 f"workspace_bytes of the kernel '{self.name}' returns {n_bytes}, and must return 0 "
                 "or more: does it compute in 64 bits?"
             )
@@ -58,7 +60,7 @@ class ContractKernel:
 
 def declined(kernel: str, why: bytes, shape: str = "", *, others: str = "") -> KernelDeclined:
     """The error for what a kernel's `run` returned. others: what to choose besides a kernel."""
-    reason = why.decode(errors="replace").rstrip(".")
+    reason = one_line(why.decode(errors="replace")).rstrip(".")
     return KernelDeclined(
         f"the kernel '{kernel}' declines this call: {reason}. {shape}"
         f"Choose another with -a{others}."
@@ -92,6 +94,11 @@ def open_library(path: Path, source: str) -> list[ContractKernel]:
         raise BuildError(
             f"{source} was written for version {table.abi_version} of gpt149.h, this is version "
             f"{abi.ABI_VERSION}. Include the gpt149.h that comes with this gpt149."
+        )
+    if not 0 < table.n_kernels <= MOST_KERNELS:
+        raise BuildError(
+            f"{source}: its table says that it holds {table.n_kernels:,} kernels, and must hold 1 "
+            f"to {MOST_KERNELS}. End the file with GPT149_KERNEL(...), which counts them."
         )
     entries = [table.kernels[i] for i in range(table.n_kernels)]
     for i, entry in enumerate(entries):

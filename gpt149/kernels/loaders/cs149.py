@@ -18,7 +18,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from ...errors import BuildError, MissingDependency
-from ...system.paths import cache_dir, shipped
+from ...system.paths import cache_dir, shipped, write_whole
 from ..build import Target, build_all, cached, digest, locked
 from ..compiler import version_of
 
@@ -42,7 +42,9 @@ NAMES = {
 # Students' code is compiled as it is: names that the assignment makes them leave unused are theirs.
 QUIET = ("-Wno-unused", "-Wno-unused-parameter", "-Wno-sign-compare", "-Wno-unknown-pragmas")
 BINDINGS = re.compile(r"^\s*PYBIND11_MODULE\b", re.MULTILINE)
-ISPC_INCLUDE = re.compile(r'^\s*#\s*include\s*"module_ispc\.h"', re.MULTILINE)
+ISPC_INCLUDE = re.compile(r'^\s*#\s*include\s*"(\w+)_ispc\.h"', re.MULTILINE)
+# What the compiler says of a name that an empty header in the place of ispc's does not declare.
+UNDECLARED = re.compile(r"^.*error: .*(?:not declared|not a member of .ispc|undeclared).*$", re.M)
 ISPC_FLAGS = ("-O3", "--target=avx2-i32x8", "--arch=x86-64", "--pic")
 # What the compiler says where the stand-in lacks something, as against a mistake of the author's.
 BEYOND_STANDIN = re.compile(
@@ -67,6 +69,17 @@ def compile_module(path: Path) -> Path:
         BuildError: it does not compile, not even against torch's own headers.
         MissingDependency: it needs ispc, or a compiler, or Python's headers.
     """
+    try:
+        return _compiled(path)
+    except BuildError as e:
+        lacks, undeclared = _lacking_ispc(path), UNDECLARED.search(e.output)
+        if not lacks or not undeclared:
+            raise
+        raise MissingDependency(f"{lacks} The compiler says: {undeclared[0].strip()}") from e
+
+
+def _compiled(path: Path) -> Path:
+    """See `compile_module`."""
     torchs = _torch_target(path)
     if torchs and (library := cached(torchs)):
         return library
@@ -89,14 +102,16 @@ def target(path: Path) -> Target:
     """The module behind the adapter, against the stand-in.
 
     Raises:
-        MissingDependency: it needs ispc.
         BuildError: ispc fails.
     """
     adapter = shipped("csrc") / "cs149" / "adapter.cpp"
     ispc = _ispc(path)
-    flags = (f"-I{adapter.parent / 'standin'}", *QUIET, *(f"-I{file.parent}" for file in ispc))
+    flags = (f"-I{adapter.parent / 'standin'}", *QUIET, *(f"-I{header.parent}" for header in ispc))
     module = f'-DMODULE_FILE="{path.resolve()}"'
-    return Target((adapter,), (*flags, module), tuple(map(str, ispc)), subject=path)
+    objects = [
+        str(header.with_suffix(".o")) for header in ispc if header.with_suffix(".o").exists()
+    ]
+    return Target((adapter,), (*flags, module), tuple(objects), subject=path)
 
 
 def seen_in_editor(path: Path) -> Target:
@@ -129,30 +144,51 @@ def _torch_target(path: Path) -> Target | None:
     return replace(ours, flags=flags, libraries=(*ours.libraries, *linked, *names))
 
 
+def _ispc_sources(path: Path) -> list[Path]:
+    """The files of ispc whose headers a module includes, whether they are there or not."""
+    text = path.read_text(encoding="utf-8", errors="replace")
+    return [path.with_name(f"{name}.ispc") for name in dict.fromkeys(ISPC_INCLUDE.findall(text))]
+
+
+def _lacking_ispc(path: Path) -> str:
+    """What a module lacks that uses what ispc makes for it; empty if it lacks nothing."""
+    missing = [source for source in _ispc_sources(path) if not source.is_file()]
+    if not _ispc_sources(path) or (shutil.which("ispc") and not missing):
+        return ""
+    source = (missing or _ispc_sources(path))[0]
+    lack = f"there is no {source}" if shutil.which("ispc") else "ispc is not on the PATH"
+    return (
+        f"{path} uses what ispc makes of {source.name}, and {lack}. Install it from "
+        "ispc.github.io, or comment the include and what uses it out."
+    )
+
+
 def _ispc(path: Path) -> list[Path]:
-    """Compile the `module.ispc` beside a module that includes its header; what to link, if any.
+    """The headers of ispc that a module includes, made of the files beside it.
+
+    Empty ones where there is no ispc, or no such file: cs149gpt's template includes one that few
+    parts need.
 
     Raises:
-        MissingDependency: there is no ispc, or no module.ispc.
         BuildError: ispc fails.
     """
-    if not ISPC_INCLUDE.search(path.read_text(encoding="utf-8", errors="replace")):
-        return []
-    source = path.with_name("module.ispc")
-    ispc = shutil.which("ispc")
-    if ispc is None or not source.is_file():
-        missing = "ispc is not on the PATH" if ispc is None else f"there is no {source}"
-        raise MissingDependency(
-            f"{path} includes module_ispc.h, which ispc makes of module.ispc, and {missing}. "
-            "Install it from ispc.github.io, or comment the include out."
-        )
-    key = digest(source.read_bytes(), *ISPC_FLAGS, ispc, version_of([ispc]))
-    out = cache_dir() / "kernels" / f"ispc-{key[:20]}"
-    header, binary = out / "module_ispc.h", out / "module_ispc.o"
-    with locked(out):
-        if not binary.exists():
-            _run_ispc([ispc, *ISPC_FLAGS, str(source), "-h", str(header)], source, binary)
-    return [binary]
+    ispc, headers = shutil.which("ispc"), list[Path]()
+    for source in _ispc_sources(path):
+        name = f"{source.stem}_ispc"
+        if ispc is None or not source.is_file():
+            out = cache_dir() / "kernels" / f"ispc-none-{source.stem}"
+            with locked(out):
+                if not (out / f"{name}.h").exists():
+                    write_whole(out / f"{name}.h", b"namespace ispc {}\n")
+        else:
+            key = digest(source.read_bytes(), *ISPC_FLAGS, ispc, version_of([ispc]))
+            out = cache_dir() / "kernels" / f"ispc-{key[:20]}"
+            header, binary = out / f"{name}.h", out / f"{name}.o"
+            with locked(out):
+                if not binary.exists():
+                    _run_ispc([ispc, *ISPC_FLAGS, str(source), "-h", str(header)], source, binary)
+        headers.append(out / f"{name}.h")
+    return headers
 
 
 def _run_ispc(command: list[str], source: Path, binary: Path) -> None:

@@ -61,12 +61,17 @@ def _torch_attention(q: Tensor, k: Tensor, v: Tensor, *, causal: bool, scale: fl
 
 
 def _reference_attention(q: Tensor, k: Tensor, v: Tensor, *, causal: bool, scale: float) -> Tensor:
+    import torch
+
     group = q.shape[1] // k.shape[1]
-    k, v = (t.double().repeat_interleave(group, dim=1) for t in (k, v))
-    scores = scale * q.double() @ k.transpose(-2, -1)  # (batch, n_head, n_q, n_kv)
-    if causal:
-        scores = scores.masked_fill(~_causal_mask(q.shape[2], k.shape[2]), float("-inf"))
-    return (scores.softmax(-1) @ v).float()
+    hidden = ~_causal_mask(q.shape[2], k.shape[2]) if causal else None
+    out = torch.empty_like(q)
+    for h in range(q.shape[1]):  # one at a time: float64 scores of all take much memory
+        scores = scale * q[:, h].double() @ k[:, h // group].double().transpose(-2, -1)
+        if hidden is not None:
+            scores.masked_fill_(hidden, float("-inf"))
+        out[:, h] = scores.softmax(-1) @ v[:, h // group].double()
+    return out
 
 
 def _causal_mask(n_q: int, n_kv: int) -> Tensor:

@@ -7,15 +7,20 @@ the list gives. Both are checked.
 
 from __future__ import annotations
 
-import json
 import re
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import tiktoken
 
 from ...errors import TokenizerError
-from ..tokenizer import Tokenizer
+from ...system.files import exists, read_json, read_text
+from ...system.words import brief
+from ..tokenizer import AddedToken, Tokenizer
+from . import tokenizer_json
+from .added import Vocabulary, collect
+from .tokenizer_json import Merges
 
 # GPT-2's splitting: contractions, letters, digits and other signs with the space before them.
 GPT2_PATTERN = r"""'(?:[sdmt]|ll|ve|re)| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"""
@@ -27,39 +32,75 @@ MARKED = re.compile(r"<.+>|\[.+\]", re.DOTALL)
 BPE_FILES = (("vocab.json", "merges.txt"), ("encoder.json", "vocab.bpe"))
 
 
-def from_directory(path: Path, bos: int | None = None, eos: int | None = None) -> Tokenizer | None:
+def has_files(path: Path) -> bool:
+    """Whether a tokenizer's files lie in a directory; raises TokenizerError if not permitted."""
+    pairs = [*BPE_FILES, ("tokenizer.json",)]
+    return any(all(exists(path / name, TokenizerError) for name in names) for names in pairs)
+
+
+def from_directory(path: Path, bos: int | None = None, eos: Sequence[int] = ()) -> Tokenizer | None:
     """The tokenizer whose files lie in a model directory; None if there are none.
 
-    Reads vocab.json and merges.txt (or OpenAI's encoder.json and vocab.bpe), else tokenizer.json.
+    Of vocab.json and merges.txt (or OpenAI's encoder.json and vocab.bpe), tokenizer.json,
+    tokenizer_config.json, added_tokens.json and special_tokens_map.json all that are there count.
+
+    bos, eos: what the model's config says of the ids that begin and end a text.
 
     Raises:
-        TokenizerError: files that are damaged, or mean something that tiktoken cannot do.
+        TokenizerError: files that are damaged, contradict each other, or mean something that
+            tiktoken cannot do.
     """
-    for vocabulary, merges in BPE_FILES:
-        if (path / vocabulary).is_file() and (path / merges).is_file():
-            vocab = _read_json(path / vocabulary)
-            lines = _read_text(path / merges).split("\n")
-            pairs = [line for line in lines if line and not line.startswith("#version")]
-            return _from_bpe(vocab, [tuple(p.split(" ")) for p in pairs], path, bos, eos)
-    if (path / "tokenizer.json").is_file():
-        return _from_tokenizer_json(path / "tokenizer.json", bos, eos)
-    return None
+    vocabulary = Vocabulary()
+    lists: dict[str, Merges] = {}
+    for vocab_name, merges_name in BPE_FILES:
+        if exists(path / vocab_name, TokenizerError) and exists(path / merges_name, TokenizerError):
+            for token, token_id in read_json(path / vocab_name, TokenizerError).items():
+                vocabulary.add(token, token_id, path / vocab_name)
+            lists[merges_name] = _read_merges(path / merges_name)
+    spec = None
+    if exists(file := path / "tokenizer.json", TokenizerError):
+        spec = tokenizer_json.read(file)
+        for token, token_id in spec.vocab.items():
+            vocabulary.add(token, token_id, file)
+        lists[file.name] = spec.merges
+    if not lists:
+        return None
+    (name, merges), *others = lists.items()
+    for other, theirs in others:
+        if theirs != merges:
+            raise TokenizerError(
+                f"{path}: the merges of {name} and those of {other} are not the same "
+                f"({len(merges)} and {len(theirs)}). Take the wrong file out."
+            )
+    added = collect(path, spec.added if spec else [], vocabulary)
+    ids = vocabulary.ids
+    found = added.tokens(ids)
+    tokenizer = _from_bpe(ids, merges, path, found, marks=not added.listed)
+    ends = [*eos, *(ids[token] for token in added.eos)]
+    starts = [*([] if bos is None else [bos]), *(ids[token] for token in added.bos)]
+    if END_OF_TEXT in ids:
+        starts.append(ids[END_OF_TEXT])
+        ends = ends or [ids[END_OF_TEXT]]
+    bos = starts[0] if starts else None
+    return replace(tokenizer.ending(ends), bos=bos, notes=spec.notes if spec else ())
+
+
+def _read_merges(file: Path) -> Merges:
+    lines = read_text(file, TokenizerError).replace("\r\n", "\n").split("\n")
+    pairs = [line for line in lines if line and not line.startswith("#version")]
+    return [tuple(pair.split(" ")) for pair in pairs]
 
 
 def _from_bpe(
-    vocab: object,
-    merges: list[tuple[str, ...]],
+    vocab: dict[str, int],
+    merges: Merges,
     path: Path,
-    bos: int | None,
-    eos: int | None,
-    added: frozenset[str] = frozenset(),
+    added: tuple[AddedToken, ...],
+    *,
+    marks: bool,
 ) -> Tokenizer:
-    if (
-        not isinstance(vocab, dict)
-        or not vocab
-        or any(type(i) is not int for i in vocab.values())
-        or sorted(vocab.values()) != list(range(len(vocab)))
-    ):
+    """marks: no file lists added tokens, so those that look special are."""
+    if not vocab or sorted(vocab.values()) != list(range(len(vocab))):
         raise TokenizerError(
             f"the vocabulary in {path} must give the ids 0 .. n-1, each once, to its tokens."
         )
@@ -68,29 +109,31 @@ def _from_bpe(
     byte_of = bytes_of_characters()
     _check_merges(vocab, merges, byte_of, path)
     products = {a + b for a, b in merges}
+    names = {token.text for token in added}
     ranks: dict[bytes, int] = {}
     special: dict[str, int] = {}
     for token, token_id in vocab.items():
         if token in products or (len(token) == 1 and token in byte_of):
             ranks[_to_bytes(token, byte_of, path)] = token_id
-        elif MARKED.fullmatch(token) or token in added:
+        elif token in names:
             special[token] = token_id
+        elif MARKED.fullmatch(token):
+            special[token] = token_id
+            if marks or token == END_OF_TEXT:
+                added = (*added, AddedToken(token, token_id))
         else:
             raise TokenizerError(
-                f"no merge in {path} makes the token '{token}' (id {token_id}): the merges are "
-                f"incomplete ({len(merges)} for {len(vocab)} tokens)."
+                f"no merge in {path} makes the token {brief(token)} (id {token_id}): the merges "
+                f"are incomplete ({len(merges)} for {len(vocab)} tokens)."
             )
     encoding = tiktoken.Encoding(
         path.name, pat_str=GPT2_PATTERN, mergeable_ranks=ranks, special_tokens=special
     )
-    if END_OF_TEXT in special:
-        eos = special[END_OF_TEXT] if eos is None else eos
-        bos = special[END_OF_TEXT] if bos is None else bos
-    return Tokenizer(encoding, ranks, special, _known(bos, len(vocab)), _known(eos, len(vocab)))
+    return Tokenizer(encoding, ranks, special, added=added)
 
 
 def _check_merges(
-    vocab: dict[str, int], merges: list[tuple[str, ...]], byte_of: dict[str, int], path: Path
+    vocab: dict[str, int], merges: Merges, byte_of: dict[str, int], path: Path
 ) -> None:
     """Raise TokenizerError unless merging by rank does what the merges list says."""
     halves: dict[str, tuple[str, str]] = {}
@@ -99,19 +142,19 @@ def _check_merges(
         token_id = vocab.get(a + b)
         if token_id is None or a not in rank or b not in rank:
             raise TokenizerError(
-                f"the merge '{a} {b}' in {path} uses a token that is not there yet, "
+                f"the merge {brief(f'{a} {b}')} in {path} uses a token that is not there yet, "
                 "or makes one that the vocabulary lacks."
             )
         if token_id <= rank[next(reversed(rank))]:
             raise TokenizerError(
-                f"the merge '{a} {b}' in {path} makes id {token_id} after id "
+                f"the merge {brief(f'{a} {b}')} in {path} makes id {token_id} after id "
                 f"{rank[next(reversed(rank))]}: ids must rise in merge order for tiktoken to "
                 "tokenize the same way."
             )
         if not _stay_apart(a, b, halves, rank):
             raise TokenizerError(
-                f"the token '{a + b}' in {path} does not merge back to itself, so tiktoken would "
-                "tokenize differently."
+                f"the token {brief(a + b)} in {path} does not merge back to itself, so tiktoken "
+                "would tokenize differently."
             )
         halves[a + b] = (a, b)
         rank[a + b] = token_id
@@ -141,43 +184,6 @@ def _stay_apart(
             return False
 
 
-def _from_tokenizer_json(path: Path, bos: int | None, eos: int | None) -> Tokenizer:
-    """A Hugging Face tokenizer.json, if it says what GPT-2's says: byte-level BPE and no more."""
-    spec = _read_json(path)
-    try:
-        return _from_tokenizer_spec(spec, path, bos, eos)
-    except (KeyError, TypeError, AttributeError) as e:
-        raise TokenizerError(f"{path} is damaged: it does not have the usual parts ({e}).") from e
-
-
-def _from_tokenizer_spec(spec: Any, path: Path, bos: int | None, eos: int | None) -> Tokenizer:
-    model = spec.get("model") if isinstance(spec, dict) else None
-    if not isinstance(model, dict) or model.get("type") != "BPE":
-        raise TokenizerError(f"{path} is not a BPE tokenizer.")
-    pre = spec.get("pre_tokenizer") or {}
-    template = (spec.get("post_processor") or {}).get("single") or []
-    reasons = [
-        reason
-        for wrong, reason in (
-            (pre.get("type") != "ByteLevel", "its pre-tokenizer is not ByteLevel"),
-            (pre.get("add_prefix_space"), "it adds a space before the text"),
-            (pre.get("use_regex") is False, "it does not split by GPT-2's pattern"),
-            (spec.get("normalizer"), "it normalizes the text"),
-            (any("SpecialToken" in part for part in template), "it adds tokens around the text"),
-            (model.get("ignore_merges"), "it ignores merges"),
-            (model.get("continuing_subword_prefix"), "it marks continuing subwords"),
-            (model.get("end_of_word_suffix"), "it marks the ends of words"),
-        )
-        if wrong
-    ]
-    if reasons:
-        raise TokenizerError(f"{path} is not GPT-2's kind of tokenizer: {'; '.join(reasons)}.")
-    added = {token["content"]: token["id"] for token in spec.get("added_tokens") or []}
-    pairs = [tuple(m.split(" ")) if isinstance(m, str) else tuple(m) for m in model["merges"]]
-    vocab = {**model["vocab"], **added}
-    return _from_bpe(vocab, pairs, path.parent, bos, eos, frozenset(added))
-
-
 def bytes_of_characters() -> dict[str, int]:
     """GPT-2's files write every byte as a printable character: this is the way back."""
     printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
@@ -191,24 +197,6 @@ def _to_bytes(token: str, byte_of: dict[str, int], path: Path) -> bytes:
         return bytes(byte_of[c] for c in token)
     except KeyError as e:
         raise TokenizerError(
-            f"the token '{token}' in {path} has the character {e.args[0]!r}, which stands for no "
-            "byte in GPT-2's byte-level alphabet."
+            f"the token {brief(token)} in {path} has the character {e.args[0]!r}, which stands for "
+            "no byte in GPT-2's byte-level alphabet."
         ) from e
-
-
-def _known(token: int | None, n_vocab: int) -> int | None:
-    return token if token is not None and 0 <= token < n_vocab else None
-
-
-def _read_text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as e:
-        raise TokenizerError(f"cannot read {path}: {e}.") from e
-
-
-def _read_json(path: Path) -> Any:
-    try:
-        return json.loads(_read_text(path))
-    except ValueError as e:
-        raise TokenizerError(f"{path} is not JSON: {e}.") from e

@@ -11,8 +11,11 @@ from typing import Any
 import tiktoken
 
 from ...errors import TokenizerError
+from ...system.files import read_bytes
 from ..tokenizer import Tokenizer
+from .pickles import check_cost
 
+LARGEST_META = 1 << 26  # bytes; every character of Unicode takes a third of it
 CHARACTER_PATTERN = r"[\s\S]"
 
 # Opcodes that build dicts, lists, strings, numbers; none imports, calls or sets attributes.
@@ -55,10 +58,7 @@ def from_meta_pickle(path: Path) -> Tokenizer:
     Raises:
         TokenizerError: the file holds anything but plain dicts, strings and numbers.
     """
-    try:
-        data = path.read_bytes()
-    except OSError as e:
-        raise TokenizerError(f"cannot read {path}: {e.strerror}.") from e
+    data = read_bytes(path, TokenizerError, largest=LARGEST_META)
     meta = _load_plain_pickle(data, path)
     itos = meta.get("itos") if isinstance(meta, dict) else None
     if isinstance(itos, dict) and set(itos) == set(range(len(itos))):
@@ -75,15 +75,14 @@ class _PlainUnpickler(pickle.Unpickler):
 
 def _load_plain_pickle(data: bytes, path: Path) -> Any:
     try:
-        for opcode, arg, position in pickletools.genops(data):
+        for opcode, _arg, position in pickletools.genops(data):
             if opcode.name not in PLAIN_OPCODES:
                 what = "would execute code" if opcode.name in CODE_OPCODES else "is not plain data"
                 raise TokenizerError(
                     f"{path} {what}: opcode {opcode.name} at byte {position}, where a "
                     "character vocabulary needs only dicts, strings and numbers. It was not run."
                 )
-            if opcode.name.endswith("PUT") and isinstance(arg, int) and arg > len(data):
-                raise ValueError(f"memo index {arg}")  # would reserve memory for all below it
+        check_cost(io.BytesIO(data))
         return _PlainUnpickler(io.BytesIO(data)).load()
     except TokenizerError:
         raise

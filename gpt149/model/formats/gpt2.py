@@ -4,40 +4,52 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ...errors import CheckpointError
+from ...system.files import exists, read_json
 from ...system.paths import write_whole
-from ..config import CONV1D, GPTConfig
-from ..tokenizer import Tokenizer
-from . import bpe
-from .tensors import Arrays, as_arrays, fitted, read_safetensors, read_torch, without_prefix
+from ...system.words import brief
+from ..config import CONV1D
+from . import bpe, config_json
+from .tensors import (
+    Arrays,
+    Contents,
+    as_arrays,
+    by_bare_names,
+    fitted,
+    read_safetensors,
+    read_torch,
+)
 
 if TYPE_CHECKING:
     from ..gpt import GPT
 
 PICKLED = "pytorch_model.bin"  # of models from before safetensors: weights alone are taken from it
+# Where weights are looked for, in transformers' order; an index lists files.
+SOURCES = (
+    "model.safetensors",
+    "model.safetensors.index.json",
+    PICKLED,
+    f"{PICKLED}.index.json",
+)
 
 
-def read(path: Path) -> tuple[GPTConfig, Arrays, Tokenizer | None]:
+def read(path: Path) -> Contents:
     """The model in a directory.
 
     Raises:
         CheckpointError: missing, damaged, of another architecture, or at odds with its config.
-        TokenizerError: its vocabulary cannot be used.
     """
-    raw = _read_config(path)
-    config = _config(raw, path)
-    tensors = without_prefix(_read_tensors(path), "transformer.", path)
-    weights = fitted(config, tensors, path, conv1d=True)
-    bos, eos = raw.get("bos_token_id"), raw.get("eos_token_id")
-    eos = eos[0] if isinstance(eos, list) and eos else eos
-    return config, weights, bpe.from_directory(path, _id_or_none(bos), _id_or_none(eos))
+    config, bos, eos = config_json.read(path)
+    weights = fitted(config, _read_tensors(path), path, conv1d=True)
+    return Contents(config, weights, lambda: bpe.from_directory(path, bos, eos), eos)
 
 
 def has_weights(path: Path) -> bool:
-    """Whether a directory holds weights, or an index that promises them."""
-    return bool(_weight_files(path)) or (path / PICKLED).is_file()
+    """Whether a directory holds weights: a file of them, or all that an index lists."""
+    files = _weight_files(path)
+    return bool(files) and all(file.is_file() for file in files)
 
 
 def save_gpt2(model: GPT, out: Path, *, bf16: bool = False) -> None:
@@ -84,70 +96,44 @@ def save_gpt2(model: GPT, out: Path, *, bf16: bool = False) -> None:
     write_whole(out / "config.json", (json.dumps(config, indent=2) + "\n").encode())
 
 
-def _read_config(path: Path) -> dict[str, Any]:
-    file = path / "config.json"
-    try:
-        raw = json.loads(file.read_text(encoding="utf-8"))
-    except FileNotFoundError as e:
-        raise CheckpointError(f"{path} is not a model directory: it has no config.json.") from e
-    except (OSError, ValueError) as e:
-        raise CheckpointError(f"cannot read {file}: {e}.") from e
-    if not isinstance(raw, dict) or raw.get("model_type") != "gpt2":
-        kind = raw.get("model_type") if isinstance(raw, dict) else type(raw).__name__
-        raise CheckpointError(
-            f"{path} holds a model of type '{kind}'; gpt149 runs GPT-2's architecture only."
-        )
-    return raw
-
-
-def _config(raw: dict[str, Any], path: Path) -> GPTConfig:
-    if raw.get("add_cross_attention"):
-        raise CheckpointError(f"{path} has cross-attention, which gpt149 does not run.")
-    try:
-        config = GPTConfig(
-            n_layer=raw["n_layer"],
-            n_head=raw["n_head"],
-            n_embd=raw["n_embd"],
-            n_ctx=raw["n_positions"] if "n_positions" in raw else raw["n_ctx"],
-            vocab_size=raw["vocab_size"],
-            n_inner=raw.get("n_inner"),
-            activation=raw.get("activation_function", "gelu_new"),
-            layer_norm_epsilon=raw.get("layer_norm_epsilon", 1e-5),
-            scale_attn=raw.get("scale_attn_weights", True),
-            scale_attn_by_layer=raw.get("scale_attn_by_inverse_layer_idx", False),
-            tie_word_embeddings=raw.get("tie_word_embeddings", True),
-        )
-    except KeyError as e:
-        raise CheckpointError(f"the config.json in {path} does not say {e}.") from e
-    config.check(path)
-    return config
-
-
 def _weight_files(path: Path) -> list[Path]:
-    """model.safetensors, or the shards that its index lists."""
-    index = path / "model.safetensors.index.json"
-    if not index.is_file():
-        return [p for p in [path / "model.safetensors"] if p.is_file()]
-    try:
-        names = sorted(set(json.loads(index.read_text())["weight_map"].values()))
-    except (ValueError, KeyError, AttributeError, TypeError) as e:
-        raise CheckpointError(f"{index} is damaged: {e}.") from e
-    if any(not isinstance(n, str) or Path(n).name != n or n in ("", "..") for n in names):
-        raise CheckpointError(f"{index} names files outside its directory.")
-    return [path / name for name in names]
+    """The files of the first source that is there; none if there is no source."""
+    for source in (path / name for name in SOURCES):
+        if exists(source, CheckpointError):
+            return _shards(source) if source.suffix == ".json" else [source]
+    return []
 
 
 def _read_tensors(path: Path) -> Arrays:
+    """All tensors of a directory, by their bare names."""
     files = _weight_files(path)
-    if not files and (path / PICKLED).is_file():
-        return as_arrays(read_torch(path / PICKLED), path)
     if not files:
         raise CheckpointError(f"{path} has a config.json but no model.safetensors.")
     tensors: Arrays = {}
     for file in files:
-        tensors.update(read_safetensors(file))
-    return tensors
+        found = (
+            read_safetensors(file)
+            if file.suffix == ".safetensors"
+            else as_arrays(read_torch(file), file)
+        )
+        if twice := found.keys() & tensors.keys():
+            raise CheckpointError(f"{path}: two shards hold the tensor {brief(min(twice))}.")
+        tensors |= found
+    return by_bare_names(tensors, path)
 
 
-def _id_or_none(value: object) -> int | None:
-    return value if isinstance(value, int) else None
+def _shards(index: Path) -> list[Path]:
+    """The files that an index lists, all beside it and of its kind."""
+    places = read_json(index, CheckpointError).get("weight_map")
+    if not isinstance(places, dict) or any(not isinstance(n, str) for n in places.values()):
+        raise CheckpointError(f"{index} is damaged: it has no 'weight_map' of names of files.")
+    names = sorted(set(places.values()))
+    if not names:
+        raise CheckpointError(f"{index} lists no files.")
+    suffix = Path(index.name.removesuffix(".index.json")).suffix
+    for name in names:
+        if Path(name).name != name or "\0" in name:
+            raise CheckpointError(f"{index} names files outside its directory.")
+        if Path(name).suffix != suffix:
+            raise CheckpointError(f"{index} lists {brief(name)}, which is no {suffix} file.")
+    return [index.parent / name for name in names]

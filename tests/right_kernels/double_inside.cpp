@@ -1,6 +1,6 @@
 // cause: none
 // Right; computes in double, and rounds to float at the end.
-#include "rows.h"
+#include "../kernel_parts/rows.h"
 
 static int64_t workspace_bytes(const gpt149_args *a) {
     return ((int64_t)a->n_kv + a->head_dim) * sizeof(double);

@@ -1,6 +1,6 @@
 // cause: none
 // Right; prints a line to stdout at each call.
-#include "rows.h"
+#include "../kernel_parts/rows.h"
 
 #include <cstdio>
 

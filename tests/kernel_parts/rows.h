@@ -1,5 +1,6 @@
-// rows.h: attention in parts, all of them right. A kernel of this folder overrides the part that
-// its mistake is in, and takes the others from here. Serial, float32 only.
+// rows.h: attention in parts, all of them right. A wrong kernel of the tests overrides the part
+// that its mistake is in, and takes the others from here; a right one, what it does in its own way.
+// Serial, float32 only.
 #pragma once
 
 #include "gpt149.h"

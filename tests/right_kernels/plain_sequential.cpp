@@ -1,6 +1,6 @@
 // cause: none
 // Right; float32 throughout, and every sum strictly in order.
-#include "rows.h"
+#include "../kernel_parts/rows.h"
 
 struct Right : Rows {
     float score(int j) override {

@@ -1,0 +1,125 @@
+"""The bound of `check`: room for what float32 rounding does to a value, and for nothing else."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from gpt149.check import judge as judging
+from gpt149.check.cases import Case, quick, square
+from gpt149.check.judge import EPS, SLACK, SMALLEST, Expected, Verdict, expect, judge
+from gpt149.check.run import check
+from gpt149.kernels.dispatch import Attention
+from gpt149.kernels.registry import BUILTINS
+from gpt149.system.paths import shipped
+
+QUICK = {case.name: case for case in quick()}
+
+
+def by_definition(case: Case) -> Expected:
+    """`expect`, key by key."""
+    q, k, v = (t.astype(np.float64) for t in case.draw())
+    want, rounding, common = np.empty(q.shape), np.empty(q.shape), np.empty((*q.shape[:3], 1))
+    for b, h, i in np.ndindex(q.shape[:3]):
+        n = case.n_kv - case.n_q + i + 1 if case.causal else case.n_kv
+        keys, values = (t[b, h * case.n_kv_head // case.n_head, :n] for t in (k, v))
+        s = case.scale_value * keys @ q[b, h, i]
+        p = np.exp(s - s.max()) / np.exp(s - s.max()).sum()
+        o = p @ values
+        w = case.scale_value * np.abs(keys * q[b, h, i]).sum(1) + np.abs(s) + 1
+        terms = [p * w @ np.abs(values - o), p @ np.abs(values), (p > EPS).sum() ** 0.5 * np.abs(o)]
+        want[b, h, i], rounding[b, h, i], common[b, h, i] = o, EPS * sum(terms), EPS * (p @ w)
+    return Expected(want, rounding, common)
+
+
+@pytest.mark.parametrize("name", ["n33", "chunk", "fewer-queries", "grouped", "large-logits"])
+@pytest.mark.parametrize("block", [1, 200, 1 << 20])
+def test_the_bound_is_the_formula(name: str, block: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(judging, "BLOCK", block)
+    monkeypatch.setattr(judging, "CHUNK", block)
+    case = QUICK[name]
+    got, want = expect(case, *case.draw()), by_definition(case)
+    np.testing.assert_allclose(got.want, want.want, rtol=1e-12, atol=1e-13)
+    np.testing.assert_allclose(got.rounding, want.rounding, rtol=1e-4)  # float32 inside
+    np.testing.assert_allclose(got.common, want.common, rtol=1e-12)
+
+
+def nearly_right(folder: Path, right: str, wrong: str) -> str:
+    """A copy of naive that computes something else in one place."""
+    naive = (shipped("csrc") / "kernels" / "naive.cpp").read_text()
+    assert right in naive
+    file = folder / "nearly_right.cpp"
+    file.write_text(naive.replace(right, wrong))
+    return str(file)
+
+
+def verdicts(spec: str, name: str) -> list[Verdict]:
+    found = check(spec, [replace(QUICK[name], seed=seed) for seed in range(3)]).observations
+    return [o.verdict for o in found if o.verdict is not None]
+
+
+@pytest.mark.parametrize("name", ["padded", "n31", "batches", "n1000"])
+def test_scores_too_large_by_a_hundred_thousandth_are_wrong(name: str, tmp_path: Path) -> None:
+    spec = nearly_right(tmp_path, "a->scale * dot", "a->scale * 1.00001f * dot")
+    assert [v.passed for v in verdicts(spec, name)] == [False] * 3
+    assert [v.passed for v in verdicts("naive", name)] == [True] * 3
+
+
+def test_an_exp_that_never_falls_below_2e_9_is_wrong(tmp_path: Path) -> None:
+    """large-logits: scores hundreds apart, so that most keys have no weight at all."""
+    clamped = "std::exp(std::fmax(s[j] - m, -20.0f))"
+    spec = nearly_right(tmp_path, "std::exp(s[j] - m)", clamped)
+    assert [v.passed for v in verdicts(spec, "large-logits")] == [False] * 3
+    assert [v.passed for v in verdicts("naive", "large-logits")] == [True] * 3
+
+
+@pytest.mark.parametrize("kernel", BUILTINS)
+def test_a_long_sum_of_positive_values_is_right(kernel: str) -> None:
+    """16,384 additions: without the random walk, a sum in order would be 30 roundings off."""
+    case = replace(square("positive", 16384, n_head=1, d=64), n_q=3)
+    q, k, v = case.draw()
+    v = np.abs(v)
+    tensors = (torch.from_numpy(t) for t in (q, k, v))
+    out = Attention(kernel)(*tensors, causal=True, scale=case.scale_value).numpy()
+    assert judge(out, expect(case, q, k, v)).passed
+
+
+def test_a_factor_of_a_row_has_a_bound_of_its_own() -> None:
+    case = QUICK["large-logits"]
+    expected = expect(case, *case.draw())
+
+    def scaled(by: float) -> Verdict:
+        out = expected.want * (1 + by * expected.common)
+        return judge(out.astype(np.float32), expected)
+
+    assert scaled(0.9 * SLACK).passed
+    wrong = scaled(3 * SLACK).wrong
+    assert wrong.any(-1).mean() > 0.9
+    # In only half of a row it is no factor that the row shares.
+    halves = expected.want * (1 + 0.9 * SLACK * expected.common * (np.arange(32) % 2))
+    assert not judge(halves.astype(np.float32), expected).passed
+
+
+def test_what_underflows_may_be_zero() -> None:
+    case = QUICK["n33"]
+    q, k, v = case.draw()
+    tiny = expect(case, q, k, v * np.float32(1e-39))
+    assert (tiny.rounding > 0).all()
+    assert judge(np.zeros(q.shape, np.float32), tiny).passed
+    assert not judge(np.full(q.shape, 400 * SMALLEST * SLACK, np.float32), tiny).passed
+
+
+def test_nan_and_infinity_are_wrong_where_they_are() -> None:
+    case = QUICK["n33"]
+    expected = expect(case, *case.draw())
+    out = expected.want.astype(np.float32)
+    out[0, 1, 7, 3] = np.nan
+    out[0, 0, 2, 1] = np.inf
+    verdict = judge(out, expected)
+    assert np.argwhere(verdict.wrong).tolist() == [[0, 0, 2, 1], [0, 1, 7, 3]]
+    assert np.isnan(verdict.ratio)
+    assert np.isnan(verdict.error)
