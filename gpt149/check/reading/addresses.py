@@ -168,7 +168,7 @@ def describe(addresses: Addresses, name: str, case: Case) -> str:
     formula = Formula.fitted(addresses)
     beyond = (addresses < 0) | (addresses > (n - 1) * row + head_dim - 1)
     outside = (
-        f"; of {int(beyond[legible].sum())} elements that is outside of the tensor"
+        f"; {int(beyond[legible].sum())} of these elements lie outside of the tensor"
         if beyond[legible].any()
         else ""
     )
