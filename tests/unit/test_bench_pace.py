@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 
 from gpt149.bench import attention, pace
+from gpt149.bench.attention import Plan, Sample
 from gpt149.bench.ceilings import Ceilings
 from gpt149.bench.pace import REST_SECONDS, SAMPLE_SECONDS, Rest
 from gpt149.bench.results import Row
 from gpt149.bench.worker import Worker
 from gpt149.check.cases import Case
-from gpt149.check.isolation import Answer
 from gpt149.kernels.registry import compiled, described, locate
 
 CEILINGS = Ceilings(1, 1e11, 1e11, ((1 << 28, 1e10),))
@@ -63,13 +63,13 @@ def sampled(
             return self
 
         def __exit__(self, *_: object) -> None: ...
-        def run(self, case: Case, *, repeat: int) -> Answer:
-            seconds = sum(one(sum(asked) + i) for i in range(repeat))
-            asked.append(repeat)
+        def run(self, case: Case, plan: Plan) -> Sample:
+            seconds = sum(one(sum(asked) + i) for i in range(plan.repeat))
+            asked.append(plan.repeat)
             clock.now += seconds
-            return Answer("ok", seconds=seconds)
+            return Sample("ok", seconds=seconds)
 
-    monkeypatch.setattr(attention, "Child", Scripted)
+    monkeypatch.setattr(attention, "Timed", Scripted)
     monkeypatch.setattr("gpt149.bench.attention._Race._doubt", lambda *_: "")
     rows: list[Row] = []
     attention.measure(
