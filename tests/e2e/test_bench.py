@@ -171,6 +171,18 @@ def test_what_replays_is_rejected(old: str, tmp_path: Path) -> None:
     assert "kept from an earlier call" in json.loads(done.stdout)["rejected"]
 
 
+def test_what_replays_in_a_model_is_rejected(tmp_path: Path, tiny_model_dir: Path) -> None:
+    """Right in each layer ten times, then what it gave there before; a layer is its cache."""
+    key = "if (!h) key.push_back(((intptr_t)a->k >> 4) % (1 << 24));"
+    file = remembering(tmp_path, key, "replay(h, i, n >= 10);")
+    done = bench(
+        *(file, "--generation-only", "-m", tiny_model_dir, "-p", "8", "-n", "0"),
+        *("--seconds", "0.1", "--threads", "1", "-o", "jsonl"),
+    )
+    assert done.exit_code == 1
+    assert "its logits are off by" in json.loads(done.stdout)["rejected"]
+
+
 @pytest.mark.parametrize("head", [0, 1])
 def test_no_inputs_of_a_head_come_twice(head: int, tmp_path: Path) -> None:
     """So who memoises by all of the content never finds it again, and gains nothing."""
