@@ -208,6 +208,12 @@ def test_crashes_are_rejected_and_declining_is_not(name: str) -> None:
         assert any("SIGSEGV" in row["rejected"] for row in mine)
 
 
+def test_a_kernel_that_takes_too_much_memory_is_skipped() -> None:
+    done = bench(WRONG / "eats_memory.cpp", "--attention-only", "-s", "2,80,16", "-o", "jsonl")
+    assert done.exit_code == 0
+    assert "it took more than 2 GiB" in json.loads(done.stdout)["skipped"]
+
+
 def test_the_report_is_written(tmp_path: Path) -> None:
     file = tmp_path / "out.html"
     command = ["bench", "naive", *SMALL, "--report", str(file)]
