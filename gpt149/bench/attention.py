@@ -8,32 +8,34 @@ import re
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
+from itertools import islice
+from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ..check.arena import Arena
 from ..check.cases import Case
-from ..check.isolation import Answer, Child
 from ..check.judge import attend, judge
 from ..check.run import affordable
 from ..errors import InputError
-from ..kernels.registry import compiled, locate
+from ..kernels.registry import Source, compiled, described, locate
+from ..system.child import module_command
+from ..system.talker import MEMORY_LIMIT, Ending, Talker
 from ..system.words import duration
 from .ceilings import Ceilings
 from .pace import SAMPLE_SECONDS, Rest
 from .results import Row
+from .timing import F32, fresh, renew
 
-F32 = NDArray[np.float32]
-
+WORKER = "gpt149.bench.timing"
 LEAST_ROUNDS, MOST_ROUNDS = 3, 30
 MOST_CALL_SECONDS = 0.5  # slower kernels are left out of a shape
 MOST_REPEATS = 2000
 MOST_SAMPLE_SECONDS = 0.2  # what takes longer had neighbours, and is repeated less
 WARM_UP_SECONDS = 0.06
 MOST_SET_BYTES = 96 << 20  # two sets of inputs above, three below
-JUDGED_ROWS = 16
+MOST_JUDGED_HEADS = 256  # more take longer to judge than to time
 MOST_EXTENT = 1 << 20
 ABOVE_CEILING = 1.1  # times the ceiling: no honest kernel gets there
 TIMEOUT = 60.0
@@ -55,7 +57,7 @@ class Shape:
         row = self.n_head * self.head_dim * 4
         n_sets = 2 if 2 * row * (self.n_q + self.n_kv) > MOST_SET_BYTES else 3
         case = Case(self.name, n_sets, self.n_head, self.n_head, self.n_q, self.n_kv, self.head_dim)
-        return replace(case, causal=self.causal, n_threads=n_threads, calls="batches")
+        return replace(case, causal=self.causal, n_threads=n_threads)
 
     @property
     def pairs(self) -> int:
@@ -110,6 +112,67 @@ SHAPES = (
 SWEEP = tuple(f"4,{n},64" for n in (64, 128, 256, 512, 1024, 2048))  # for pictures over n
 
 
+@dataclass(frozen=True)
+class Sample(Ending):
+    """What became of calls over and over.
+
+    outcome: ok, declined, raised and workspace too. seconds: of the calls alone. overhead,
+    overhead_bytes: of the harness, a call. kept: rows of each judged result, in hexadecimal.
+    """
+
+    workspace_bytes: int = 0
+    seconds: float = 0.0
+    overhead: float = 0.0
+    overhead_bytes: int = 0
+    kept: Sequence[str] = ()
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Calls over and over. seed: of their fresh numbers. judged, heads, rows: which are judged.
+
+    rows: of each of the heads.
+    """
+
+    repeat: int
+    seed: int
+    judged: Sequence[int]
+    heads: Sequence[int]
+    rows: Sequence[Sequence[int]]
+
+    @classmethod
+    def of(cls, case: Case, repeat: int) -> Plan:
+        """The last call and another, the first and the last row and another: each time others."""
+        rng = np.random.default_rng()
+        judged = {repeat - 1, int(rng.integers(repeat))}
+        n_judged = min(case.n_head, MOST_JUDGED_HEADS)
+        heads = rng.choice(case.n_head, n_judged, replace=False)
+        rows = np.zeros((n_judged, min(case.n_q, 3)), int)
+        rows[:, 1:-1] = rng.integers(case.n_q, size=(n_judged, 1))
+        rows[:, -1] = case.n_q - 1
+        seed = int(rng.integers(2**63))
+        return cls(repeat, seed, sorted(judged), heads.tolist(), rows.tolist())
+
+
+class Timed(Talker):
+    """A process that has one kernel loaded, and times it on what an arena holds."""
+
+    def __init__(self, source: Source, library: Path | None, arena: Arena) -> None:
+        command = module_command(WORKER, described(source, library), str(arena.handle))
+        super().__init__(command, arena.size + MEMORY_LIMIT, inherited=[arena.handle])
+        self._arena = arena
+
+    def run(self, case: Case, plan: Plan) -> Sample:
+        """The plan's calls, each of the next batch, with numbers that never come again."""
+        placed = self._arena.placed.items()
+        tensors = {name: (tensor.start, tensor.strides) for name, tensor in placed}
+        question = {"shape": case.shape, "tensors": tensors, **asdict(plan)}
+        reply = self.ask(question, TIMEOUT)
+        if isinstance(reply, Ending):
+            return Sample(**asdict(reply))
+        return Sample(**{"outcome": "ok", **reply})
+
+
 def measure(
     specs: Sequence[str],
     shapes: Sequence[Shape],
@@ -133,7 +196,7 @@ def measure(
     with ExitStack() as stack:
         stack.callback(arena.close)
         children = [
-            stack.enter_context(Child(source, library, arena, TIMEOUT))
+            stack.enter_context(Timed(source, library, arena))
             for source, library in zip(sources, libraries, strict=True)
         ]
         for shape, case in zip(shapes, cases, strict=True):
@@ -155,7 +218,7 @@ class _Race:
         shape: Shape,
         case: Case,
         specs: Sequence[str],
-        children: Sequence[Child],
+        children: Sequence[Timed],
         arena: Arena,
         ceilings: Ceilings,
         raise_ceilings: Callable[[], Ceilings],
@@ -201,8 +264,8 @@ class _Race:
         row, batch = self.rows[i], self.case.batch
         one, before, repeat = math.inf, math.inf, batch
         while before == math.inf or one < before / 2:
-            answer = self._call(i, 0, repeat)
-            if answer.outcome == "declined":
+            answer = self._call(i, 0, Plan.of(self.case, repeat))
+            if answer.outcome in ("declined", "memory"):  # neither is wrong
                 row.skipped = answer.detail
                 return
             if answer.outcome != "ok":
@@ -218,9 +281,9 @@ class _Race:
 
     def _sample(self, i: int, n_round: int) -> None:
         row, repeat = self.rows[i], self.repeats[i]
-        which = n_round % 2
+        which, plan = n_round % 2, Plan.of(self.case, repeat)
         with self.rest:
-            answer = self._call(i, which, repeat)
+            answer = self._call(i, which, plan)
         if answer.outcome != "ok":
             row.rejected = f"{answer.outcome}: {answer.detail}"
             return
@@ -230,15 +293,16 @@ class _Race:
         row.samples.append(one)
         row.workspace_bytes = answer.workspace_bytes
         row.overhead_s, row.overhead_bytes = answer.overhead, answer.overhead_bytes
-        row.rejected = self._doubt(which, repeat, one)
+        row.rejected = self._doubt(which, plan, answer)
 
-    def _call(self, i: int, which: int, repeat: int) -> Answer:
+    def _call(self, i: int, which: int, plan: Plan) -> Sample:
         q, k, v = self.inputs[which]
         self.arena.fill(self.case, {"q": q, "k": k, "v": v})
-        return self.children[i].run(self.case, repeat=repeat)
+        return self.children[i].run(self.case, plan)
 
-    def _doubt(self, which: int, repeat: int, seconds: float) -> str:
+    def _doubt(self, which: int, plan: Plan, sample: Sample) -> str:
         """Why the sample cannot be believed; empty if it can."""
+        seconds = sample.seconds / plan.repeat
         least = self.shape.flops / (ABOVE_CEILING * self.ceilings.flops)
         if seconds < least:
             self.ceilings = self.raise_ceilings()
@@ -248,29 +312,26 @@ class _Race:
                 f"{self.shape.flops / seconds / 1e9:,.0f} GFLOP/s is more than this machine can "
                 f"do, {self.ceilings.flops / 1e9:,.0f}"
             )
-        q, k, v = self.inputs[which]
-        out = self.arena.out()
-        for b in range(min(self.case.batch, repeat)):
-            flips = -(-(repeat - b) // self.case.batch)
-            if problem := self._judge(b, q[b], k[b], v[b], out[b], flips):
-                return problem
+        numbers = enumerate(islice(fresh(plan.seed, self.case.n_head), plan.repeat))
+        judged = [(i, new) for i, new in numbers if i in plan.judged]
+        for (i, new), kept in zip(judged, sample.kept, strict=True):
+            q, k, v = (tensor[i % self.case.batch] for tensor in self.inputs[which])
+            renew(q, k, v, new)
+            if problem := self._judge(plan, q, k, v, kept):
+                return f"a timed result is wrong (call {i + 1} of {plan.repeat}, {problem}"
         return ""
 
-    def _judge(self, b: int, q: F32, k: F32, v: F32, out: F32, flips: int) -> str:
-        """Some rows of a set's output, the flipped one among them, against float64."""
-        case = self.case
-        rng = np.random.default_rng([b, flips])
-        rows = np.unique([case.n_q - 1, *rng.integers(0, case.n_q, JUDGED_ROWS - 1)])
-        for h in sorted({0, int(rng.integers(case.n_head))}):
-            asked = q[h, rows]
-            if h == 0 and flips % 2:
-                asked[-1, 0] = -asked[-1, 0]
-            seen = rows + case.n_kv - case.n_q + 1 if case.causal else [case.n_kv] * len(rows)
-            expected = attend(asked, k[h], v[h], np.array(seen), case.scale_value)
-            verdict = judge(out[h, rows], expected)
+    def _judge(self, plan: Plan, q: F32, k: F32, v: F32, kept: str) -> str:
+        """The plan's rows of a result against float64."""
+        case, hidden = self.case, self.case.n_kv - self.case.n_q
+        out = np.frombuffer(bytes.fromhex(kept), np.float32)
+        out = out.reshape(len(plan.heads), -1, case.head_dim)
+        for h, rows, found in zip(plan.heads, map(np.array, plan.rows), out, strict=True):
+            seen = rows + 1 + hidden if case.causal else np.full(len(rows), case.n_kv)
+            verdict = judge(found, attend(q[h, rows], k[h], v[h], seen, case.scale_value))
             if not verdict.passed:
                 return (
-                    f"a timed result is wrong (set {b}, head {h}: error {verdict.error:.2g}, "
-                    f"allowed {verdict.tolerance:.2g}), or an earlier one; see gpt149 check"
+                    f"head {h}: error {verdict.error:.2g}, allowed {verdict.tolerance:.2g}), or "
+                    "kept from an earlier call; see gpt149 check"
                 )
         return ""

@@ -6,10 +6,11 @@ The tests are llama-bench's: `pp128` feeds a prompt of 128 tokens, `tg32` decode
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,7 @@ from ..kernels.registry import compiled, described, locate
 from ..system.child import module_command
 from ..system.talker import Ending, Talker
 from ..system.words import duration
-from .pace import Rest
+from .pace import SAMPLE_SECONDS, Rest
 from .results import Row
 
 WORKER = "gpt149.bench.worker"
@@ -62,8 +63,9 @@ class Player(Talker):
     def greeted(self, hello: dict[str, Any]) -> None:
         self.n_ctx = hello["n_ctx"]
 
-    def play(self, test: Test) -> dict[str, Any] | Ending:
-        question = {"depth": test.depth, "n": test.n, "decode": test.decode}
+    def play(self, test: Test, seed: int, passes: int) -> dict[str, Any] | Ending:
+        """Time the test in so many passes, the last one with the tokens of the seed."""
+        question = {**asdict(test), "seed": seed, "passes": passes}
         return self.ask(question, TIMEOUT)
 
 
@@ -98,23 +100,25 @@ def _run(
     test: Test, specs: Sequence[str], players: Sequence[Player], judge: Player, seconds: float
 ) -> list[Row]:
     rows = [Row("generation", spec, test.name, work=test.n) for spec in specs]
-    wanted = judge.play(test)
-    if isinstance(wanted, Ending) or "failed" in wanted:
-        why = wanted.detail if isinstance(wanted, Ending) else wanted["failed"]
-        for row in rows:
-            row.skipped = why
-        return rows
     shares: list[list[float]] = [[] for _ in rows]
-    rest = Rest()
+    passes = [1] * len(rows)
+    rng, rest = np.random.default_rng(), Rest()
     start, n_rounds = time.monotonic(), 0
     while n_rounds <= MOST_ROUNDS and (
         n_rounds <= LEAST_ROUNDS or time.monotonic() - start < seconds
     ):
-        for row, player, share in zip(rows, players, shares, strict=True):
+        seed = int(rng.integers(2**63))
+        with rest:
+            wanted = judge.play(test, seed, 1)
+        if isinstance(wanted, Ending) or "failed" in wanted:
+            for row in rows:
+                row.skipped = wanted.detail if isinstance(wanted, Ending) else wanted["failed"]
+            break
+        for i, (row, player) in enumerate(zip(rows, players, strict=True)):
             if row.rejected or row.skipped:
                 continue
             with rest:
-                reply = player.play(test)
+                reply = player.play(test, seed, passes[i])
             if isinstance(reply, Ending):
                 if reply.outcome == "hang" and n_rounds == 0:
                     row.skipped = f"more than {TIMEOUT:g} s a sample"
@@ -125,12 +129,13 @@ def _run(
                 row.rejected = reply["failed"]
                 continue
             row.rejected = _doubt(reply["logits"], wanted["logits"])
+            passes[i] = math.ceil(SAMPLE_SECONDS / reply["seconds"])
             if n_rounds == 0:  # warm-up, and who is too slow
                 if reply["seconds"] > MOST_SAMPLE_SECONDS:
                     row.skipped = f"{duration(reply['seconds'])} a sample"
                 continue
             row.samples.append(reply["seconds"])
-            share.append(reply["attention_seconds"] / reply["seconds"])
+            shares[i].append(reply["attention_seconds"] / reply["seconds"])
             row.peak_rss = reply["peak_rss"]
         n_rounds += 1
     for row, share in zip(rows, shares, strict=True):

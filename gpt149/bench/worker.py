@@ -7,11 +7,12 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
+
 from ..errors import Gpt149Error
 from ..kernels.registry import DEFAULT, load_described, resolve
 from ..system.child import Reply, serve
 from ..system.memory import peak_rss
-from .pace import SAMPLE_SECONDS
 
 SEED = 149
 SHOWN_LOGITS = 64
@@ -21,8 +22,6 @@ class Worker:
     """The loaded model, and random tokens of which a test feeds some."""
 
     def __init__(self, kernel: str, model: str, n_threads: int) -> None:
-        import numpy as np
-
         from ..engine.start import start
         from ..model import checkpoint
 
@@ -37,29 +36,31 @@ class Worker:
         self.shown = rng.integers(0, config.vocab_size, SHOWN_LOGITS)
 
     def answer(self, question: dict[str, Any]) -> dict[str, Any]:
-        """Feed `n` tokens behind `depth` ones, in one step or one by one; again if that is short.
+        """Feed `n` tokens behind `depth` ones, in one step or one by one; that `passes` times.
 
-        Times are the mean of these passes. The same tokens are fed whichever kernel runs, so the
-        last logits can be compared.
+        Times are the mean of these passes. Each feeds other tokens, so that nothing kept from one
+        is right in another, and the last one those of the `seed`, so that logits can be compared.
         """
         engine, depth, n = self.engine, question["depth"], question["n"]
+        passes = question["passes"]
         if depth + n > engine.n_ctx:
             return {"failed": f"{depth + n} tokens do not fit into n_ctx, {engine.n_ctx}"}
         engine.rewind(depth)
         if engine.length < depth:  # whatever the kernel, a fast one fills the cache
             with engine.using(resolve(DEFAULT)):
                 engine.feed([self.ids[engine.length : depth]])
-        tokens = self.ids[depth : depth + n]
-        steps = [[token] for token in tokens] if question["decode"] else [tokens]
+        rng = np.random.default_rng(question["seed"])
+        draws = rng.integers(0, engine.config.vocab_size, (passes, n)).tolist()
         attention_before = engine.attention_seconds
-        seconds, passes = 0.0, 0
-        while seconds < SAMPLE_SECONDS:
+        seconds = 0.0
+        for tokens in reversed(draws):
             engine.rewind(depth)
+            steps = [[token] for token in tokens] if question["decode"] else [tokens]
             start = time.perf_counter()
             for step in steps:
                 logits = engine.feed([step])
             seconds += time.perf_counter() - start
-            passes += 1
+        engine.rewind(depth)
         return {
             "seconds": seconds / passes,
             "attention_seconds": (engine.attention_seconds - attention_before) / passes,

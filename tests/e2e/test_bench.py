@@ -109,6 +109,91 @@ def test_a_result_that_was_kept_is_rejected(tmp_path: Path) -> None:
     assert "a timed result is wrong" in json.loads(done.stdout)["rejected"]
 
 
+def remembering(folder: Path, key: str, then: str) -> Path:
+    """naive.cpp that knows the times `n` that it met this `key` before, and `then` does what."""
+    text = (shipped("csrc") / "kernels" / "naive.cpp").read_text()
+    text = text.replace("const char *run(", "const char *compute(")
+    text = text.replace(
+        "GPT149_KERNEL",
+        """
+static const char *run(const gpt149_args *a) {
+    using Floats = std::vector<float>;
+    const int d = a->head_dim;
+    Floats key;
+    const auto look = [&](const float *row) { key.insert(key.end(), row, row + d); };
+    for (int h = 0; h < a->n_head; h++) {
+        KEY
+    }
+    static std::map<Floats, std::pair<int, std::map<int, Floats>>> memory;
+    auto &[times, kept] = memory[key];
+    const int n = times++;
+    if (const char *why = compute(a)) return why;
+    const auto replay = [&](int h, int i, bool old) {
+        float *row = gpt149_out(a, 0, h, i);
+        Floats &before = kept[h * a->n_q + i];
+        if (old) std::copy(before.begin(), before.end(), row);
+        else before.assign(row, row + d);
+    };
+    for (int h = 0; h < a->n_head; h++)
+        for (int i = 0; i < a->n_q; i++) {
+            THEN
+        }
+    return nullptr;
+}
+
+GPT149_KERNEL""",
+    )
+    file = folder / "remembers.cpp"
+    headers = "#include <algorithm>\n#include <map>\n#include <vector>\n"
+    file.write_text(headers + text.replace("KEY\n", key + "\n").replace("THEN", then))
+    return file
+
+
+@pytest.mark.parametrize(
+    "old",
+    [
+        pytest.param("n >= 10", id="right-ten-times"),
+        pytest.param("n % 10", id="right-once-in-ten"),
+        pytest.param("n >= 1", id="by-content"),
+        pytest.param("n >= 1 && h % 2", id="half-of-the-heads"),
+        pytest.param("n >= 1 && i < a->n_q - 1", id="all-but-the-last-row"),
+        pytest.param("n >= 1 && i > 0", id="all-but-the-first-row"),
+        pytest.param("n >= 1 && i > 0 && i < a->n_q - 1", id="rows-between"),
+    ],
+)
+def test_what_replays_is_rejected(old: str, tmp_path: Path) -> None:
+    """Results are kept by the middle rows, and by the sign of the last query's first number."""
+    key = "look(gpt149_q(a, 0, h, 24)), look(gpt149_k(a, 0, h, 24)), look(gpt149_v(a, 0, h, 24));"
+    key += " if (!h) key.push_back(gpt149_q(a, 0, 0, 47)[0] < 0);"
+    file = remembering(tmp_path, key, f"replay(h, i, {old});")
+    done = bench(file, "--attention-only", "-s", "2,48,16", "--seconds", "0.2", "-o", "jsonl")
+    assert done.exit_code == 1
+    assert "kept from an earlier call" in json.loads(done.stdout)["rejected"]
+
+
+def test_what_replays_in_a_model_is_rejected(tmp_path: Path, tiny_model_dir: Path) -> None:
+    """Right in each layer ten times, then what it gave there before; a layer is its cache."""
+    key = "if (!h) key.push_back(((intptr_t)a->k >> 4) % (1 << 24));"
+    file = remembering(tmp_path, key, "replay(h, i, n >= 10);")
+    done = bench(
+        *(file, "--generation-only", "-m", tiny_model_dir, "-p", "8", "-n", "0"),
+        *("--seconds", "0.1", "--threads", "1", "-o", "jsonl"),
+    )
+    assert done.exit_code == 1
+    assert "its logits are off by" in json.loads(done.stdout)["rejected"]
+
+
+@pytest.mark.parametrize("head", [0, 1])
+def test_no_inputs_of_a_head_come_twice(head: int, tmp_path: Path) -> None:
+    """So who memoises by all of the content never finds it again, and gains nothing."""
+    key = f"if (h == {head}) for (int i = 0; i < 48; i++) "
+    key += "look(gpt149_q(a, 0, h, i)), look(gpt149_k(a, 0, h, i)), look(gpt149_v(a, 0, h, i));"
+    file = remembering(tmp_path, key, 'if (n) return "this was asked before";')
+    done = bench(file, "--attention-only", "-s", "2,48,16", "--seconds", "0.2", "-o", "jsonl")
+    row = json.loads(done.stdout)
+    assert (done.exit_code, row["skipped"], row["rejected"]) == (0, "", "")
+
+
 @pytest.mark.parametrize("name", ["segfault", "declines"])
 def test_crashes_are_rejected_and_declining_is_not(name: str) -> None:
     done = bench(WRONG / f"{name}.cpp", "naive", *SMALL, "-o", "jsonl")
@@ -121,6 +206,12 @@ def test_crashes_are_rejected_and_declining_is_not(name: str) -> None:
     else:
         assert done.exit_code == 1
         assert any("SIGSEGV" in row["rejected"] for row in mine)
+
+
+def test_a_kernel_that_takes_too_much_memory_is_skipped() -> None:
+    done = bench(WRONG / "eats_memory.cpp", "--attention-only", "-s", "2,80,16", "-o", "jsonl")
+    assert done.exit_code == 0
+    assert "it took more than 2 GiB" in json.loads(done.stdout)["skipped"]
 
 
 def test_the_report_is_written(tmp_path: Path) -> None:

@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 
 from gpt149.bench import attention, pace
+from gpt149.bench.attention import Plan, Sample
 from gpt149.bench.ceilings import Ceilings
 from gpt149.bench.pace import REST_SECONDS, SAMPLE_SECONDS, Rest
 from gpt149.bench.results import Row
 from gpt149.bench.worker import Worker
 from gpt149.check.cases import Case
-from gpt149.check.isolation import Answer
 from gpt149.kernels.registry import compiled, described, locate
 
 CEILINGS = Ceilings(1, 1e11, 1e11, ((1 << 28, 1e10),))
@@ -63,13 +63,13 @@ def sampled(
             return self
 
         def __exit__(self, *_: object) -> None: ...
-        def run(self, case: Case, *, repeat: int) -> Answer:
-            seconds = sum(one(sum(asked) + i) for i in range(repeat))
-            asked.append(repeat)
+        def run(self, case: Case, plan: Plan) -> Sample:
+            seconds = sum(one(sum(asked) + i) for i in range(plan.repeat))
+            asked.append(plan.repeat)
             clock.now += seconds
-            return Answer("ok", seconds=seconds)
+            return Sample("ok", seconds=seconds)
 
-    monkeypatch.setattr(attention, "Child", Scripted)
+    monkeypatch.setattr(attention, "Timed", Scripted)
     monkeypatch.setattr("gpt149.bench.attention._Race._doubt", lambda *_: "")
     rows: list[Row] = []
     attention.measure(
@@ -113,20 +113,25 @@ def test_neighbours_do_not_make_samples_endless(
     assert asked[-1] * 2e-3 <= attention.MOST_SAMPLE_SECONDS
 
 
-def test_short_generation_is_repeated(tiny_model_dir: Path) -> None:
+def test_passes_of_generation_feed_other_tokens_and_end_with_those_of_the_seed(
+    tiny_model_dir: Path,
+) -> None:
     source = locate("torch")
     worker = Worker(described(source, compiled(source)), str(tiny_model_dir), 1)
-    fed: list[int] = []
+    fed: list[tuple[int, int]] = []
     feed = worker.engine.feed
 
     def counted(ids: list[list[int]]) -> object:
-        fed.append(worker.engine.length)
+        fed.append((worker.engine.length, ids[0][0]))
         return feed(ids)
 
     worker.engine.feed = counted  # type: ignore[assignment, method-assign]
-    found = worker.answer({"depth": 4, "n": 2, "decode": True})
+    question = {"depth": 4, "n": 2, "decode": True, "seed": 149}
+    found = worker.answer(question | {"passes": 3})
     passes = fed[1:]  # the first fills the cache
-    assert len(passes) > 2
-    assert passes == [4, 5] * (len(passes) // 2)
-    assert found["seconds"] * len(passes) / 2 >= SAMPLE_SECONDS
+    assert [length for length, _ in passes] == [4, 5] * 3
+    assert len({(a, b) for (_, a), (_, b) in zip(passes[::2], passes[1::2], strict=True)}) == 3
     assert 0 < found["attention_seconds"] < found["seconds"]
+    again = worker.answer(question | {"passes": 1})
+    assert fed[-2:] == passes[-2:]
+    assert again["logits"] == found["logits"]
