@@ -31,8 +31,7 @@ class Case:
         of a difference overflows, and exp of no score does); `low` (scores near -100,000).
     calls: `once`; `again` (three times, each judged); `changed` (a second call on the same buffers
         with other numbers in them, judged);
-        `heads` (the host calls from several threads at once, each on heads of its own);
-        `batches` (each batch in a call of its own, over and over: how a kernel is timed).
+        `heads` (the host calls from several threads at once, each on heads of its own).
     half_kv: k and v in bfloat16, which a kernel may decline.
     """
 

@@ -25,8 +25,7 @@ class Answer(Ending):
     outcome: ok, declined, raised and workspace too (asked for what cannot be had), detail being
     empty when ok. workspace_unsteady: what it asked for, and what for the same call again, if that
     differs. seconds, cpu_seconds: of the
-    calls alone. overhead, overhead_bytes: seconds a call of `repeat` calls, and the most memory
-    while one lasts, that are the worker's own.
+    calls alone.
     """
 
     workspace_bytes: int = 0
@@ -35,8 +34,6 @@ class Answer(Ending):
     peak_growth: int = 0
     seconds: float = 0.0
     cpu_seconds: float = 0.0
-    overhead: float = 0.0
-    overhead_bytes: int = 0
 
 
 class Child(Talker):
@@ -67,20 +64,17 @@ class Child(Talker):
         *,
         workspace_fill: int = 0xFF,
         n_threads: int | None = None,
-        repeat: int = 1,
         read_only: bool = False,
     ) -> Answer:
         """One call of the kernel on what the arena holds for the case.
 
-        repeat: that many calls, where the case says `batches`. read_only: map the inputs so that
-        writing to them is a crash.
+        read_only: map the inputs so that writing to them is a crash.
         """
         question = {
             "shape": case.shape if n_threads is None else case.shape | {"n_threads": n_threads},
             "tensors": self._tensors(),
             "calls": case.calls,
             "workspace_fill": workspace_fill,
-            "repeat": repeat,
             "read_only": FLOAT_BYTES * self._arena.n_inputs if read_only else 0,
         }
         reply = self.ask(question, self._timeout)

@@ -20,7 +20,6 @@ from ..kernels.registry import load_described
 from ..system.child import Reply, say, serve
 from .behaviour import look, state
 from .calls import call_contract, call_tensors, read_only, workspace_sizes
-from .timing import time_contract, time_tensors
 
 
 def main() -> None:
@@ -39,22 +38,17 @@ def _begin(
     base = ctypes.addressof(ctypes.c_char.from_buffer(memory))
 
     def answer(command: Reply) -> Reply:
-        timed = command["calls"] == "batches"
         try:
             if isinstance(kernel, TensorKernel):
                 import torch
 
                 torch.set_num_threads(command["shape"]["n_threads"])
-                if timed:
-                    return time_tensors(kernel, memory, command)
                 with read_only(base, command["read_only"]):
                     return call_tensors(kernel, memory, command)
             if command["calls"] == "sizes":
                 return workspace_sizes(kernel, command, told)
             if command["calls"] == "ten":
                 return look(kernel, base, command, before)
-            if timed:
-                return time_contract(kernel, base, memory, command)
             with read_only(base, command["read_only"]):
                 return call_contract(kernel, base, command, told)
         except NoWorkspace as e:

@@ -110,7 +110,7 @@ def _properties() -> list[tuple[str, Predicate]]:
         ("n_threads > 1", lambda c: c.n_threads > 1),
         ("there are more threads than rows", lambda c: c.n_threads > c.batch * c.n_head * c.n_q),
         ("the host calls from several threads", lambda c: c.calls == "heads"),
-        ("a call comes after another", lambda c: c.calls in ("again", "changed", "batches")),
+        ("a call comes after another", lambda c: c.calls in ("again", "changed")),
     ]
 
 
