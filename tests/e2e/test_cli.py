@@ -55,6 +55,14 @@ def gpt149(*arguments: str, stdin: bytes | None = None) -> Result:
     return CliRunner().invoke(main, list(arguments), input=stdin)
 
 
+def in_shell(command: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    """`gpt149 COMMAND`, redirections included."""
+    return subprocess.run(
+        ["bash", "-c", f"{sys.executable} -m gpt149 {command}"],
+        cwd=folder, capture_output=True, text=True, timeout=100,
+    )  # fmt: skip
+
+
 def process(*arguments: str, **options: object) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "gpt149", *arguments]
     return subprocess.run(command, capture_output=True, text=True, timeout=100, **options)  # type: ignore[call-overload,no-any-return]
@@ -377,13 +385,40 @@ def test_a_reader_that_has_enough_is_no_error(model: str) -> None:
     assert "Traceback" not in done.stderr
 
 
-def test_a_full_disk_below_stdout_is_one_sentence(model: str) -> None:
-    with open("/dev/full", "w") as full:
-        command = [sys.executable, "-m", "gpt149", "generate", "Hello", "-m", model, "-n", "2"]
-        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, timeout=60)
+@pytest.mark.parametrize("redirection", [">/dev/full", ">&-", "<&- >&-"])
+@pytest.mark.parametrize(
+    "command",
+    [
+        "--help",
+        "--version",
+        "generate --help",
+        "generate Hello -m MODEL -n 2",
+        "generate Hello -m MODEL -n 2 -a ./mine.cpp:slow",
+    ],
+)
+def test_what_stdout_does_not_take_is_one_sentence(
+    model: str, tmp_path: Path, command: str, redirection: str
+) -> None:
+    (tmp_path / "mine.cpp").write_text(SLOW_KERNEL)
+    done = in_shell(f"{command.replace('MODEL', model)} {redirection}", tmp_path)
     assert done.returncode == 2
-    assert "No space left on device" in done.stderr
-    assert "Traceback" not in done.stderr
+    [line] = [line for line in done.stderr.splitlines() if not line.startswith("compiling ")]
+    assert line.startswith("Error: cannot read or write: ")
+    assert line.endswith(("No space left on device.", "Bad file descriptor."))
+
+
+@pytest.mark.parametrize(
+    ("redirection", "status"), [("2>/dev/full", 2), ("2>&-", 0), ("<&- 2>&-", 0)]
+)
+def test_who_wants_no_statistics_gets_the_text(
+    model: str, tmp_path: Path, redirection: str, status: int
+) -> None:
+    (tmp_path / "mine.cpp").write_text(SLOW_KERNEL)
+    for kernel in ("simd", "./mine.cpp:noisy"):
+        done = in_shell(f"generate Hello -m {model} -n 2 -a {kernel} {redirection}", tmp_path)
+        assert done.stdout.startswith("Hello")
+        assert "debug" not in done.stdout
+        assert (done.returncode, done.stderr) == (status, "")
 
 
 @pytest.fixture
