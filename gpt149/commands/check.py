@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shlex
 import sys
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -20,6 +19,7 @@ from ..check.run import Report, check, unheard
 from ..errors import BuildError, InputError, SeveralKernels
 from ..system.paths import shipped
 from ..system.terminal import status
+from ..system.words import in_shell
 from . import watch as watch_command
 from .terminal import hint, show
 
@@ -76,7 +76,7 @@ def run(
             _table(specs, reports)
     right = all(isinstance(r, Report) and r.right for r in reports)
     if right and len(specs) == 1 and not as_json_output:
-        hint(NEXT.format(kernel=shlex.quote(specs[0])))
+        hint(NEXT.format(kernel=in_shell(specs[0])))
     return 0 if right else 1
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 import statistics
 import time
 from collections.abc import Callable, Sequence
@@ -18,6 +17,7 @@ from ..check.run import Report, check, unheard
 from ..errors import BuildError, CannotSanitize, Gpt149Error, InputError
 from ..kernels.loaders.cs149 import NAMES
 from ..kernels.registry import compiled, locate
+from ..system.words import in_shell
 from .access import NAMES as ACCESSORS
 from .access import AccessResult, judge_access
 from .parts import ACCESS, ACCESS_POINTS, PARTS, Part, beyond, cases, timing_case
@@ -220,7 +220,7 @@ def _wrong(spec: str, path: Path, part: Part, report: Report, settings: Settings
         text = "it returns the zeros that it was given"
         return Result(part.name, 0, part.points, "not implemented", "zeros", text)
     report = explained(spec, report, settings.timeout)
-    text = as_text(spec, report, rerun=f"gpt149 lab {shlex.quote(str(path))} {part.name} --case")
+    text = as_text(spec, report, rerun=f"gpt149 lab {in_shell(path)} {part.name} --case")
     return Result(part.name, 0, part.points, "wrong", cause_of(report), text)
 
 

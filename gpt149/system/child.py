@@ -6,7 +6,6 @@ import ctypes
 import json
 import os
 import resource
-import shlex
 import signal
 import subprocess
 import sys
@@ -16,6 +15,7 @@ from types import FrameType
 from typing import Any
 
 from ..errors import Gpt149Error, KernelCrashed
+from .words import in_shell
 
 Reply = dict[str, Any]  # what JSON can hold
 
@@ -115,9 +115,10 @@ def run_in_child(module: str, kernels: Sequence[str]) -> int:
     one = " or ".join(kernels)
     if status >= 0:
         raise KernelCrashed(f"the kernel {one} ended the process with exit status {status}.")
+    check = " ".join(["gpt149 check", *map(in_shell, kernels)])
     raise KernelCrashed(
         f"the kernel {one} crashed with {signal.Signals(-status).name}: "
-        f"{signal.strsignal(-status)}. Find out where: gpt149 check {shlex.join(kernels)}"
+        f"{signal.strsignal(-status)}. Find out where: {check}"
     )
 
 

@@ -11,6 +11,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING
 
 from ...errors import BuildError, InputError, KernelRaised
+from ...system.words import in_shell
 from .tensors import TensorFunction, TensorKernel
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ def load(path: Path, name: str) -> TensorKernel:
         raise InputError(
             f"{path} has no function '{name or DEFAULT_NAME}'. A kernel in Python is a function "
             "attention(q, k, v, *, causal, scale) of torch tensors (batch, n_head, n, head_dim); "
-            f"choose one of another name with {path}:NAME."
+            f"choose one of another name with {in_shell(path)}:NAME."
         )
     idea = (inspect.getdoc(function) or "a function in Python").splitlines()[0]
     return TensorKernel(
