@@ -17,6 +17,7 @@ from ..lab import report
 from ..lab.parts import ACCESS, PARTS
 from ..lab.run import Settings, Submission, judge_submission, time_torch
 from ..system.child import module_command
+from ..system.limits import check_jobs
 from ..system.paths import write_whole
 from ..system.terminal import status
 from .terminal import show
@@ -43,6 +44,7 @@ def run(
     Raises:
         InputError: there is nothing to judge, or the file cannot be written.
     """
+    check_jobs(jobs)
     if output is not None and not output.parent.is_dir():
         raise InputError(f"cannot write {output}: there is no folder {output.parent}.")
     if output_format == "gradescope" and path.is_dir():
@@ -93,8 +95,6 @@ def _judge_folder(
     folder: Path, wanted: Sequence[str], settings: Settings, jobs: int
 ) -> list[Submission]:
     """Every submission in the folder, `jobs` at a time."""
-    if jobs < 1:
-        raise InputError(f"--jobs is {jobs}, and must be above 0.")
     files = sorted({*folder.glob(f"*/{MODULE}"), *folder.glob("*.cpp")})
     if not files:
         raise InputError(f"there are no submissions in {folder}: no */{MODULE}, and no *.cpp.")

@@ -170,6 +170,11 @@ def _file(spec: str) -> Source:
     if not path.is_file() and ":" in spec:
         file, _, name = spec.rpartition(":")
         path = Path(file)
+        if not name and path.is_file():
+            raise InputError(
+                f"'{spec}' names no kernel behind the colon. Give {in_shell(path)}, or "
+                f"{in_shell(path)}:NAME."
+            )
     if not path.is_file():
         raise InputError(
             f"no kernel file {path}. Built in: {', '.join(BUILTINS)}; or a path to a .cpp or .py "

@@ -17,6 +17,8 @@ from ..check.run import Report, check, unheard
 from ..errors import BuildError, CannotSanitize, Gpt149Error, InputError
 from ..kernels.loaders.cs149 import NAMES
 from ..kernels.registry import compiled, locate
+from ..system.limits import MOST_TOKENS, check_range, check_timeout
+from ..system.threads import MOST_THREADS
 from ..system.words import in_shell
 from .access import NAMES as ACCESSORS
 from .access import AccessResult, judge_access
@@ -45,9 +47,11 @@ class Settings:
 
     def __post_init__(self) -> None:
         """Raise InputError for a value that means nothing."""
-        for name in ("n", "br", "bc", "threads", "timeout"):
-            if not getattr(self, name) > 0:  # NaN is not
-                raise InputError(f"{name} is {getattr(self, name)}, and must be above 0.")
+        check_range("-N", self.n, 1, MOST_TOKENS)
+        check_range("-br", self.br, 1, MOST_TOKENS)
+        check_range("-bc", self.bc, 1, MOST_TOKENS)
+        check_range("--threads", self.threads, 1, MOST_THREADS)
+        check_timeout(self.timeout)
 
 
 @dataclass(frozen=True)

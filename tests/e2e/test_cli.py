@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
+from cs149.mistakes import MODULE
 
 from gpt149.cli import main
 from gpt149.kernels.registry import BUILTINS, DEFAULT
@@ -247,6 +248,33 @@ def test_bad_input_is_one_sentence(
     fails(gpt149("generate", "Hello", "-m", model, *arguments), *words)
 
 
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("check", "naive", "--case", ""), "no case ''. The quick ones: "),
+        (("check", "naive", "--sanitize", ""), "unknown sanitizer ''. Known: address, undefined."),
+        (("check", "naive", "--sanitize", "address,"), "unknown sanitizer ''."),
+        (("check", "naive", "--watch", "--sanitize", "thread"), "unknown sanitizer 'thread'."),
+        (("check", "naive", "--jobs", "0"), "--jobs is 0, and must be from 1 to 256."),
+        (("check", "naive", "--jobs", "99999"), "--jobs is 99,999, and must be from 1 to 256."),
+        (("check", "naive", "--timeout", "0"), "--timeout is 0.0, and must be from 0.001"),
+        (("check", "naive", "--timeout", "nan"), "--timeout is nan, and must be from 0.001"),
+        (("check", "naive", "--timeout", "1e300"), "and must be from 0.001 to 86,400."),
+        (("check", f"{MODULE}:"), "names no kernel behind the colon. Give "),
+        (("lab", str(MODULE), "--jobs", "0"), "--jobs is 0, and must be from 1 to 256."),
+        (("lab", str(MODULE), "--threads", "99999"), "and must be from 1 to 1,024."),
+        (("lab", str(MODULE), "-br", "99999999999"), "and must be from 1 to 1,048,576."),
+        (("lab", str(MODULE), "--timeout", "nan"), "--timeout is nan, and must be from"),
+        (("lab", str(MODULE), "part1", "--case", ""), "there is no case '' in part1."),
+    ],
+    ids=lambda value: " ".join(value[2:]) if isinstance(value, tuple) else "",
+)
+def test_values_out_of_range_are_told_with_the_range(
+    arguments: tuple[str, ...], words: str
+) -> None:
+    fails(gpt149(*arguments), words)
+
+
 def test_no_prompt_and_unreadable_prompts(model: str, tmp_path: Path) -> None:
     fails(gpt149("generate", "-m", model), "there is no prompt")
     fails(gpt149("generate", "-f", str(tmp_path), "-m", model), "cannot read", "directory")
@@ -477,6 +505,7 @@ def test_kernels_says_why_one_cannot_run(monkeypatch: pytest.MonkeyPatch) -> Non
     assert "cannot run here: no C++ compiler found" in done.stdout
     fails(gpt149("kernels", "--shape", "1,2,3"), "must be B,H,N,D")
     fails(gpt149("kernels", "--shape", "1,2,3,0"), "must be from 1 to")
+    fails(gpt149("kernels", "--shape", "1,1,2147483647,64"), "must be from 1 to 1,048,576")
 
 
 def test_completion_of_kernel_names() -> None:
