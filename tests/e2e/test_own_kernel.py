@@ -229,6 +229,38 @@ def test_odd_paths_of_kernels_work_everywhere(odd: str, tmp_path: Path) -> None:
     assert is_square(resolve(f"{file}:part4"))
 
 
+@pytest.mark.skipif(not shutil.which("setpriv"), reason="there is no setpriv, for who is root")
+def test_what_is_not_permitted_is_said_with_the_files_name(tmp_path: Path) -> None:
+    for name in ("mine.cpp", "mine.py", "module.cpp", "closed/mine.cpp"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(MODULE.read_text() if "module" in name else "")
+        (tmp_path / name).chmod(0)
+    (tmp_path / "closed").chmod(0)
+    powers = "-dac_override,-dac_read_search"
+    powerless = ["setpriv", f"--inh-caps={powers}", f"--bounding-set={powers}"]
+    prefix = powerless if os.geteuid() == 0 else []
+    for command, name in (
+        ("check", "mine.cpp"),
+        ("check", "mine.py"),
+        ("check", "module.cpp"),
+        ("check", "closed/mine.cpp"),
+        ("generate Hi -a", "./mine.cpp"),
+        ("generate Hi -a", "./mine.py"),
+        ("new --editor", "mine.cpp"),
+        ("lab", "module.cpp"),
+        ("lab", "closed"),
+        ("new", "closed/other.cpp"),
+    ):
+        done = subprocess.run(
+            [*prefix, sys.executable, "-m", "gpt149", *command.split(), name],
+            cwd=tmp_path, capture_output=True, text=True,
+        )  # fmt: skip
+        assert done.returncode == 2, (command, done.stderr)
+        assert name.removeprefix("./") in done.stderr
+        assert done.stderr.splitlines()[-1].endswith(": Permission denied.")
+    (tmp_path / "closed").chmod(0o700)
+
+
 def test_new_writes_a_path_that_is_no_utf8(tmp_path: Path) -> None:
     file = tmp_path / os.fsdecode(b"a\xff.cpp")
     assert gpt149("new", file).exit_code == 0
