@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -16,7 +17,7 @@ from ..errors import InputError
 from ..lab import report
 from ..lab.parts import ACCESS, PARTS
 from ..lab.run import Settings, Submission, judge_submission, time_torch
-from ..system.child import module_command
+from ..system.child import module_command, with_parent
 from ..system.limits import check_jobs
 from ..system.paths import write_whole
 from ..system.terminal import status
@@ -114,4 +115,4 @@ def _infer(path: Path, part: str, model: str, settings: Settings) -> int:
         COMMAND_LINE, "generate", "\n", "-m", model, "-a", kernel, "-n", INFERENCE_TOKENS,
         *("--threads", str(settings.threads)),
     )  # fmt: skip
-    return subprocess.run(command, check=False).returncode
+    return subprocess.run(with_parent(command, signal.SIGTERM), check=False).returncode

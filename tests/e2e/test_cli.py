@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -404,6 +404,93 @@ def test_a_hanging_kernel_can_be_stopped(model: str, tmp_path: Path, signals: li
         time.sleep(0.2)
         with pytest.raises(ProcessLookupError):
             os.killpg(parent.pid, 0)
+
+
+def lives(pid: int) -> bool:
+    """Whether a process runs; one that nobody has waited for does not."""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes() != b""
+    except OSError:
+        return False
+
+
+def dies(pid: int) -> bool:
+    """Whether a process has ended within some seconds."""
+    for _ in range(500):
+        if not lives(pid):
+            return True
+        time.sleep(0.02)
+    return False
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="asks /proc")
+@pytest.mark.usefixtures("_ctrl_c_counts")
+@pytest.mark.parametrize("number", ["SIGINT", "SIGTERM", "SIGHUP", "SIGKILL"])
+@pytest.mark.parametrize("send", [os.kill, os.killpg])
+@pytest.mark.parametrize("command", ["check", "generate Hi -n 2 -a"])
+def test_no_compiler_outlives_the_command(
+    tmp_path: Path, command: str, send: Callable[[int, int], None], number: str
+) -> None:
+    (tmp_path / "mine.cpp").write_text(SLOW_KERNEL)
+    compiler = tmp_path / "cxx"  # which has a child, as g++ has
+    compiler.write_text(
+        '#!/bin/sh\ncase "$*" in *" -c "*);; *) exit 0;; esac\n'
+        f"sleep 300 &\necho $$ $! > '{tmp_path}/begun'\nmv '{tmp_path}/begun' '{tmp_path}/pids'\n"
+        "wait\n"
+    )
+    compiler.chmod(0o755)
+    surroundings = os.environ | {"CXX": str(compiler), "GPT149_CACHE": str(tmp_path / "cache")}
+    with subprocess.Popen(
+        [sys.executable, "-m", "gpt149", *command.split(), "./mine.cpp:slow"],
+        cwd=tmp_path, env=surroundings, start_new_session=True, stderr=subprocess.PIPE, text=True,
+    ) as process:  # fmt: skip
+        while not (tmp_path / "pids").exists():
+            assert process.poll() is None
+            time.sleep(0.02)
+        pids = [int(pid) for pid in (tmp_path / "pids").read_text().split()]
+        assert all(map(lives, pids))
+        asked = signal.Signals[number]
+        send(process.pid, asked)
+        _, err = process.communicate(timeout=60)
+    assert process.returncode == (-9 if number == "SIGKILL" else 128 + asked)
+    assert "Traceback" not in err
+    assert all(map(dies, pids))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="asks /proc")
+@pytest.mark.parametrize("sanitizers", [(), ("--sanitize", "address")])
+def test_a_check_that_is_killed_leaves_nothing_behind(
+    tmp_path: Path, sanitizers: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file, begun = tmp_path / "mine.cpp", tmp_path / "pid"
+    assert gpt149("new", str(file)).exit_code == 0
+    hang = (
+        f'std::FILE *f = std::fopen("{begun}.tmp", "w"); std::fprintf(f, "%d\\n", getpid());'
+        f'std::fclose(f); std::rename("{begun}.tmp", "{begun}"); for (;;) pause();'
+    )
+    where = "#ifdef __SANITIZE_ADDRESS__" if sanitizers else "#ifndef __SANITIZE_ADDRESS__"
+    text = file.read_text()
+    start = text.index("{", text.index("const char *run(")) + 1
+    file.write_text(
+        "#include <cstdio>\n#include <unistd.h>\n"
+        f"{text[:start]}\n{where}\n{hang}\n#endif\n{text[start:]}"
+    )
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "tmp"))
+    (tmp_path / "tmp").mkdir()
+    command = [sys.executable, "-m", "gpt149", "check", str(file), "--case", "n17", *sanitizers]
+    with subprocess.Popen([*command, "--timeout", "100"], stderr=subprocess.DEVNULL) as process:
+        while not begun.exists():
+            assert process.poll() is None
+            time.sleep(0.02)
+        pid = int(begun.read_text())
+        assert lives(pid)
+        held = [os.readlink(file) for file in Path(f"/proc/{pid}/fd").iterdir()]
+        shared = [name for name in held if name.startswith("/dev/shm/")]
+        assert all(name.endswith(" (deleted)") for name in shared)
+        assert shared or sanitizers
+        process.kill()
+    assert dies(pid)
+    assert os.listdir(tmp_path / "tmp") == []
 
 
 def test_a_reader_that_has_enough_is_no_error(model: str) -> None:
