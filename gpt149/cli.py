@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import io
 import logging
-import os
 import signal
 import sys
 import threading
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -20,6 +20,8 @@ import click
 from . import __version__, options
 from .errors import Gpt149Error, InputError, MissingDependency
 from .system.child import in_child, run_in_child
+from .system.files import reason
+from .system.terminal import discard_unwritten, open_standard_streams
 from .usage import Group
 
 NEEDED = ("numpy", "safetensors", "tiktoken", "torch")
@@ -28,6 +30,13 @@ NEEDED = ("numpy", "safetensors", "tiktoken", "torch")
 class Cli(Group):
     """Turns our errors into `Error: ...` and their exit status, and Ctrl-C into 130."""
 
+    def main(self, *args: Any, **settings: Any) -> Any:
+        open_standard_streams()
+        try:
+            return super().main(*args, **settings)
+        except OSError as e:  # in what click says before and behind a command, such as --help
+            _fail(_unreadable(e))
+
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
@@ -35,27 +44,34 @@ class Cli(Group):
             name = (e.name or "").partition(".")[0]
             if name not in NEEDED:
                 raise
-            missing = MissingDependency(
-                f"this needs the package {name}, which is not installed: pip install {name}."
+            _fail(
+                MissingDependency(
+                    f"this needs the package {name}, which is not installed: pip install {name}."
+                )
             )
-            _fail(ctx, missing)
         except Gpt149Error as e:
-            _fail(ctx, e)
+            _fail(e)
         except KeyboardInterrupt:
             ctx.exit(130)
         except BrokenPipeError:  # such as `| head`: the reader has what it wants
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            discard_unwritten()
             ctx.exit(141)
         except OSError as e:
-            what = f" {e.filename}" if e.filename else ""
-            _fail(ctx, InputError(f"cannot read or write{what}: {e.strerror or e}."))
+            _fail(_unreadable(e))
 
 
-def _fail(ctx: click.Context, error: Gpt149Error) -> NoReturn:
+def _unreadable(error: OSError) -> InputError:
+    what = f" {error.filename}" if error.filename else ""
+    return InputError(f"cannot read or write{what}: {reason(error)}.")
+
+
+def _fail(error: Gpt149Error) -> NoReturn:
     from .commands.terminal import show
 
-    show(f"Error: {error}", err=True)
-    ctx.exit(error.exit_status)
+    with suppress(OSError):  # stderr may be what cannot be written
+        show(f"Error: {error}", err=True)
+    discard_unwritten()
+    sys.exit(error.exit_status)
 
 
 def _run_users_kernel_in_child(*attentions: str) -> None:

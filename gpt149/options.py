@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +11,7 @@ import click
 from click.shell_completion import CompletionItem
 
 from .engine.choices import DTYPES, ENGINES, KV_DTYPES
+from .errors import InputError
 from .usage import in_groups, option
 
 
@@ -18,6 +21,8 @@ class _File(click.Path):
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         if value == "":
             self.fail("the name of a file is empty.", param, ctx)
+        if os.path.exists(value) and not os.access(value, os.R_OK):  # click does not say why
+            raise InputError(f"cannot read {os.fsdecode(value)}: {os.strerror(errno.EACCES)}.")
         return super().convert(value, param, ctx)
 
 

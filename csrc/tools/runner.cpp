@@ -10,6 +10,10 @@
 #include <cstdlib>
 #include <cstring>
 #include <utility>
+#ifdef __linux__
+#include <csignal>
+#include <sys/prctl.h>
+#endif
 
 static int64_t span(int batch, int n_head, int n, int head_dim, const int64_t *stride) {
     return (batch - 1) * stride[0] + (n_head - 1) * stride[1] + (n - 1) * stride[2] + head_dim;
@@ -29,6 +33,9 @@ static const void *receive(int64_t n) {
 }
 
 int main(int, char **argv) {
+#ifdef __linux__
+    prctl(PR_SET_PDEATHSIG, SIGKILL); // who waits for us may be killed
+#endif
     gpt149_args a;
     if (std::fread(&a, sizeof a, 1, stdin) != 1) return 3;
     for (int i = 0; i < gpt149_kernels.n_kernels; i++) {

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import re
-import shlex
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..system.words import duration, one_line
+from ..system.words import duration, in_shell, one_line
 from .finding import describe_rows
 from .isolation import Answer
 from .judge import SLACK, Verdict
@@ -28,7 +27,7 @@ def as_text(spec: str, report: Report, *, rerun: str = "") -> str:
 
     rerun: the command that a case's name is put behind, if it is not `gpt149 check`.
     """
-    rerun = rerun or f"gpt149 check {shlex.quote(spec)} --case"
+    rerun = rerun or f"gpt149 check {in_shell(spec)} --case"
     if report.right:
         return f"PASS {spec}: {len(report.observations)} cases in {duration(report.seconds)}. " + (
             _precision(report) + _notes(report)

@@ -47,6 +47,13 @@ class MemoryFault:
     output: str
 
 
+def check_sanitizers(names: str) -> None:
+    """Raise InputError for a list that names another, or none."""
+    unknown = [name for name in names.split(",") if name not in KNOWN]
+    if unknown:
+        raise InputError(f"unknown sanitizer '{unknown[0]}'. Known: {', '.join(KNOWN)}.")
+
+
 def sanitize(
     source: Source,
     kernel: str,
@@ -64,9 +71,7 @@ def sanitize(
         InputError: sanitizers that are not known.
         CannotSanitize: the compiler cannot build with them.
     """
-    unknown = [name for name in sanitizers.split(",") if name not in KNOWN]
-    if unknown:
-        raise InputError(f"unknown sanitizer '{unknown[0]}'. Known: {', '.join(KNOWN)}.")
+    check_sanitizers(sanitizers)
     target = to_build(source)
     assert target is not None
     try:

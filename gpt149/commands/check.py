@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shlex
 import sys
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -17,9 +16,12 @@ from ..check import score
 from ..check.cases import Case, full, quick
 from ..check.report import as_json, as_text
 from ..check.run import Report, check, unheard
+from ..check.sanitize import check_sanitizers
 from ..errors import BuildError, InputError, SeveralKernels
+from ..system.limits import check_jobs, check_timeout
 from ..system.paths import shipped
 from ..system.terminal import status
+from ..system.words import in_shell
 from . import watch as watch_command
 from .terminal import hint, show
 
@@ -47,8 +49,11 @@ def run(
     Raises:
         Gpt149Error: a kernel or case that cannot be asked about (a compile error counts as wrong).
     """
-    _validate(timeout, jobs)
-    cases = _chosen(case) if case else full() if every else quick()
+    check_timeout(timeout)
+    check_jobs(jobs)
+    if sanitizers is not None:
+        check_sanitizers(sanitizers)
+    cases = _chosen(case) if case is not None else full() if every else quick()
     if watch:
         if len(specs) != 1 or as_json_output:
             raise InputError("--watch is for one kernel, and not with --json.")
@@ -76,13 +81,8 @@ def run(
             _table(specs, reports)
     right = all(isinstance(r, Report) and r.right for r in reports)
     if right and len(specs) == 1 and not as_json_output:
-        hint(NEXT.format(kernel=shlex.quote(specs[0])))
+        hint(NEXT.format(kernel=in_shell(specs[0])))
     return 0 if right else 1
-
-
-def _validate(timeout: float, jobs: int) -> None:
-    if not timeout > 0 or jobs < 1:  # NaN is not
-        raise InputError(f"--timeout is {timeout:g} and --jobs {jobs}; both must be above 0.")
 
 
 def _side_by_side(
@@ -123,7 +123,8 @@ def score_known(
     Raises:
         InputError: a flag's value cannot be used, or there are no such kernels.
     """
-    _validate(timeout, jobs)
+    check_timeout(timeout)
+    check_jobs(jobs)
     tests = shipped("csrc").parent / "tests"
     own = (tests / "wrong_kernels", tests / "right_kernels")
     entries = score.from_index(folder) if folder else score.from_comments(*own)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import shlex
 import sys
 import time
 from collections.abc import Callable
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING
 import click
 
 from ..errors import InputError, NotFinite
+from ..system.words import in_shell
 
 if TYPE_CHECKING:
     from ..engine.protocol import Engine
@@ -64,7 +64,7 @@ def run(
     if not math.isfinite(nats):
         raise NotFinite(
             f"the text's {len(ids)} tokens score {nats} nats through the kernel "
-            f"'{running.kernel.name}'. Find out why: gpt149 check {shlex.quote(attention)}"
+            f"'{running.kernel.name}'. Find out why: gpt149 check {in_shell(attention)}"
         )
     result = {
         "model": model,

@@ -13,6 +13,7 @@ from ..kernels import abi
 from ..kernels.loaders.contract import ContractKernel
 from ..kernels.loaders.tensors import TENSOR_KERNELS
 from ..kernels.registry import BUILTINS, resolve
+from ..system.limits import MOST_TOKENS, check_range
 
 
 def run(shape: str, threads: int | None, as_json: bool) -> None:
@@ -61,8 +62,8 @@ def _args(shape: str, n_threads: int) -> abi.Args:
         batch, n_head, n, head_dim = (int(word) for word in shape.split(","))
     except ValueError as e:
         raise InputError(f"--shape is '{shape}', and must be B,H,N,D.") from e
-    if not all(1 <= size < 2**31 for size in (batch, n_head, n, head_dim)):
-        raise InputError(f"--shape is '{shape}', and its numbers must be from 1 to 2^31 - 1.")
+    for size in (batch, n_head, n, head_dim):
+        check_range("a number of --shape", size, 1, MOST_TOKENS)
     return abi.shape_args(
         batch=batch,
         n_head=n_head,

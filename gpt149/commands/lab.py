@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -16,7 +17,8 @@ from ..errors import InputError
 from ..lab import report
 from ..lab.parts import ACCESS, PARTS
 from ..lab.run import Settings, Submission, judge_submission, time_torch
-from ..system.child import module_command
+from ..system.child import module_command, with_parent
+from ..system.limits import check_jobs
 from ..system.paths import write_whole
 from ..system.terminal import status
 from .terminal import show
@@ -43,6 +45,7 @@ def run(
     Raises:
         InputError: there is nothing to judge, or the file cannot be written.
     """
+    check_jobs(jobs)
     if output is not None and not output.parent.is_dir():
         raise InputError(f"cannot write {output}: there is no folder {output.parent}.")
     if output_format == "gradescope" and path.is_dir():
@@ -93,8 +96,6 @@ def _judge_folder(
     folder: Path, wanted: Sequence[str], settings: Settings, jobs: int
 ) -> list[Submission]:
     """Every submission in the folder, `jobs` at a time."""
-    if jobs < 1:
-        raise InputError(f"--jobs is {jobs}, and must be above 0.")
     files = sorted({*folder.glob(f"*/{MODULE}"), *folder.glob("*.cpp")})
     if not files:
         raise InputError(f"there are no submissions in {folder}: no */{MODULE}, and no *.cpp.")
@@ -114,4 +115,4 @@ def _infer(path: Path, part: str, model: str, settings: Settings) -> int:
         COMMAND_LINE, "generate", "\n", "-m", model, "-a", kernel, "-n", INFERENCE_TOKENS,
         *("--threads", str(settings.threads)),
     )  # fmt: skip
-    return subprocess.run(command, check=False).returncode
+    return subprocess.run(with_parent(command, signal.SIGTERM), check=False).returncode

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import re
-import shlex
 from pathlib import Path
 
 import click
 
 from ..errors import Gpt149Error, InputError
 from ..kernels.editor import write_compile_commands
-from ..kernels.registry import CONTRACT_BUILTINS, CPP, locate, to_build
+from ..kernels.registry import CONTRACT_BUILTINS, CPP, check_path, locate, to_build
 from ..system.paths import shipped
+from ..system.words import in_shell
 
 TEMPLATES = Path(__file__).resolve().parents[1] / "kernels" / "templates"
 NAME = re.compile(r"[\w.-]+")
@@ -38,6 +38,7 @@ def run(path: Path, start: str | None, *, editor: bool = False) -> None:
             f"--from is '{start}', and must be one of {', '.join(CONTRACT_BUILTINS)}, for a .cpp "
             "file."
         )
+    check_path(path)
     name = path.stem if NAME.fullmatch(path.stem) else "mine"
     text = _copy(start, name) if start else _template(path, name)
     data = text.encode("utf-8", errors="backslashreplace")  # a path may hold other bytes
@@ -48,7 +49,7 @@ def run(path: Path, start: str | None, *, editor: bool = False) -> None:
         raise InputError(f"{path} is there already, and is left as it is.") from e
     except OSError as e:
         raise InputError(f"cannot write {path}: {e.strerror}.") from e
-    quoted = shlex.quote(str(path))
+    quoted = in_shell(path)
     click.echo(
         f"wrote {path}. Next:\n"
         f"  gpt149 check {quoted} --watch          right or wrong, and why, at every save\n"
@@ -67,7 +68,7 @@ def run(path: Path, start: str | None, *, editor: bool = False) -> None:
 def _template(path: Path, name: str) -> str:
     kind = "kernel.py" if path.suffix == ".py" else "kernel.cpp"
     text = (TEMPLATES / kind).read_text(encoding="utf-8")
-    words = {"NAME": name, "FILE": str(path)}
+    words = {"NAME": name, "FILE": in_shell(path)}
     return re.sub("NAME|FILE", lambda found: words[found[0]], text)
 
 

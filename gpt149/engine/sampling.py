@@ -41,7 +41,12 @@ class Sampling:
         """Raise InputError for a value that means nothing."""
         # Written as `not good`, so that NaN is refused too.
         for good, name, value, must in (
-            (0 <= self.temperature < float("inf"), "temperature", self.temperature, ">= 0"),
+            (
+                0 <= self.temperature < float("inf"),
+                "temperature",
+                self.temperature,
+                ">= 0 and finite",
+            ),
             (_whole(self.top_k) and self.top_k >= 0, "top_k", self.top_k, ">= 0"),
             (0 < self.top_p <= 1, "top_p", self.top_p, "above 0 and at most 1"),
             (0 <= self.min_p <= 1, "min_p", self.min_p, "from 0 to 1"),
@@ -49,7 +54,7 @@ class Sampling:
                 0 < self.repetition_penalty < float("inf"),
                 "repetition_penalty",
                 self.repetition_penalty,
-                "above 0",
+                "above 0 and finite",
             ),
             (
                 _whole(self.seed) and 0 <= self.seed < 2**64,

@@ -19,6 +19,7 @@ import json
 import logging
 import os
 import re
+import shutil
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -41,6 +42,9 @@ from .compiler import (
 from .ninja import Product
 
 log = logging.getLogger(__name__)
+
+# What reading a manifest raises that something else has written, or damaged.
+UNREADABLE = (OSError, KeyError, TypeError, ValueError, RecursionError)
 
 
 @dataclass(frozen=True)
@@ -122,9 +126,9 @@ def made_of(library: Path) -> list[Path]:
     """The sources and every header that a library was made of; empty if not recorded."""
     try:
         manifest = json.loads((library.parent / "manifest.json").read_text())
-    except (OSError, ValueError):
+        return [Path(path) for path in manifest["headers"]]
+    except UNREADABLE:
         return []
-    return [Path(path) for path in manifest["headers"]]
 
 
 def commands(target: Target) -> str:
@@ -183,8 +187,11 @@ def _compile(targets: dict[Path, Target], started: int) -> dict[Path, Path]:
         return {}
     products = {entry: _product(entry, target) for entry, target in targets.items()}
     for entry, product in products.items():
-        for stale in entry.glob("*.tmp*"):  # of a compilation that was killed
-            stale.unlink()
+        for found in entry.iterdir():
+            if found.is_dir():  # in the place of a file of ours
+                shutil.rmtree(found)
+            elif ".tmp" in found.name:  # of a compilation that was killed
+                found.unlink()
         ninja.write(product, entry.parent)
         log.info("compiling %s", targets[entry].name.name)
     outcome = ninja.run(list(products.values()), next(iter(products)).parent)
@@ -235,7 +242,7 @@ def _current(entry: Path) -> Path | None:
         library: Path = entry / manifest["library"]
         files = {library: manifest["digest"], **manifest["headers"]}
         unchanged = all(file_digest(Path(p)) == d for p, d in files.items())
-    except (FileNotFoundError, KeyError, ValueError):
+    except UNREADABLE:
         return None
     return library if unchanged else None
 
@@ -245,8 +252,10 @@ def _in_cache() -> Iterator[None]:
     try:
         yield
     except OSError as e:
+        where = cache_dir() / "kernels"
+        what = f" ({e.filename})" if e.filename and Path(e.filename) != where else ""
         raise InputError(
-            f"cannot write the kernel cache {cache_dir() / 'kernels'}: {e.strerror or e}. "
+            f"cannot write the kernel cache {where}: {e.strerror or e}{what}. "
             "Point GPT149_CACHE to a directory that can be written."
         ) from e
 

@@ -10,10 +10,11 @@ import subprocess
 import sys
 from pathlib import Path
 
-from ..errors import BuildError, MissingDependency
+from ..errors import BuildError, InputError, MissingDependency
 
-# No -ffast-math: it lets the compiler assume that there are no NaNs and infinities.
-FLAGS = ("-std=c++17", "-Wall", "-Wextra")
+# No -ffast-math, not from CXX either: it lets the compiler assume that there are no NaNs and
+# infinities, and a library linked with it has the whole process flush denormals.
+FLAGS = ("-std=c++17", "-Wall", "-Wextra", "-fno-fast-math", "-fno-unsafe-math-optimizations")
 LIBRARY_FLAGS = ("-O3", "-fPIC")
 # -g1: functions and lines are all that is told, and the rest takes a third of the time.
 SANITIZER_FLAGS = ("-O1", "-g1", "-fno-omit-frame-pointer", "-fno-sanitize-recover=all")
@@ -24,9 +25,16 @@ def find_compiler() -> list[str]:
     """$CXX (which may carry flags), or the first of c++, g++ and clang++ on the PATH.
 
     Raises:
+        InputError: $CXX is no command line.
         MissingDependency: there is none.
     """
-    chosen = shlex.split(os.environ.get("CXX", ""))
+    said = os.environ.get("CXX", "")
+    try:
+        chosen = [word for word in shlex.split(said) if word]
+    except ValueError as e:
+        raise InputError(
+            f"CXX is {said!r}, which is no command line: {str(e).lower()}. Mend it, or unset it."
+        ) from e
     wanted = chosen[:1] or ["c++", "g++", "clang++"]
     for name in wanted:
         if path := shutil.which(name):

@@ -6,6 +6,7 @@ import importlib.util
 import os
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -13,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import InputError, MissingDependency
+from ..system.child import with_parent
 from ..system.terminal import status
 
 FILE = "build.ninja"
@@ -102,6 +104,9 @@ def run(products: Sequence[Product], folder: Path) -> Outcome:
         (folder / file).write_text("\n".join([f"builddir = {home}", *includes]) + "\n")
     jobs = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
     command = [find_ninja(), "-f", file, "-k", "0", "-j", str(jobs)]
+    # Each compiler is in a group of its own, which ninja ends when it is asked to end, not when it
+    # is killed: so it is out of our group, and is asked even when we are killed.
+    command = with_parent(command, signal.SIGTERM)
     # A compiler's messages are read, not only shown: hence English.
     environment = {**os.environ, "LC_ALL": "C", "NINJA_STATUS": f"{STATUS}%f of %t: "}
     said = ""
@@ -110,6 +115,7 @@ def run(products: Sequence[Product], folder: Path) -> Outcome:
         subprocess.Popen(
             command, cwd=folder, env=environment, stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace",
+            start_new_session=True,
         ) as process,
     ):  # fmt: skip
         assert process.stdout is not None

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import difflib
 import json
+import re
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 from ..errors import InputError, SeveralKernels
 from ..system.paths import shipped
+from ..system.words import in_shell
 from .build import Target, build_all
 from .loaders import contract, cs149, python
 from .loaders.contract import ContractKernel
@@ -27,6 +29,8 @@ CONTRACT_BUILTINS = (
 BUILTINS = (*CONTRACT_BUILTINS, *TENSOR_KERNELS)
 DEFAULT = "simd"
 CPP = (".cpp", ".cc", ".cxx")
+# What ninja, make's rules or #include cannot say, and what breaks a report's lines.
+UNSPEAKABLE = re.compile(r'[\x00-\x1f\x7f"|\\]')
 
 
 @dataclass(frozen=True)
@@ -152,16 +156,31 @@ def load_described(described: str) -> Kernel:
     return load(Source(found["loader"], path, found["name"]), library)
 
 
+def check_path(path: Path) -> None:
+    """Raise InputError where a kernel's path cannot be compiled, included or shown."""
+    if odd := UNSPEAKABLE.search(str(path.resolve())):
+        raise InputError(
+            f"{str(path)!r} cannot be a kernel: there is {odd[0]!r} in its path. Paths of kernels "
+            'hold no ", no | and \\, no line breaks and other control characters: rename it.'
+        )
+
+
 def _file(spec: str) -> Source:
     path, name = Path(spec), ""
     if not path.is_file() and ":" in spec:
         file, _, name = spec.rpartition(":")
         path = Path(file)
+        if not name and path.is_file():
+            raise InputError(
+                f"'{spec}' names no kernel behind the colon. Give {in_shell(path)}, or "
+                f"{in_shell(path)}:NAME."
+            )
     if not path.is_file():
         raise InputError(
             f"no kernel file {path}. Built in: {', '.join(BUILTINS)}; or a path to a .cpp or .py "
             "file. `gpt149 new mine.cpp` writes one to start from."
         )
+    check_path(path)
     if path.suffix == ".py":
         return Source("python", path, name)
     if path.suffix not in CPP:
@@ -181,8 +200,8 @@ def _choose(source: Source, found: list[str]) -> str:
     known = list(cs149.NAMES) if source.loader == "cs149" else found
     kind = InputError if source.name else partial(SeveralKernels, names=known)
     raise kind(
-        f"{source} {problem}. {_did_you_mean(source.name, known)}Choose one with {source}:NAME, "
-        f"NAME one of {', '.join(known)}."
+        f"{source} {problem}. {_did_you_mean(source.name, known)}Choose one with "
+        f"{in_shell(source)}:NAME, NAME one of {', '.join(known)}."
     )
 
 

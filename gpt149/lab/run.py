@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 import statistics
 import time
 from collections.abc import Callable, Sequence
@@ -18,6 +17,9 @@ from ..check.run import Report, check, unheard
 from ..errors import BuildError, CannotSanitize, Gpt149Error, InputError
 from ..kernels.loaders.cs149 import NAMES
 from ..kernels.registry import compiled, locate
+from ..system.limits import MOST_TOKENS, check_range, check_timeout
+from ..system.threads import MOST_THREADS
+from ..system.words import in_shell
 from .access import NAMES as ACCESSORS
 from .access import AccessResult, judge_access
 from .parts import ACCESS, ACCESS_POINTS, PARTS, Part, beyond, cases, timing_case
@@ -45,9 +47,11 @@ class Settings:
 
     def __post_init__(self) -> None:
         """Raise InputError for a value that means nothing."""
-        for name in ("n", "br", "bc", "threads", "timeout"):
-            if not getattr(self, name) > 0:  # NaN is not
-                raise InputError(f"{name} is {getattr(self, name)}, and must be above 0.")
+        check_range("-N", self.n, 1, MOST_TOKENS)
+        check_range("-br", self.br, 1, MOST_TOKENS)
+        check_range("-bc", self.bc, 1, MOST_TOKENS)
+        check_range("--threads", self.threads, 1, MOST_THREADS)
+        check_timeout(self.timeout)
 
 
 @dataclass(frozen=True)
@@ -220,7 +224,7 @@ def _wrong(spec: str, path: Path, part: Part, report: Report, settings: Settings
         text = "it returns the zeros that it was given"
         return Result(part.name, 0, part.points, "not implemented", "zeros", text)
     report = explained(spec, report, settings.timeout)
-    text = as_text(spec, report, rerun=f"gpt149 lab {shlex.quote(str(path))} {part.name} --case")
+    text = as_text(spec, report, rerun=f"gpt149 lab {in_shell(path)} {part.name} --case")
     return Result(part.name, 0, part.points, "wrong", cause_of(report), text)
 
 

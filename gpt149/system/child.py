@@ -6,7 +6,6 @@ import ctypes
 import json
 import os
 import resource
-import shlex
 import signal
 import subprocess
 import sys
@@ -16,6 +15,7 @@ from types import FrameType
 from typing import Any
 
 from ..errors import Gpt149Error, KernelCrashed
+from .words import in_shell
 
 Reply = dict[str, Any]  # what JSON can hold
 
@@ -30,6 +30,14 @@ from gpt149.system.child import run_as_child
 run_as_child(import_module(sys.argv.pop(1)).main)
 """
 PR_SET_PDEATHSIG = 1
+# In a process of its own, for code between fork and exec may find other threads' locks taken.
+WITH_PARENT = """
+import ctypes, os, sys
+number, parent, *command = sys.argv[1:]
+ctypes.CDLL(None).prctl(1, int(number))
+if os.getppid() == int(parent):
+    os.execv(command[0], command)
+"""
 DEAF = 113  # exit status of a child whose descriptor for answers was closed
 
 
@@ -43,6 +51,14 @@ def module_command(module: str, *arguments: str) -> list[str]:
     """A Python process that runs a module's `main` with these arguments."""
     program = f"import sys; sys.path[0] = sys.argv.pop(1); from {module} import main; main()"
     return python_command(program, *arguments)
+
+
+def with_parent(command: Sequence[str], number: signal.Signals) -> list[str]:
+    """A command (the program's whole path) that gets this signal when our process ends (Linux)."""
+    if sys.platform != "linux":
+        return list(command)
+    said = (str(int(number)), str(os.getpid()))
+    return [sys.executable, "-I", "-S", "-c", WITH_PARENT, *said, *command]
 
 
 def serve(answers: int, begin: Callable[[], tuple[Reply, Callable[[Reply], Reply]]]) -> None:
@@ -94,9 +110,10 @@ def run_in_child(module: str, kernels: Sequence[str]) -> int:
         asked_to_end: list[int] = []
 
         def end(number: int, _frame: FrameType | None) -> None:
-            # The first Ctrl-C reaches the whole foreground group: the child answers it itself.
             asked_to_end.append(number)
-            if number != signal.SIGINT or asked_to_end.count(number) > 1:
+            if number == signal.SIGINT and asked_to_end.count(number) == 1:
+                child.send_signal(number)  # which answers it itself
+            else:
                 child.kill()
 
         numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -115,10 +132,17 @@ def run_in_child(module: str, kernels: Sequence[str]) -> int:
     one = " or ".join(kernels)
     if status >= 0:
         raise KernelCrashed(f"the kernel {one} ended the process with exit status {status}.")
+    check = " ".join(["gpt149 check", *map(in_shell, kernels)])
     raise KernelCrashed(
         f"the kernel {one} crashed with {signal.Signals(-status).name}: "
-        f"{signal.strsignal(-status)}. Find out where: gpt149 check {shlex.join(kernels)}"
+        f"{signal.strsignal(-status)}. Find out where: {check}"
     )
+
+
+def _interrupt_once(number: int, frame: FrameType | None) -> None:
+    """Ctrl-C reaches the foreground group, and our parent hands it on: once is what is meant."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # at the second one, the parent ends us
+    signal.default_int_handler(number, frame)
 
 
 def die_with_parent() -> None:
@@ -133,6 +157,8 @@ def run_as_child(command_line: Callable[..., object]) -> None:
     What a kernel prints to stdout goes to stderr, so that stdout holds our text alone.
     """
     die_with_parent()
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, _interrupt_once)
     ours = os.dup(1)
     os.dup2(2, 1)
     sys.stdout = os.fdopen(ours, "w", encoding="utf-8")

@@ -1,4 +1,4 @@
-"""One line on the terminal that says how far something is."""
+"""The standard streams, and one line on the terminal that says how far something is."""
 
 from __future__ import annotations
 
@@ -15,6 +15,33 @@ from .words import duration
 
 ERASE = "\r\033[2K"
 QUIET_SECONDS, TICK_SECONDS = 1.0, 0.25
+
+
+def open_standard_streams() -> None:
+    """Give descriptors 0 to 2 back what a shell took with `>&-`, before a file gets their number.
+
+    Writing to stdout still fails as it would, so that no text is lost in silence.
+    """
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        if getattr(sys, name) is None:
+            found = os.open(os.devnull, os.O_RDWR if name == "stderr" else os.O_RDONLY)
+            os.dup2(found, number)
+            if found != number:
+                os.close(found)
+            os.set_inheritable(number, True)
+            mode = "r" if name == "stdin" else "w"
+            setattr(sys, name, open(number, mode, encoding="utf-8"))  # noqa: SIM115, to the end
+
+
+def discard_unwritten() -> None:
+    """Let nothing that stdout and stderr could not write be tried again when Python ends."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except OSError:
+            null = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(null, stream.fileno())
+            os.close(null)
 
 
 def columns_of(terminal: TextIO) -> int:

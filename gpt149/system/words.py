@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import reprlib
+import shlex
 
 SHORT = reprlib.Repr()
 SHORT.maxlevel, SHORT.maxstring, SHORT.maxother = 3, 80, 80
@@ -35,6 +36,12 @@ def one_line(text: str, most: int = 200) -> str:
     """Text of unknown origin as it may stand in a sentence, without control characters."""
     shown = " ".join("".join(c if c.isprintable() else " " for c in text).split())
     return shown if len(shown) <= most else shown[: most - 3] + "..."
+
+
+def in_shell(path: object) -> str:
+    """A path as it is typed: quoted, and not to be taken for an option."""
+    text = str(path)
+    return shlex.quote(f"./{text}" if text.startswith("-") else text)
 
 
 def _figures(value: float) -> str:

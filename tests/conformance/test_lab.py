@@ -175,7 +175,7 @@ def test_one_case_alone_and_what_cannot_be_asked(tmp_path: Path) -> None:
     for arguments, words in (
         ((MODULE, "part1", "--case", "n18"), "there is no case 'n18' in part1"),
         ((MODULE, "part5"), "'part5' is not one of"),
-        ((MODULE, "-N", "0"), "n is 0, and must be above 0"),
+        ((MODULE, "-N", "0"), "-N is 0, and must be from 1 to 1,048,576"),
         ((tmp_path / "none.cpp",), "there is no"),
         ((tmp_path / "empty",), "there is no"),
         ((tmp_path, "--format", "gradescope"), "for one submission"),

@@ -9,11 +9,12 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
+from cs149.mistakes import MODULE
 
 from gpt149.cli import main
 from gpt149.kernels.registry import BUILTINS, DEFAULT
@@ -53,6 +54,14 @@ def model(tiny_model_dir: Path) -> str:
 
 def gpt149(*arguments: str, stdin: bytes | None = None) -> Result:
     return CliRunner().invoke(main, list(arguments), input=stdin)
+
+
+def in_shell(command: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    """`gpt149 COMMAND`, redirections included."""
+    return subprocess.run(
+        ["bash", "-c", f"{sys.executable} -m gpt149 {command}"],
+        cwd=folder, capture_output=True, text=True, timeout=100,
+    )  # fmt: skip
 
 
 def process(*arguments: str, **options: object) -> subprocess.CompletedProcess[str]:
@@ -239,6 +248,33 @@ def test_bad_input_is_one_sentence(
     fails(gpt149("generate", "Hello", "-m", model, *arguments), *words)
 
 
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("check", "naive", "--case", ""), "no case ''. The quick ones: "),
+        (("check", "naive", "--sanitize", ""), "unknown sanitizer ''. Known: address, undefined."),
+        (("check", "naive", "--sanitize", "address,"), "unknown sanitizer ''."),
+        (("check", "naive", "--watch", "--sanitize", "thread"), "unknown sanitizer 'thread'."),
+        (("check", "naive", "--jobs", "0"), "--jobs is 0, and must be from 1 to 256."),
+        (("check", "naive", "--jobs", "99999"), "--jobs is 99,999, and must be from 1 to 256."),
+        (("check", "naive", "--timeout", "0"), "--timeout is 0.0, and must be from 0.001"),
+        (("check", "naive", "--timeout", "nan"), "--timeout is nan, and must be from 0.001"),
+        (("check", "naive", "--timeout", "1e300"), "and must be from 0.001 to 86,400."),
+        (("check", f"{MODULE}:"), "names no kernel behind the colon. Give "),
+        (("lab", str(MODULE), "--jobs", "0"), "--jobs is 0, and must be from 1 to 256."),
+        (("lab", str(MODULE), "--threads", "99999"), "and must be from 1 to 1,024."),
+        (("lab", str(MODULE), "-br", "99999999999"), "and must be from 1 to 1,048,576."),
+        (("lab", str(MODULE), "--timeout", "nan"), "--timeout is nan, and must be from"),
+        (("lab", str(MODULE), "part1", "--case", ""), "there is no case '' in part1."),
+    ],
+    ids=lambda value: " ".join(value[2:]) if isinstance(value, tuple) else "",
+)
+def test_values_out_of_range_are_told_with_the_range(
+    arguments: tuple[str, ...], words: str
+) -> None:
+    fails(gpt149(*arguments), words)
+
+
 def test_no_prompt_and_unreadable_prompts(model: str, tmp_path: Path) -> None:
     fails(gpt149("generate", "-m", model), "there is no prompt")
     fails(gpt149("generate", "-f", str(tmp_path), "-m", model), "cannot read", "directory")
@@ -370,6 +406,93 @@ def test_a_hanging_kernel_can_be_stopped(model: str, tmp_path: Path, signals: li
             os.killpg(parent.pid, 0)
 
 
+def lives(pid: int) -> bool:
+    """Whether a process runs; one that nobody has waited for does not."""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes() != b""
+    except OSError:
+        return False
+
+
+def dies(pid: int) -> bool:
+    """Whether a process has ended within some seconds."""
+    for _ in range(500):
+        if not lives(pid):
+            return True
+        time.sleep(0.02)
+    return False
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="asks /proc")
+@pytest.mark.usefixtures("_ctrl_c_counts")
+@pytest.mark.parametrize("number", ["SIGINT", "SIGTERM", "SIGHUP", "SIGKILL"])
+@pytest.mark.parametrize("send", [os.kill, os.killpg])
+@pytest.mark.parametrize("command", ["check", "generate Hi -n 2 -a"])
+def test_no_compiler_outlives_the_command(
+    tmp_path: Path, command: str, send: Callable[[int, int], None], number: str
+) -> None:
+    (tmp_path / "mine.cpp").write_text(SLOW_KERNEL)
+    compiler = tmp_path / "cxx"  # which has a child, as g++ has
+    compiler.write_text(
+        '#!/bin/sh\ncase "$*" in *" -c "*);; *) exit 0;; esac\n'
+        f"sleep 300 &\necho $$ $! > '{tmp_path}/begun'\nmv '{tmp_path}/begun' '{tmp_path}/pids'\n"
+        "wait\n"
+    )
+    compiler.chmod(0o755)
+    surroundings = os.environ | {"CXX": str(compiler), "GPT149_CACHE": str(tmp_path / "cache")}
+    with subprocess.Popen(
+        [sys.executable, "-m", "gpt149", *command.split(), "./mine.cpp:slow"],
+        cwd=tmp_path, env=surroundings, start_new_session=True, stderr=subprocess.PIPE, text=True,
+    ) as process:  # fmt: skip
+        while not (tmp_path / "pids").exists():
+            assert process.poll() is None
+            time.sleep(0.02)
+        pids = [int(pid) for pid in (tmp_path / "pids").read_text().split()]
+        assert all(map(lives, pids))
+        asked = signal.Signals[number]
+        send(process.pid, asked)
+        _, err = process.communicate(timeout=60)
+    assert process.returncode == (-9 if number == "SIGKILL" else 128 + asked)
+    assert "Traceback" not in err
+    assert all(map(dies, pids))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="asks /proc")
+@pytest.mark.parametrize("sanitizers", [(), ("--sanitize", "address")])
+def test_a_check_that_is_killed_leaves_nothing_behind(
+    tmp_path: Path, sanitizers: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file, begun = tmp_path / "mine.cpp", tmp_path / "pid"
+    assert gpt149("new", str(file)).exit_code == 0
+    hang = (
+        f'std::FILE *f = std::fopen("{begun}.tmp", "w"); std::fprintf(f, "%d\\n", getpid());'
+        f'std::fclose(f); std::rename("{begun}.tmp", "{begun}"); for (;;) pause();'
+    )
+    where = "#ifdef __SANITIZE_ADDRESS__" if sanitizers else "#ifndef __SANITIZE_ADDRESS__"
+    text = file.read_text()
+    start = text.index("{", text.index("const char *run(")) + 1
+    file.write_text(
+        "#include <cstdio>\n#include <unistd.h>\n"
+        f"{text[:start]}\n{where}\n{hang}\n#endif\n{text[start:]}"
+    )
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "tmp"))
+    (tmp_path / "tmp").mkdir()
+    command = [sys.executable, "-m", "gpt149", "check", str(file), "--case", "n17", *sanitizers]
+    with subprocess.Popen([*command, "--timeout", "100"], stderr=subprocess.DEVNULL) as process:
+        while not begun.exists():
+            assert process.poll() is None
+            time.sleep(0.02)
+        pid = int(begun.read_text())
+        assert lives(pid)
+        held = [os.readlink(file) for file in Path(f"/proc/{pid}/fd").iterdir()]
+        shared = [name for name in held if name.startswith("/dev/shm/")]
+        assert all(name.endswith(" (deleted)") for name in shared)
+        assert shared or sanitizers
+        process.kill()
+    assert dies(pid)
+    assert os.listdir(tmp_path / "tmp") == []
+
+
 def test_a_reader_that_has_enough_is_no_error(model: str) -> None:
     command = f"{sys.executable} -m gpt149 generate Hello -m {model} -n 50 | head -c 5"
     done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=60)
@@ -377,13 +500,40 @@ def test_a_reader_that_has_enough_is_no_error(model: str) -> None:
     assert "Traceback" not in done.stderr
 
 
-def test_a_full_disk_below_stdout_is_one_sentence(model: str) -> None:
-    with open("/dev/full", "w") as full:
-        command = [sys.executable, "-m", "gpt149", "generate", "Hello", "-m", model, "-n", "2"]
-        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, timeout=60)
+@pytest.mark.parametrize("redirection", [">/dev/full", ">&-", "<&- >&-"])
+@pytest.mark.parametrize(
+    "command",
+    [
+        "--help",
+        "--version",
+        "generate --help",
+        "generate Hello -m MODEL -n 2",
+        "generate Hello -m MODEL -n 2 -a ./mine.cpp:slow",
+    ],
+)
+def test_what_stdout_does_not_take_is_one_sentence(
+    model: str, tmp_path: Path, command: str, redirection: str
+) -> None:
+    (tmp_path / "mine.cpp").write_text(SLOW_KERNEL)
+    done = in_shell(f"{command.replace('MODEL', model)} {redirection}", tmp_path)
     assert done.returncode == 2
-    assert "No space left on device" in done.stderr
-    assert "Traceback" not in done.stderr
+    [line] = [line for line in done.stderr.splitlines() if not line.startswith("compiling ")]
+    assert line.startswith("Error: cannot read or write: ")
+    assert line.endswith(("No space left on device.", "Bad file descriptor."))
+
+
+@pytest.mark.parametrize(
+    ("redirection", "status"), [("2>/dev/full", 2), ("2>&-", 0), ("<&- 2>&-", 0)]
+)
+def test_who_wants_no_statistics_gets_the_text(
+    model: str, tmp_path: Path, redirection: str, status: int
+) -> None:
+    (tmp_path / "mine.cpp").write_text(SLOW_KERNEL)
+    for kernel in ("simd", "./mine.cpp:noisy"):
+        done = in_shell(f"generate Hello -m {model} -n 2 -a {kernel} {redirection}", tmp_path)
+        assert done.stdout.startswith("Hello")
+        assert "debug" not in done.stdout
+        assert (done.returncode, done.stderr) == (status, "")
 
 
 @pytest.fixture
@@ -442,6 +592,7 @@ def test_kernels_says_why_one_cannot_run(monkeypatch: pytest.MonkeyPatch) -> Non
     assert "cannot run here: no C++ compiler found" in done.stdout
     fails(gpt149("kernels", "--shape", "1,2,3"), "must be B,H,N,D")
     fails(gpt149("kernels", "--shape", "1,2,3,0"), "must be from 1 to")
+    fails(gpt149("kernels", "--shape", "1,1,2147483647,64"), "must be from 1 to 1,048,576")
 
 
 def test_completion_of_kernel_names() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import threading
@@ -18,7 +19,7 @@ from cs149.mistakes import MODULE
 from gpt149.check.cases import quick
 from gpt149.check.run import check
 from gpt149.cli import main
-from gpt149.kernels.registry import CONTRACT_BUILTINS, resolve
+from gpt149.kernels.registry import CONTRACT_BUILTINS, is_square, resolve
 
 
 def gpt149(*arguments: str | Path) -> Result:
@@ -202,6 +203,62 @@ def test_a_crash_behind_the_last_word_is_told(tmp_path: Path, tiny_model_dir: Pa
     done = subprocess.run([*command, "-m", str(tiny_model_dir)], capture_output=True, text=True)
     assert done.returncode == 1
     assert "crashed with SIGILL" in done.stderr
+
+
+@pytest.mark.parametrize("odd", ['"', "|", "\\", "\n", "\t", "\r", "\x1e"])
+@pytest.mark.parametrize("ending", ["cpp", "py"])
+def test_what_no_path_of_a_kernel_may_hold(odd: str, ending: str, tmp_path: Path) -> None:
+    file = tmp_path / f"a{odd}b.{ending}"
+    done = gpt149("new", file)
+    assert (done.exit_code, list(tmp_path.iterdir())) == (2, [])
+    assert f"there is {odd!r} in its path" in done.stderr
+    file.write_text("")
+    done = gpt149("check", file)
+    assert done.exit_code == 2
+    assert f"there is {odd!r} in its path" in done.stderr
+
+
+@pytest.mark.parametrize("odd", ["'", " ", "$HOME", "`a`", "#", "%d {x}", "*?", "-", ":", "é"])
+def test_odd_paths_of_kernels_work_everywhere(odd: str, tmp_path: Path) -> None:
+    file = tmp_path / odd / f"{odd}b.cpp"
+    file.parent.mkdir()
+    assert gpt149("new", file).exit_code == 0
+    done = gpt149("check", file, "--case", "n17", "--sanitize", "address")
+    assert done.stdout.startswith(f"PASS {file}: ")
+    shutil.copy(MODULE, file)
+    assert is_square(resolve(f"{file}:part4"))
+
+
+@pytest.mark.skipif(not shutil.which("setpriv"), reason="there is no setpriv, for who is root")
+def test_what_is_not_permitted_is_said_with_the_files_name(tmp_path: Path) -> None:
+    for name in ("mine.cpp", "mine.py", "module.cpp", "closed/mine.cpp"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(MODULE.read_text() if "module" in name else "")
+        (tmp_path / name).chmod(0)
+    (tmp_path / "closed").chmod(0)
+    powers = "-dac_override,-dac_read_search"
+    powerless = ["setpriv", f"--inh-caps={powers}", f"--bounding-set={powers}"]
+    prefix = powerless if os.geteuid() == 0 else []
+    for command, name in (
+        ("check", "mine.cpp"),
+        ("check", "mine.py"),
+        ("check", "module.cpp"),
+        ("check", "closed/mine.cpp"),
+        ("generate Hi -a", "./mine.cpp"),
+        ("generate Hi -a", "./mine.py"),
+        ("new --editor", "mine.cpp"),
+        ("lab", "module.cpp"),
+        ("lab", "closed"),
+        ("new", "closed/other.cpp"),
+    ):
+        done = subprocess.run(
+            [*prefix, sys.executable, "-m", "gpt149", *command.split(), name],
+            cwd=tmp_path, capture_output=True, text=True,
+        )  # fmt: skip
+        assert done.returncode == 2, (command, done.stderr)
+        assert name.removeprefix("./") in done.stderr
+        assert done.stderr.splitlines()[-1].endswith(": Permission denied.")
+    (tmp_path / "closed").chmod(0o700)
 
 
 def test_new_writes_a_path_that_is_no_utf8(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ import pytest
 
 from gpt149.errors import BuildError, InputError, MissingDependency
 from gpt149.kernels import build as build_module
-from gpt149.kernels.build import Target, build, build_all, commands
+from gpt149.kernels.build import Target, build, build_all, commands, made_of
 from gpt149.kernels.compiler import find_compiler
 from gpt149.kernels.registry import resolve
 from gpt149.system.paths import shipped
@@ -151,6 +151,65 @@ def test_half_a_library_or_manifest_is_not_used(source: Path, compilations: Path
     library.unlink()
     assert build(source).is_file()
     assert count(compilations) == 3
+
+
+@pytest.mark.parametrize(
+    "manifest",
+    ["[]", "3", "null", '"a"', "{}", '{"library": 3, "digest": "", "headers": {}}',
+     '{"library": "a.so", "digest": "", "headers": []}', "[" * 100_000, "\xff", "\0"],
+    ids=range(10),
+)  # fmt: skip
+def test_a_manifest_of_another_kind_is_written_again(
+    source: Path, compilations: Path, manifest: str
+) -> None:
+    library = build(source)
+    (library.parent / "manifest.json").write_text(manifest, encoding="latin1")
+    assert made_of(library) == []
+    assert build(source).is_file()
+    assert source in made_of(library)
+    assert count(compilations) == 2
+
+
+def test_folders_in_the_place_of_the_caches_files_are_removed(
+    source: Path, compilations: Path
+) -> None:
+    library = build(source)
+    names = [p.name for p in library.parent.iterdir() if p.name != "lock"]
+    for n, name in enumerate([*names, "output.tmp", "0.tmp.o", "manifest.json.tmp"], 2):
+        (library.parent / "manifest.json").unlink()
+        (library.parent / name).unlink(missing_ok=True)
+        (library.parent / name / "more").mkdir(parents=True)
+        assert build(source).is_file()
+        assert count(compilations) == n
+    (library.parent / "lock").unlink()
+    (library.parent / "lock").mkdir()
+    library.unlink()
+    with pytest.raises(InputError, match=r"Is a directory \(.*/lock\)\. Point GPT149_CACHE to"):
+        build(source)
+
+
+@pytest.mark.parametrize("flag", ["-ffast-math", "-Ofast", "-funsafe-math-optimizations"])
+def test_no_flag_of_the_users_flushes_denormals_in_our_process(
+    source: Path, monkeypatch: pytest.MonkeyPatch, flag: str
+) -> None:
+    monkeypatch.setenv("CXX", f"{find_compiler()[0]} {flag}")
+    program = (
+        f"{BUILD}; import ctypes, numpy as np; small = np.float32(1e-40);"
+        "ctypes.CDLL(str(build(Path(sys.argv[1])))); assert small * np.float32(1) > 0"
+    )
+    subprocess.run([sys.executable, "-c", program, str(source)], check=True)
+
+
+@pytest.mark.parametrize("said", ["g++ 'x", 'g++ "-O2', "g++ \\"])
+def test_a_cxx_that_is_no_command_line(
+    source: Path, monkeypatch: pytest.MonkeyPatch, said: str
+) -> None:
+    compiler = find_compiler()[0]
+    monkeypatch.setenv("CXX", said)
+    with pytest.raises(InputError, match=r"^CXX is .*, which is no command line: no .*Mend it"):
+        build(source)
+    monkeypatch.setenv("CXX", f'{compiler} ""')
+    assert build(source).is_file()
 
 
 def test_compile_error_shows_command_and_whole_output(source: Path) -> None:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+import shlex
+from pathlib import Path
 
 import pytest
 
-from gpt149.system.words import brief, duration
+from gpt149.system.words import brief, duration, in_shell
 
 
 @pytest.mark.parametrize(
@@ -59,3 +61,10 @@ def test_what_is_large_or_deep_is_told_in_brief_too() -> None:
         deep = [deep]
     for value in (deep, "x" * 10**6, list(range(10**6)), {i: i for i in range(1000)}):
         assert len(brief(value)) <= 90
+
+
+@pytest.mark.parametrize("path", ["mine.cpp", "my kernel.cpp", "a'b.cpp", "$HOME.cpp", "-x.cpp"])
+def test_a_path_for_the_shell_is_one_word_and_no_option(path: str) -> None:
+    [word] = shlex.split(in_shell(path))
+    assert Path(word) == Path(path)
+    assert not word.startswith("-")

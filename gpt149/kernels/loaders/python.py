@@ -11,6 +11,8 @@ from types import ModuleType
 from typing import TYPE_CHECKING
 
 from ...errors import BuildError, InputError, KernelRaised
+from ...system.files import read_bytes
+from ...system.words import in_shell
 from .tensors import TensorFunction, TensorKernel
 
 if TYPE_CHECKING:
@@ -25,7 +27,7 @@ def load(path: Path, name: str) -> TensorKernel:
 
     Raises:
         BuildError: the file raises an exception.
-        InputError: it has no such function.
+        InputError: it cannot be read, or has no such function.
     """
     module = _execute(path)
     function = getattr(module, name or DEFAULT_NAME, None)
@@ -33,7 +35,7 @@ def load(path: Path, name: str) -> TensorKernel:
         raise InputError(
             f"{path} has no function '{name or DEFAULT_NAME}'. A kernel in Python is a function "
             "attention(q, k, v, *, causal, scale) of torch tensors (batch, n_head, n, head_dim); "
-            f"choose one of another name with {path}:NAME."
+            f"choose one of another name with {in_shell(path)}:NAME."
         )
     idea = (inspect.getdoc(function) or "a function in Python").splitlines()[0]
     return TensorKernel(
@@ -46,12 +48,13 @@ def load(path: Path, name: str) -> TensorKernel:
 
 
 def _execute(path: Path) -> ModuleType:
+    text = read_bytes(path)
     module = ModuleType(f"gpt149_kernel_{next(_loaded)}")
     module.__file__ = str(path)
     # Where decorators such as torch.compile look for the module of a function, and for its lines.
     sys.modules[module.__name__] = module
     try:
-        code = compile(path.read_bytes(), str(path), "exec")
+        code = compile(text, str(path), "exec")
         exec(code, module.__dict__)
     except (Exception, SystemExit) as e:
         raise BuildError(f"{path} cannot be loaded: {_said(e, path)}") from e
