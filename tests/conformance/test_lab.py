@@ -211,7 +211,7 @@ def test_part0_times_torch() -> None:
 def test_a_crash_comes_with_the_line_that_did_it(tmp_path: Path) -> None:
     file = tmp_path / "module.cpp"
     file.write_text(STUBS.replace("    return at::zeros({B, H,",
-                                  "    std::vector<float> row(N);\n    row[N + 1000000] = 1;\n"
+                                  "    std::vector<float> row(N);\n    row[N + (1ll << 40)] = 1;\n"
                                   "    return at::ones({B, H,"))  # fmt: skip
     line = next(i for i, text in enumerate(file.read_text().splitlines(), 1) if "row[N" in text)
     (result,) = judge_submission(file, ["part1"], QUICK).results
