@@ -71,7 +71,7 @@ def _unwritten(_: Observation, wrong: Sequence[Observation], bench: Bench) -> Fi
     hit = [o for o in wrong if o.unwritten.any()]
     if len(hit) < MOST_OF_THEM * len(wrong):
         return None
-    shown = telling(hit)[0] if telling(hit) else hit[0]
+    shown = (telling(hit) or hit)[0]
     alone = all(np.array_equal(o.verdict.wrong, o.unwritten) for o in hit if o.verdict)
     rest = "what is written is right" if alone else "other values are wrong, too"
     if not alone and (landed := _landed(shown, bench)):

@@ -6,7 +6,6 @@ The bits that lie in memory, taken for float32 or for IEEE half, predict what th
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -45,11 +44,7 @@ def read_kv_dtype(probe: Probe, _others: Sequence[Probe] = ()) -> Iterator[tuple
 def _as_float32(probe: Probe) -> tuple[Array, Array]:
     """What lies where float32 would, with the same strides in elements."""
     placed = place(probe.case)
-    end = max(p.start + replace(p, half=False).span for p in placed.values())
-    memory = np.zeros(end, np.float32)
-    for name, tensor in zip(("q", "k", "v"), probe.drawn, strict=True):
-        placed[name].put(tensor, memory)
-    k, v = (placed[name].view(memory).astype(np.float64) for name in ("k", "v"))
+    k, v = (placed[name].view(probe.memory).astype(np.float64) for name in ("k", "v"))
     return k, v
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ..arena import place
 from . import scores, weights
@@ -101,18 +100,13 @@ def read_beyond(probe: Probe, others: Sequence[Probe] = ()) -> Iterator[Said]:
 
 def _made_of(one: Head, width: int) -> bool:
     """Whether log P follows products of rows of so many dims."""
-    q, k = (
-        _rows(one.probe, name, tensor, width)
-        for name, tensor in zip(("q", "k"), one.probe.drawn, strict=False)
-    )
+    q, k = _rows(one.probe, "q", width), _rows(one.probe, "k", width)
     return one.follows(one.probe.case.scale_value * (q @ k.T))
 
 
-def _rows(probe: Probe, name: str, tensor: NDArray[np.float32], width: int) -> Array:
+def _rows(probe: Probe, name: str, width: int) -> Array:
     """Rows of head 0 and what lies behind them in memory: (n, width)."""
     placed = place(probe.case)[name]
-    memory = np.zeros(placed.start + placed.span + width, np.float32)
-    placed.put(tensor, memory)
-    windows = np.lib.stride_tricks.sliding_window_view(memory[placed.start :], width)
-    n = placed.shape[2]
-    return windows[: (n - 1) * placed.strides[2] + 1 : placed.strides[2]].astype(np.float64)
+    windows = np.lib.stride_tricks.sliding_window_view(probe.memory[placed.start :], width)
+    last = (placed.shape[2] - 1) * placed.strides[2]
+    return windows[: last + 1 : placed.strides[2]].astype(np.float64)

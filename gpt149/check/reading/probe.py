@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ..arena import place
 from ..cases import Case
 from ..judge import visible
 from ..observe import Bench
@@ -43,6 +44,19 @@ class Probe:
     def kv_head(self) -> NDArray[np.intp]:
         """The key head of each query head: (n_head,)."""
         return np.arange(self.case.n_head) // (self.case.n_head // self.case.n_kv_head)
+
+    @cached_property
+    def memory(self) -> F32:
+        """What lies in the arena when it asks: inputs in their places (`arena.place`), and zeros.
+
+        It goes on for as long as float32 tensors would, where the case's are bfloat16.
+        """
+        placed = place(self.case)
+        ends = (p.start + replace(p, half=False).span for p in placed.values())
+        memory = np.zeros(max(ends), np.float32)
+        for name, tensor in zip(("q", "k", "v"), self.drawn, strict=True):
+            placed[name].put(tensor, memory)
+        return memory
 
     def out(self, *, q: F32 | None = None, k: F32 | None = None, v: F32 | None = None) -> Array:
         """What the kernel gives for these, or for the case's own: (batch, n_head, n_q, head_dim).

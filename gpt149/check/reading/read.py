@@ -18,9 +18,10 @@ from .landing import read_landing
 from .mask import read_dims, read_mask
 from .matrix import read_beyond, read_matrix
 from .overlap import read_columns, read_dependence, read_overlap
+from .peaks import read_peaks
 from .probe import Illegible, Probe
 from .rows import read_owners
-from .shifts import read_peaks, read_shifts
+from .shifts import read_shifts
 from .values import read_again, read_follows, read_format, read_values
 from .where import when, where
 

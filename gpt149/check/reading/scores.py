@@ -80,9 +80,8 @@ def by_dims(one: Head) -> Said | None:
 def _other_query(one: Head, used: Array) -> Said:
     """Where in Q's memory lies the query that was used?"""
     case, placed = one.probe.case, place(one.probe.case)["q"]
-    memory = np.zeros(placed.start + placed.span, np.float32)
-    placed.put(one.probe.drawn[0], memory)
-    rows = np.lib.stride_tricks.sliding_window_view(memory[placed.start :], case.head_dim)
+    memory = one.probe.memory[placed.start : placed.start + placed.span]
+    rows = np.lib.stride_tricks.sliding_window_view(memory, case.head_dim)
     off = np.abs(rows - used).max(1)
     at, right = int(off.argmin()), one.b * placed.strides[0] + one.h * placed.strides[1]
     found = f"Q is read at element {at}" if off[at] < 1e-2 else "Q is read at another place"

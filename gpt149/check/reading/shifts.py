@@ -11,25 +11,17 @@ from numpy.typing import NDArray
 
 from ..judge import softmax
 from .mask import ROUGH
-from .probe import F32, Array, Probe
+from .probe import F32, Array, Illegible, Probe
 from .where import where
-from .words import ranges
 
 FAR = 300.0  # beyond what exp holds in floats, either way
 FARTHER = 1e5
 HALVINGS = 16
-PEAKS = 5
-SPOILED = 0.05  # relative: what underflows is off by far more
 
 
 def read_shifts(probe: Probe, _others: Sequence[Probe] = ()) -> Iterator[tuple[str, str]]:
     """What happens where all scores are far above 0, and far below."""
-    if probe.case.head_dim < 2:
-        return
-    probe = Probe(probe.bench, replace(probe.case, inputs="normal"))
-    still = _shifted(probe, 0)
-    if still is None or not _close(still, _right(probe), ROUGH):
-        return  # what is wrong without a shift is not a matter of the maximum
+    probe, still = undisturbed(probe)
     changed = {shift: _changed(probe, shift, still) for shift in (FAR, -FAR, -FARTHER)}
     wrong = [shift for shift in changed if changed[shift].any()]
     rows = "; ".join(
@@ -74,96 +66,34 @@ def read_shifts(probe: Probe, _others: Sequence[Probe] = ()) -> Iterator[tuple[s
         )
 
 
-def _right(probe: Probe) -> Array:
-    """What the unshifted scores should give."""
+def undisturbed(probe: Probe) -> tuple[Probe, F32]:
+    """The probe on normal inputs, and what it gives for small scores that are not moved.
+
+    Raises:
+        Illegible: that is wrong already: the fault is not a matter of the maximum.
+    """
+    probe = Probe(probe.bench, replace(probe.case, inputs="normal"))
+    if probe.case.head_dim < 2:
+        raise Illegible
+    still = _shifted(probe, 0)
     q, k = 0.5 * probe.gentle, probe.drawn[1].copy()
     q[..., 0], k[..., 0] = 1, 0
-    return _of(probe, q, k)
+    if still is None or not close(still, attention(probe, q, k), ROUGH):
+        raise Illegible
+    return probe, still
 
 
-def _of(probe: Probe, q: F32, k: F32) -> Array:
-    """Attention of these queries and keys to the case's own values."""
+def attention(probe: Probe, q: F32, k: F32) -> Array:
+    """What these queries and keys should give with the case's own values."""
     k = k[:, probe.kv_head]
     s = probe.case.scale_value * (q.astype(np.float64) @ k.astype(np.float64).swapaxes(-1, -2))
     p = softmax(s, np.broadcast_to(probe.mask, s.shape))
     return np.asarray(p @ probe.drawn[2][:, probe.kv_head], np.float64)
 
 
-def _close(a: F32, b: Array, allowed: float) -> bool:
+def close(a: F32, b: Array, allowed: float) -> bool:
+    """Whether all of a is near b, relative to b's largest; NaN is not."""
     return bool((np.abs(a - b) <= allowed * np.abs(b).max()).all())
-
-
-def read_peaks(probe: Probe, _others: Sequence[Probe] = ()) -> Iterator[tuple[str, str]]:
-    """Over which scores is the maximum taken? One of them at a time is far above the others."""
-    probe = Probe(probe.bench, replace(probe.case, inputs="normal"))
-    case, v = probe.case, probe.drawn[2]
-    if case.head_dim < 2 or case.n_kv < 3:
-        return
-    still = _shifted(probe, 0)
-    if still is None or not _close(still, _right(probe), ROUGH):
-        return
-    missed = []
-    for j in np.unique(np.linspace(0, case.n_kv - 1, PEAKS).astype(int)):
-        q, k = np.zeros_like(probe.drawn[0]), np.zeros_like(probe.drawn[1])
-        q[..., 0], k[:, :, j, 0] = 1, FAR / case.scale_value
-        out = probe.bench.ask(case, q, k, v)
-        if out is None:
-            return
-        if not _close(out[0, 0, -1], v[0, 0, j].astype(np.float64), ROUGH):
-            missed.append(int(j))
-        hidden = ~probe.mask[:, j]
-        if hidden.any() and not np.isfinite(out[:, :, hidden]).all():
-            yield (
-                "max_starts_high",
-                f"a high score of key {j} spoils the queries that may not see it: the maximum is "
-                "taken over hidden keys as well, and all that is seen underflows",
-            )
-            return
-    if len(missed) >= min(PEAKS, case.n_kv):
-        yield (
-            "exp_wrong",
-            f"where one score is {FAR:g} above the others, out is not its key's value: exp of what "
-            "is so far below the maximum must be 0, and wraps, or is clamped too high",
-        )
-        return
-    if missed:
-        yield (
-            "max_wrong",
-            f"a score of {FAR:g} of key {ranges(missed)} alone overflows or is lost: the row's "
-            "maximum leaves it out",
-        )
-        return
-    if case.n_head > 1:
-        q, k = np.zeros_like(probe.drawn[0]), probe.drawn[1].copy()
-        q[:, 0, :, 0], k[..., 0] = FAR / case.scale_value, 1
-        q[..., 1] = 1 / case.scale_value
-        out, right = probe.bench.ask(case, q, k, v), _of(probe, q, k)
-        if out is None:
-            return
-        off = ~(np.abs(out - right) <= SPOILED * np.abs(right).max()).all((0, 2, 3))
-        if off[1:].any() and not off[1:].all():
-            yield (
-                "max_starts_high",
-                f"high scores of head 0 spoil heads {ranges(np.flatnonzero(off))}: one maximum is "
-                "taken for several heads, and what is far below it underflows",
-            )
-            return
-    if case.n_q > 2:
-        q, k = np.zeros_like(probe.drawn[0]), probe.drawn[1].copy()
-        i = case.n_q // 2
-        q[:, :, i, 0], k[..., 0] = FAR / case.scale_value, 1
-        q[:, :, :, 1] = 1 / case.scale_value
-        out, right = probe.bench.ask(case, q, k, v), _of(probe, q, k)
-        if out is None:
-            return
-        others = np.delete(np.arange(case.n_q), i)
-        spoiled = ~(np.abs(out - right) <= SPOILED * np.abs(right).max()).all((0, 1, 3))
-        if spoiled[others].any() and not spoiled[others].all():
-            yield (
-                "max_starts_high",
-                f"high scores of query {i} spoil queries {ranges(np.flatnonzero(spoiled))}: one "
-                "maximum is taken for several queries, and what is far below it underflows",
-            )
 
 
 def _where_it_changes(probe: Probe, still: F32) -> float:
