@@ -13,10 +13,10 @@ import locale
 import os
 import resource
 import signal
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from threading import Event, Thread
 from typing import Any
 
 from ..kernels import abi
@@ -33,7 +33,6 @@ SPUN_SECONDS = 0.06  # of CPU time that threads take when nothing is to be done
 ALONE_CALLS, ALONE_SECONDS = 4, 0.03  # with one thread, at least
 WOKEN_SECONDS = 5e-5  # of CPU time: more than it takes a thread to see that it has nothing to do
 SPARE_BYTES = 1 << 20
-SAMPLE_SECONDS = 2e-4
 LEAST_LEAK = 1024  # bytes a call
 LEAST_GROWTH = 65536  # the same of what only the resident set tells
 TIMERS = (signal.ITIMER_REAL, signal.ITIMER_VIRTUAL, signal.ITIMER_PROF)
@@ -260,23 +259,24 @@ def _team(kernel: ContractKernel, args: abi.Args) -> int:
 
 def _working(kernel: ContractKernel, args: abi.Args) -> int:
     """Threads besides the caller that work during one call."""
-    seen, done = set[int](), Event()
+    done, most = threading.Event(), 0
+    main = {os.getpid()}
+    before = {thread: _cpu(thread) for thread in _tasks() - main}
 
     def sample() -> None:
+        # Without a pause: a thread may live for some microseconds only.
+        nonlocal most
+        ours = main | {threading.get_native_id()} | before.keys()
         while not done.is_set():
-            with suppress(OSError):
-                seen.update(map(int, os.listdir("/proc/self/task")))
-            time.sleep(SAMPLE_SECONDS)
+            most = max(most, len(_tasks() - ours))
 
-    sampler = Thread(target=sample)
+    sampler = threading.Thread(target=sample)
     sampler.start()
-    ours = {os.getpid(), sampler.native_id}
-    before = {thread: _cpu(thread) for thread in _tasks() - ours}
     kernel.run(args)
     worked = [t for t, cpu in before.items() if _cpu(t) - cpu > WOKEN_SECONDS]
     done.set()
     sampler.join()
-    return len(worked) + len(seen - before.keys() - ours)
+    return len(worked) + most
 
 
 def _tasks() -> set[int]:

@@ -21,7 +21,11 @@ from .sanitize import MemoryFault, sanitize
 
 MOST_HANGS = 2  # cases that run into the time limit, or do not load, before the rest is left out
 MOST_CRASHES = 16  # the same of crashes: each costs the start of another child
-EXPLAINS = ("returns_early", "n_threads_ignored")  # what spoils values, of what calls leave behind
+# Of what calls leave behind: what may be the cause of which findings.
+EXPLAINS = {
+    "returns_early": None,  # of any
+    "n_threads_ignored": ("workspace_overrun", "crash", "race", "threads_split", "unknown"),
+}
 MOST_SQUARE_WORK = 600_000_000  # multiplications that a square kernel is asked for in one case
 
 
@@ -138,7 +142,7 @@ def check(
             if failed and explained:
                 progress("looking for the cause")
                 findings = diagnose(observations, bench)
-                findings = [f for f in seen if f.cause in EXPLAINS] + findings
+                findings = [f for f in seen if _explains(f, findings)] + findings
                 findings = [*by_changing(failed, bench, child), *findings]
             named = {f.cause for f in findings}
             notes = tuple(f for f in once(seen) if f.cause not in named)
@@ -205,6 +209,14 @@ def _seen(observations: Sequence[Observation], bench: Bench, child: Child) -> li
     bench.observe(case)  # what the arena now holds
     seen = child.look(case)
     return list(findings_of(seen)) if seen else []
+
+
+def _explains(seen: Finding, findings: Sequence[Finding]) -> bool:
+    """Whether what calls leave behind is the cause of the first finding."""
+    if seen.cause not in EXPLAINS:
+        return False
+    effects = EXPLAINS[seen.cause]
+    return effects is None or not findings or findings[0].cause in effects
 
 
 def affordable(case: Case) -> bool:
