@@ -135,7 +135,8 @@ static inline float largest(Vector x) {
 
 // 2^x for each lane, to 3 units in the last place; below 2^-125 it stays there, above 2^127 it is
 // large or infinite. x = n + r with n whole: 2^r is a polynomial (minimax for the relative error,
-// 7.5e-8), n goes into the exponent.
+// 1.1e-7, of those that are 1 at 0, so that a rescale by 2^0 changes nothing), n goes into the
+// exponent.
 static inline Vector exp2(Vector x) {
     x = larger(splat(-125.0f), x); // no subnormal numbers: they are slow
 #if defined(__AVX512F__)
@@ -144,12 +145,12 @@ static inline Vector exp2(Vector x) {
     x = x > 127.0f ? splat(127.0f) : x;
     const Vector shifted = x + ROUNDS, n = shifted - ROUNDS, r = x - n;
 #endif
-    Vector p = splat(1.3276472e-3f);
-    p = p * r + 9.675542e-3f;
-    p = p * r + 5.550713e-2f;
-    p = p * r + 0.2402212f;
-    p = p * r + 0.69314694f;
-    p = p * r + 1.0000001f;
+    Vector p = splat(1.3264727e-3f);
+    p = p * r + 9.671513e-3f;
+    p = p * r + 5.5507337e-2f;
+    p = p * r + 0.24022242f;
+    p = p * r + 0.69314698f;
+    p = p * r + 1.0f;
 #if defined(__AVX512F__)
     return (Vector)_mm512_maskz_scalef_ps(0xffff, (__m512)p, (__m512)n);
 #else
