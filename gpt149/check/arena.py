@@ -11,7 +11,7 @@ import mmap
 import os
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -65,7 +65,10 @@ class Placed:
 
 
 def place(case: Case) -> dict[str, Placed]:
-    """Where each tensor of the case lies: inputs, and behind them, on pages of its own, out."""
+    """Where each tensor of the case lies: inputs, and behind them, on pages of its own, out.
+
+    At an edge each ends where a page does, and the next page is nobody's: see `calls.fence`.
+    """
     placed: dict[str, Placed] = {}
     start = MARGIN
     for name in NAMES:
@@ -77,6 +80,11 @@ def place(case: Case) -> dict[str, Placed]:
         half = case.half_kv and name in ("k", "v")
         odd = 0 if case.aligned else 1
         one = Placed(start + odd, shape, _strides(case.layout, name, shape), half)
+        if case.layout == "edge":
+            end = -(-(start + one.span) // PAGE) * PAGE
+            placed[name] = replace(one, start=end - one.span)
+            start = end + PAGE + GUARD
+            continue
         placed[name] = one
         start += -(-(one.span + odd + GUARD) // 16) * 16  # 64-byte aligned, as an allocator's
     return placed
@@ -162,6 +170,10 @@ class Arena:
 
     def close(self) -> None:
         os.close(self.handle)
+
+    def holds(self, case: Case) -> bool:
+        """Whether there is room for a case."""
+        return case.layout != "far" and FLOAT_BYTES * _end(case) <= self.size
 
     def fill(
         self,

@@ -23,10 +23,10 @@ from ..kernels import abi
 from ..kernels.loaders.contract import ContractKernel
 from ..system.child import Reply
 from ..system.process import rss, threads
-from .calls import NAN_BYTE, Command, Workspace, filled, rows, without_pointers
+from .calls import NAN_BYTE, Command, Workspace, filled, poison, rows, without_pointers
 from .finding import Finding
 
-REPEATS = 5  # calls in each half of the ten
+WINDOWS, REPEATS = 4, 5  # of so many calls: what grows in each is no pool that is being filled
 LATE_CALLS, LATE_SECONDS = 3, 0.01
 QUIET_SECONDS = 0.5  # in which a pool's threads go to sleep, as OpenMP's do
 SPUN_SECONDS = 0.06  # of CPU time that threads take when nothing is to be done
@@ -111,7 +111,7 @@ def look(kernel: ContractKernel, base: int, command: Command, before: dict[str, 
     """Repeat the command's call in the arena and tell what it leaves behind.
 
     grown: bytes a call. late: whether out is written to after run returned. more_threads: how many
-    more there are behind ten calls. spinning: whether threads go on computing. team: how many
+    more there are behind twenty calls. spinning: whether threads go on computing. team: how many
     worked where n_threads is 1. changes: see `changes`, since the kernel was loaded.
     """
     args = filled(base, command)
@@ -120,7 +120,7 @@ def look(kernel: ContractKernel, base: int, command: Command, before: dict[str, 
     kernel.run(args)
     _until_quiet()
     running = len(threads(os.getpid()))
-    grown = min(_growth(kernel, args) for _ in range(2))
+    grown = min(_growth(kernel, args) for _ in range(WINDOWS))
     late = any(_late(kernel, args) for _ in range(LATE_CALLS))
     spinning = not _until_quiet()
     del workspace
@@ -136,7 +136,7 @@ def look(kernel: ContractKernel, base: int, command: Command, before: dict[str, 
 
 def findings(seen: dict[str, Any]) -> Iterator[Finding]:
     """What `look` saw in words: first what explains wrong values, then what is only rude."""
-    evidence = f"{2 * REPEATS} calls of one shape"
+    evidence = f"{WINDOWS * REPEATS} calls of one shape"
     if seen["late"]:
         yield Finding(
             "returns_early",
@@ -187,8 +187,7 @@ def _workspace(kernel: ContractKernel, args: abi.Args) -> Workspace:
 def _late(kernel: ContractKernel, args: abi.Args) -> bool:
     """Whether out is written to after a call returned."""
     whole = rows(args)
-    for address, n_bytes in whole:
-        ctypes.memset(address, NAN_BYTE, n_bytes)
+    poison(args)
     span = sum(whole[-1]) - args.out
     kernel.run(args)
     written = ctypes.string_at(args.out, span)

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 Command = dict[str, Any]  # what `Child.run` asks
 
+PROT_NONE = 0
 WORKSPACE_GUARD = 4096 + 64  # bytes: the workspace is aligned to 64 of them and no better
 NAN_BYTE = 0xFF  # four of them are a NaN
 AT_ONCE_SECONDS = 0.04  # of CPU time: some of the scheduler's slices even where one core is free
@@ -38,6 +39,21 @@ def read_only(base: int, n_bytes: int) -> Iterator[None]:
         yield
     finally:
         libc.mprotect(address, length, mmap.PROT_READ | mmap.PROT_WRITE)
+
+
+@contextmanager
+def fence(base: int, pages: Sequence[int]) -> Iterator[None]:
+    """Touching these pages (their first floats) is a SIGSEGV meanwhile."""
+    libc = ctypes.CDLL(None)
+    addresses = [ctypes.c_void_p(base + 4 * page) for page in pages]
+    length = ctypes.c_size_t(mmap.PAGESIZE)
+    for address in addresses:
+        libc.mprotect(address, length, PROT_NONE)
+    try:
+        yield
+    finally:
+        for address in addresses:
+            libc.mprotect(address, length, mmap.PROT_READ | mmap.PROT_WRITE)
 
 
 class Workspace:
@@ -90,8 +106,10 @@ def call_contract(
     workspaces, unsteady = [], None
     say({"phase": "workspace_bytes"})
     for one in calls:
-        n_bytes = kernel.workspace_bytes(without_pointers(one))
-        if (again := kernel.workspace_bytes(without_pointers(one))) != n_bytes:
+        asked = without_pointers(one)
+        asked.n_threads = command["sized_for"] or one.n_threads
+        n_bytes = kernel.workspace_bytes(asked)
+        if (again := kernel.workspace_bytes(asked)) != n_bytes:
             unsteady = n_bytes, again
         workspaces.append(Workspace(n_bytes, command["workspace_fill"]))
         one.workspace = workspaces[-1].address
@@ -134,6 +152,7 @@ def _at_once(kernel: ContractKernel, calls: Sequence[abi.Args]) -> None:
         start.wait()
         clock = Clock()
         while not ended.is_set():
+            poison(one)  # what is left out must not be right from before
             kernel.run(one)
             if _result(one) != undisturbed or clock.stop()["cpu_seconds"] > AT_ONCE_SECONDS:
                 ended.set()
@@ -145,6 +164,12 @@ def _at_once(kernel: ContractKernel, calls: Sequence[abi.Args]) -> None:
 def _result(args: abi.Args) -> list[bytes]:
     """The rows of a call's out."""
     return [ctypes.string_at(address, n_bytes) for address, n_bytes in rows(args)]
+
+
+def poison(args: abi.Args) -> None:
+    """Make the rows of a call's out NaN."""
+    for address, n_bytes in rows(args):
+        ctypes.memset(address, NAN_BYTE, n_bytes)
 
 
 def rows(args: abi.Args) -> list[tuple[int, int]]:

@@ -25,7 +25,8 @@ class Case:
     """One call, or a few calls on the same buffers.
 
     layout: `contiguous`; `model` (q a slice of a fused QKV projection, k and v views of a longer
-        KV cache, out token-major); `padded` (gaps between all rows, heads and batches).
+        KV cache, out token-major); `padded` (gaps between all rows, heads and batches); `far` (so
+        far apart that offsets pass 2^31); `edge` (each tensor ends where mapped memory does).
     inputs: `normal`; `large` (logits of some hundreds); `falling` (the first keys score far higher
         than the later ones); `rising` (the reverse); `falling-far`, `rising-far` (so far that exp
         of a difference overflows, and exp of no score does); `low` (scores near -100,000).
@@ -187,6 +188,9 @@ def _by_hand() -> list[Case]:
         Case("many-groups", 1, 32, 2, 3, 33, 16),
         Case("far", 2, 3, 3, 17, 17, 32, layout="far"),
         Case("far-decode", 2, 6, 3, 1, 40, 32, layout="far", n_threads=2),
+        square("edge", 9, n_head=3, d=20, layout="edge"),
+        replace(square("edge-decode", 45, n_head=3, d=59, layout="edge"), n_q=1),
+        Case("edge-tiles", 1, 4, 2, 21, 37, 72, br=8, bc=16, n_threads=2, layout="edge"),
         replace(square("bfloat16-cache", 45, n_head=3, layout="model", half_kv=True), n_q=9),
         Case("bfloat16-grouped", 1, 8, 2, 1, 77, 40, layout="model", half_kv=True),
         # Numbers.

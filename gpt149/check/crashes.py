@@ -11,16 +11,21 @@ from dataclasses import replace
 
 from ..errors import CannotSanitize
 from ..kernels.registry import Source
+from .arena import NAMES
 from .cases import Case
 from .finding import Finding
-from .isolation import Child
+from .isolation import DEFAULT_TEAM, TEAM, Child
 from .observe import Bench, Observation
 from .sanitize import MOST_WORK, MemoryFault, sanitize
 
 SANITIZERS = "address,undefined"
+TEAMS = (*range(2, 9), 12, 16, 32, 64)  # threads that a kernel may take without asking
 LARGE_STACK = 1 << 30  # bytes
 MOST_LOCATED = 4  # cases that are run under the sanitizers
 MOST_SIZED = 2  # cases of which workspace_bytes is asked again
+# What values from beyond the end of memory may look like.
+FAKED = ("unknown", "not_finite", "not_repeatable", "added_to_out", "keys_lost", "k_is_another",
+         "values_off", "static_state", "weights_negative")  # fmt: skip
 FAULTS = ("SIGSEGV", "SIGBUS", "SIGILL")
 REASONS = {
     # what a sanitizer says of a crash: a cause, and a sentence
@@ -79,6 +84,23 @@ def by_changing(failed: Sequence[Observation], bench: Bench, child: Child) -> It
                 f"right with {_kib(LARGE_STACK)} KiB",
                 len(faults) / len(failed),
             )
+        if first.case.layout == "edge" and crashes and not helps:
+            crossed = [
+                name
+                for name in NAMES
+                if bench.observe(first.case, fenced=[name]).answer.outcome == "crash"
+            ]
+            if crossed and bench.observe(first.case, fenced=()).passed:
+                yield Finding(
+                    "touches_beyond",
+                    f"memory behind the end of {' and '.join(crossed)} is touched: values are "
+                    "right, but the last row may end where mapped memory does. Is a whole vector "
+                    "loaded or stored at a tail?",
+                    f"'{first.case.name}' crashes where the page behind is not there, and is right "
+                    "where it is",
+                    len(faults) / len(failed),
+                )
+                return
         easier = replace(first.case, layout="contiguous", aligned=True)
         if crashes and not helps and bench.observe(easier).passed:
             yield Finding(
@@ -88,6 +110,8 @@ def by_changing(failed: Sequence[Observation], bench: Bench, child: Child) -> It
                 len(faults) / len(failed),
             )
     short = [o for o in failed if o in crashed or o.answer.workspace_overrun]
+    if (team := _team(short, bench)) is not None:
+        yield team
     for o in sorted(short, key=lambda o: o.case.work)[:MOST_SIZED]:
         fewer = [o.case.n_kv >> n for n in range(1, 16) if o.case.n_kv >> n]
         asked = o.answer.workspace_bytes
@@ -101,6 +125,33 @@ def by_changing(failed: Sequence[Observation], bench: Bench, child: Child) -> It
                     len(short) / len(failed),
                 )
                 return
+
+
+def _team(short: Sequence[Observation], bench: Bench) -> Finding | None:
+    """Is the workspace used as for one number of threads, whatever n_threads is?"""
+    few = [o.case for o in short if o.case.n_threads < 4 and o.case.work < MOST_WORK]
+    few.sort(key=lambda c: c.batch * c.n_head * c.n_q)  # with few rows some threads have nothing
+    cases = list({case.n_threads: case for case in few}.values())
+    enough = [
+        next((n for n in TEAMS if n > c.n_threads and bench.observe(c, sized_for=n).passed), 0)
+        for c in cases
+    ]
+    # Where the workspace is only a little too small, one thread more is enough.
+    more = [n - c.n_threads for n, c in zip(enough, cases, strict=True)]
+    if len(cases) < 2 or not all(enough) or max(more) < 2:
+        return None
+    n = max(enough)  # chance may have it that fewer are enough
+    if not all(bench.observe(c, sized_for=n).passed for c in cases):
+        return None
+    default = " (OpenMP's default team, here)" if str(n) == DEFAULT_TEAM[TEAM] else ""
+    return Finding(
+        "n_threads_ignored",
+        f"{n} threads work{default} whatever n_threads is: the workspace, which is made "
+        f"for n_threads, is used as if that were {n}",
+        f"with so much, calls with n_threads={' and '.join(str(c.n_threads) for c in cases)} are "
+        "right",
+        1.0,
+    )
 
 
 def located(
@@ -120,12 +171,22 @@ def located(
     return None, f"not known: the sanitizers find no line in {names}. For all cases: {again}"
 
 
-def by_fault(fault: MemoryFault) -> Iterator[Finding]:
-    """A cause that is more telling than a crash, where a sanitizer says so."""
+def by_fault(fault: MemoryFault, findings: Sequence[Finding]) -> Iterator[Finding]:
+    """A cause that is more telling than the first of these, where a sanitizer says so."""
     for words, (cause, sentence) in REASONS.items():
         if words in fault.what:
             yield Finding(cause, sentence, f"{fault.what} at {fault.place}", 1.0)
             return
+    beyond = "READ" in fault.what or "out of bounds" in fault.what
+    if beyond and findings and findings[0].cause in FAKED:
+        yield Finding(
+            "reads_outside",
+            f"{fault.place} reads beyond the end of memory: what it takes from there is not the "
+            "kernel's, and differs from call to call",
+            f"{fault.what}, under the sanitizers in '{fault.case.name}'",
+            1.0,
+            fault.case.name,
+        )
 
 
 def _kib(n_bytes: int) -> str:

@@ -15,24 +15,37 @@ from .observe import Bench, Observation
 from .predictions import by_mistake
 from .reading.read import VAGUE, read
 from .reading.where import only_where, when, where
-from .symptoms import by_pattern, without_values
+from .symptoms import by_pattern, by_size, without_values
 
+CHANCE = ("race", "not_reentrant", "not_repeatable")  # which calls fail is another time another
+ROUGHLY = ("keys_lost", "values_off", "half_precision", "sum_rough", "exp_wrong")
 SURE = 0.8  # of the failing cases that a known mistake must explain, before reading is asked
 
 
 def diagnose(observations: Sequence[Observation], bench: Bench) -> list[Finding]:
     """Causes, the likeliest first; empty if everything passed."""
     findings = _findings([o for o in observations if not o.passed], observations, bench)
-    if findings and (shared := _shared(observations)):
+    findings = _of_most(findings, observations)
+    chance = bool(findings) and findings[0].cause in CHANCE
+    if findings and not chance and (shared := _shared(observations, bench)):
         findings[0] = replace(findings[0], sentence=f"{findings[0].sentence}; {shared}")
     return findings
 
 
-def _shared(observations: Sequence[Observation]) -> str:
+def _of_most(findings: list[Finding], observations: Sequence[Observation]) -> list[Finding]:
+    """What was read from a clean case comes before misuse of memory in some others."""
+    clean = {o.case.name for o in observations if o.wrong and not o.answer.workspace_overrun}
+    read_ = [f for f in findings if f.case in clean and not f.partial and f.cause not in VAGUE]
+    if not findings or not findings[0].partial or not read_:
+        return findings
+    return [*read_, *(f for f in findings if f not in read_)]
+
+
+def _shared(observations: Sequence[Observation], bench: Bench) -> str:
     """What failing calls have, and others do not: that belongs to the cause."""
-    if predicate := when(observations):
+    if predicate := when(observations, bench):
         return f"calls fail exactly where {predicate}"
-    if properties := only_where(observations):
+    if properties := only_where(observations, bench):
         return f"calls fail only where {properties}"
     return ""
 
@@ -49,19 +62,27 @@ def _findings(
     wrong = sorted(plain or [o for o in failed if o.wrong], key=lambda o: o.case.work)
     if not wrong:
         return findings
-    if any(o.changed_inputs for o in failed):
+    if sum(bool(o.changed_inputs) for o in wrong) > 0.5 * len(wrong):
         return findings  # spoiled inputs explain wrong values behind them
+    wrong = [o for o in wrong if not o.changed_inputs]
     if tried := by_experiment(wrong, bench):
         return findings + tried
     # Where a mistake is recognised, the crash that comes with it follows from it; or the hang, for
     # spoiled memory may end in either.
-    broken = any(o.answer.outcome in ("crash", "hang") for o in failed)
+    ends = [o.case.layout for o in failed if o.answer.outcome in ("crash", "hang")]
+    only_that = all(finding.cause in ("crash", "hang") for finding in findings)
+    broken = bool(ends) and (only_that or set(ends) != {"edge"})
     named = by_mistake(wrong, observations)
     if named and named[0].share >= SURE:
         return named + findings if broken else findings + named
-    if seen := read(wrong, [o for o in observations if o.passed], bench):
+    seen = read(wrong, [o for o in observations if o.passed], bench)
+    if not seen or seen[0].cause in ROUGHLY:
+        seen = [*by_size([o for o in failed if o.wrong]), *seen]
+    if seen:
         return seen + findings if broken and seen[0].cause not in VAGUE else findings + seen
-    return findings + [*named, *by_pattern(wrong), _unknown(wrong[0])][:2]
+    told = [*named, *by_pattern(wrong), _unknown(wrong[0])][:2]
+    outside = told[0].cause == "reads_outside"  # which may be a crash, too
+    return told + findings if outside else findings + told
 
 
 def _unknown(smallest: Observation) -> Finding:

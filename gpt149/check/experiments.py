@@ -19,6 +19,7 @@ from .reading.probe import Probe
 from .reading.read import read, telling
 from .reading.where import where
 
+LOW_BYTE = 0xFE  # four of them are -1.7e38
 REPEATS = 3  # of a case that is wrong with several threads only
 MOST_OF_THEM = 0.7  # of the failing cases
 ALONE = 4  # failing cases that are run alone, each in a fresh process
@@ -30,16 +31,22 @@ def by_experiment(wrong: Sequence[Observation], bench: Bench) -> list[Finding]:
     What was never written, or taken for zeros, comes before threads: it may differ with them too.
     """
     first = wrong[0]
-    for experiment in (_memory, _unwritten, _threads, _at_once, _state, _unequal_tiles):
+    for experiment in (_memory, _unwritten, _threads, _at_once, _state):
         if found := experiment(first, wrong, bench):
             return [found]
-    return []
+    if not (found := _unequal_tiles(wrong, bench)):
+        return []
+    # What a query sees may depend on both sizes rightly, and be wrong for another reason.
+    seen = read(wrong, [], bench)
+    if seen and seen[0].cause == "mask_wrong":
+        said = f"where br and bc differ, {seen[0].sentence}: is one used where the other is meant?"
+        return [replace(found, sentence=said, evidence=f"{found.evidence}; {seen[0].evidence}")]
+    return [found]
 
 
 def _memory(first: Observation, wrong: Sequence[Observation], bench: Bench) -> Finding | None:
     """Right with a workspace, or an out, of zeros."""
-    garbage = not np.isfinite(first.out).all() or first.unwritten.any()
-    if not garbage and first.verdict is not None:
+    if first.verdict is None:
         return None
     # A few cases, and wrong as before in between: what threads do to each other is luck.
     some = [o.case for o in wrong[:ALONE]]
@@ -64,7 +71,35 @@ def _memory(first: Observation, wrong: Sequence[Observation], bench: Bench) -> F
             "right when out arrives as zeros, wrong otherwise",
             1.0,
         )
-    return None
+    return _unset(some, bench)
+
+
+def _unset(some: Sequence[Case], bench: Bench) -> Finding | None:
+    """What is the same each time, and another with each content of the workspace."""
+    found = []
+    for case in some:
+        low, zeroed = (
+            [
+                bench.observe(replace(case, calls="once"), workspace_fill=fill).out
+                for _ in range(REPEATS)
+            ]
+            for fill in (LOW_BYTE, 0)
+        )
+        same = (np.array_equal(o, runs[0], equal_nan=True) for runs in (low, zeroed) for o in runs)
+        differs = ~((low[0] == zeroed[0]) | (np.isnan(low[0]) & np.isnan(zeroed[0])))
+        if all(same) and differs.any():
+            found.append((case, differs))
+    if len(found) < min(2, len(some)):
+        return None
+    case, differs = found[-1]
+    return Finding(
+        "workspace_unset",
+        "what the workspace held before decides the output: it is read where it was not written "
+        f"({where(differs) or 'in every value'})",
+        f"in '{case.name}', filled with very low numbers, and with zeros",
+        1.0,
+        case.name,
+    )
 
 
 def _unwritten(_: Observation, wrong: Sequence[Observation], bench: Bench) -> Finding | None:
@@ -79,9 +114,9 @@ def _unwritten(_: Observation, wrong: Sequence[Observation], bench: Bench) -> Fi
     return Finding(
         "queries_unwritten",
         f"values of out are never written: {where(shown.unwritten) or 'all of them'}",
-        f"in {len(hit)} of {len(wrong)} failing cases, here in '{shown.case.name}' "
-        f"({shown.case.describe()}); {rest}",
+        f"in {len(hit)} of {len(wrong)} failing cases, here in '{shown.case.name}'; {rest}",
         1.0,
+        shown.case.name,
     )
 
 
@@ -89,8 +124,8 @@ def _landed(o: Observation, bench: Bench) -> Finding | None:
     """Rows that are missing because they are written in other rows' places."""
     for cause, said in read_landing(Probe(bench, replace(o.case, calls="once"))):
         missing = where(o.unwritten) or "all"
-        evidence = f"read in '{o.case.name}' ({o.case.describe()}); never written are {missing}"
-        return Finding(cause, said, evidence, 1.0)
+        evidence = f"read in '{o.case.name}'; never written are {missing}"
+        return Finding(cause, said, evidence, 1.0, o.case.name)
     return None
 
 
@@ -103,13 +138,15 @@ def _threads(_: Observation, wrong: Sequence[Observation], bench: Bench) -> Find
     if all(_steady(replace(o.case, calls="once"), bench) for o in (*wrong[:ALONE], *wrong[-2:])):
         said = f"the same values are wrong in every run ({_places(wrong[0])})"
         # With the work divided so, who sees what? That is read as anything else.
-        if seen := read(wrong, [], bench):
+        seen = read(wrong, [], bench)
+        if seen:
             said, evidence = seen[0].sentence, f"{evidence}; {seen[0].evidence}"
         return Finding(
             "threads_split",
             f"the work is divided wrongly between threads: {said}",
             evidence,
             1.0,
+            seen[0].case if seen else "",
         )
     sentence = "threads disturb each other: they share a temporary, or their rows overlap"
     return Finding("race", sentence, evidence, 1.0)
@@ -183,14 +220,16 @@ def state_left_behind(failed: Sequence[Observation]) -> Finding:
     )
 
 
-def _unequal_tiles(_: Observation, wrong: Sequence[Observation], bench: Bench) -> Finding | None:
+def _unequal_tiles(wrong: Sequence[Observation], bench: Bench) -> Finding | None:
     """Right whenever br = bc, of either size: then the two are confused somewhere."""
-    tiled = [o for o in wrong if o.case.br and o.case.bc and o.case.calls == "once"]
+    tiled = [o.case for o in wrong if o.case.br and o.case.bc and o.case.calls == "once"]
+    # What is larger than all keys is one tile, whatever its size.
+    tiled = [c for c in tiled if c.br != c.bc and min(c.br, c.bc) < c.n_kv]
     if not tiled:
         return None
-    case = tiled[0].case
+    case = tiled[0]
     sizes = [s for s in (case.br, case.bc) if s < case.n_kv]
-    if not sizes or not all(bench.observe(replace(case, br=s, bc=s)).passed for s in sizes):
+    if not all(bench.observe(replace(case, br=s, bc=s)).passed for s in sizes):
         return None
     return Finding(
         "br_bc_confused",

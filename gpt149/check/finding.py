@@ -11,12 +11,16 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True)
 class Finding:
-    """cause: a short name, or several joined by ' + '. share: of the failing cases, explained."""
+    """cause: a short name, or several joined by ' + '. share: of the failing cases, explained.
+
+    case: the name of the case that shows it, if it was not looked for in all of them.
+    """
 
     cause: str
     sentence: str
     evidence: str
     share: float
+    case: str = ""
 
     @property
     def partial(self) -> bool:

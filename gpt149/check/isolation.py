@@ -10,12 +10,14 @@ from typing import Any
 from ..kernels.registry import Source, described
 from ..system.child import module_command
 from ..system.talker import MEMORY_LIMIT, Ending, Talker
-from .arena import FLOAT_BYTES, Arena
+from .arena import FLOAT_BYTES, NAMES, Arena
 from .cases import Case
 
 WORKER = "gpt149.check.worker"
-# A team that no case asks for: who takes OpenMP's default one is not right by chance.
-DEFAULT_TEAM = {"OMP_NUM_THREADS": "7"}
+# The child's variables. A team that no case asks for: who takes OpenMP's default one is not right
+# by chance. What malloc gives is filled with huge numbers, what it takes back with nearly 0.
+TEAM = "OMP_NUM_THREADS"
+DEFAULT_TEAM = {TEAM: "7", "MALLOC_PERTURB_": "1"}
 
 
 @dataclass(frozen=True)
@@ -65,17 +67,25 @@ class Child(Talker):
         workspace_fill: int = 0xFF,
         n_threads: int | None = None,
         read_only: bool = False,
+        fenced: Sequence[str] = NAMES,
+        sized_for: int | None = None,
     ) -> Answer:
         """One call of the kernel on what the arena holds for the case.
 
-        read_only: map the inputs so that writing to them is a crash.
+        read_only: map the inputs so that writing to them is a crash. fenced: tensors at an edge of
+        which the next page is not mapped. sized_for: threads that the workspace is asked for.
         """
+        placed = self._arena.placed
         question = {
             "shape": case.shape if n_threads is None else case.shape | {"n_threads": n_threads},
             "tensors": self._tensors(),
             "calls": case.calls,
             "workspace_fill": workspace_fill,
+            "sized_for": sized_for,
             "read_only": FLOAT_BYTES * self._arena.n_inputs if read_only else 0,
+            "fenced": [placed[name].start + placed[name].span for name in fenced]
+            if case.layout == "edge"
+            else [],
         }
         reply = self.ask(question, self._timeout)
         if isinstance(reply, Ending):
@@ -87,7 +97,7 @@ class Child(Talker):
         return Answer("ok", **reply)
 
     def look(self, case: Case) -> dict[str, Any] | None:
-        """What ten calls leave behind (`behaviour.look`), of the case that the arena holds.
+        """What calls leave behind (`behaviour.look`), of the case that the arena holds.
 
         None where the kernel does not live to tell.
         """

@@ -5,14 +5,14 @@ from __future__ import annotations
 import math
 import statistics
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .arena import Arena
+from .arena import NAMES, Arena
 from .cases import Case
 from .isolation import Answer, Child
 from .judge import Expected, Verdict, expect, judge
@@ -70,6 +70,8 @@ class Bench:
         zero_out: bool = False,
         n_threads: int | None = None,
         v: F32 | None = None,
+        fenced: Sequence[str] = NAMES,
+        sized_for: int | None = None,
     ) -> Observation:
         """Run the case, once or as often as it says; judge the last call.
 
@@ -79,6 +81,8 @@ class Bench:
             zero_out: hand over an out of zeros instead of poison.
             n_threads: instead of the case's.
             v: instead of the case's (n_kv_head may not change).
+            fenced: tensors of a case at an edge behind which memory ends.
+            sized_for: threads that workspace_bytes is asked for, instead of the call's.
         """
         repeats = {"changed": 2, "again": 3}.get(case.calls, 1)
         for repeat in range(repeats):
@@ -90,14 +94,26 @@ class Bench:
             if zero_out:
                 tensors["out"] = np.zeros_like(q)
             self._arena.fill(case, tensors)
-            run = partial(self._child.run, case, workspace_fill=workspace_fill, n_threads=n_threads)
+            run = partial(
+                self._child.run,
+                case,
+                workspace_fill=workspace_fill,
+                n_threads=n_threads,
+                fenced=fenced,
+                sized_for=sized_for,
+            )
             answer = run(read_only=self._read_only)
             only_where_read_only = False
             if self._read_only and answer.outcome == "crash":
                 self._read_only = False
-                self._arena.fill(case, tensors)
-                answer = run()
-                only_where_read_only = answer.outcome != "crash"
+                crash = answer
+                for read_only in (False, True, False):  # three times as it should: no chance
+                    self._arena.fill(case, tensors)
+                    answer = run(read_only=read_only)
+                    only_where_read_only = (answer.outcome == "crash") == read_only
+                    if not only_where_read_only:
+                        answer = crash
+                        break
             out = self._arena.out()
             if answer.outcome != "ok":
                 nothing = np.zeros(out.shape, dtype=bool)
@@ -154,6 +170,10 @@ class Bench:
             answer = self._child.run(case)
             times.append(answer.seconds if answer.outcome == "ok" else math.nan)
         return statistics.median(times)
+
+    def holds(self, case: Case) -> bool:
+        """Whether there is room for the case, which need not be one that it was made for."""
+        return self._arena.holds(case)
 
     def restart(self) -> None:
         """Forget what the kernel may remember: the next call is its first."""

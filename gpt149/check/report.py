@@ -30,13 +30,13 @@ def as_text(spec: str, report: Report, *, rerun: str = "") -> str:
     rerun = rerun or f"gpt149 check {in_shell(spec)} --case"
     if report.right:
         return f"PASS {spec}: {len(report.observations)} cases in {duration(report.seconds)}. " + (
-            _precision(report) + _notes(report)
+            (_excuse(report) if report.excused else _precision(report)) + _notes(report)
         )
     if not report.failed and report.fault is not None:
         return _memory_fault(spec, report.fault) + _notes(report)
-    smallest = min(report.failed, key=lambda o: o.case.work)
-    wrong = [o for o in report.failed if o.wrong]
-    shown = min(wrong, key=lambda o: o.case.work) if wrong else smallest
+    told = report.findings[0].case if report.findings else ""
+    shown = min(report.failed, key=lambda o: (o.case.name != told, not o.wrong, o.case.work))
+    label = "Shown" if shown.case.name == told else "Smallest"
     lines = [f"FAIL {spec}: {len(report.failed)} of {len(report.observations)} cases."]
     for i, finding in enumerate(report.findings[:3]):
         lead = "  or " if i else "In some cases" if finding.partial else "Cause"
@@ -47,7 +47,7 @@ def as_text(spec: str, report: Report, *, rerun: str = "") -> str:
     if report.fault is not None:
         lines += _memory_fault(spec, report.fault).splitlines()
     if shown.verdict is not None and not shown.verdict.passed:
-        lines += [f"  Smallest: {shown.case.describe()}", *_values(shown, shown.verdict)]
+        lines += [f"  {label}: {shown.case.describe()}", *_values(shown, shown.verdict)]
     if report.left_out:
         why = _why_left_out(report.observations[-1].answer)
         lines.append(f"  Not run, since {why}: {', '.join(report.left_out[:5])}, ...")
@@ -127,6 +127,14 @@ def _precision(report: Report) -> str:
     return (
         f"Largest error {worst:.1f}x what float32 rounding explains: precision is fine, double "
         "would change nothing."
+    )
+
+
+def _excuse(report: Report) -> str:
+    finding, worst = report.findings[0], max(report.failed, key=lambda o: o.case.work)
+    return (
+        f"In {len(report.failed)} of them rounding is larger than need be: {finding.sentence} (the "
+        f"largest such: {worst.case.describe()})."
     )
 
 

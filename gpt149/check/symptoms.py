@@ -7,7 +7,11 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from .finding import Finding, describe_rows
+from .judge import EPS
 from .observe import Observation
+
+CANCELLATION = "cancellation"
+CANCELS = 4.0  # times 2^-24 of V's largest value
 
 
 def without_values(failed: Sequence[Observation]) -> Iterator[Finding]:
@@ -103,6 +107,27 @@ def by_pattern(wrong: Sequence[Observation]) -> Iterator[Finding]:
             f"relative error {min(sizes):.1e} to {max(sizes):.1e}, in every part of the output",
             0.5,
         )
+
+
+def by_size(wrong: Sequence[Observation]) -> Iterator[Finding]:
+    """Errors that are no larger than the rounding of V: of something that cancels later."""
+    sizes = []
+    for o in wrong:
+        assert o.verdict is not None
+        group = o.case.n_head // o.case.n_kv_head
+        largest = np.abs(o.v).max(2, keepdims=True).repeat(group, axis=1)
+        off = np.abs(o.out.astype(np.float64) - o.verdict.expected.want)
+        sizes.append(float((off / largest)[o.verdict.wrong].max()))
+    if not sizes or not max(sizes) <= CANCELS * EPS:
+        return
+    yield Finding(
+        CANCELLATION,
+        f"errors are at most {max(sizes) / EPS:.1f} x 2^-24 of V's largest value, but far more "
+        "than that of the result: something of V's size is rounded on the way and cancels later, "
+        "as where a mean is corrected by (v - mean), or weights that should be 0 are not quite",
+        f"in {len(wrong)} of {len(wrong)} failing cases",
+        1.0,
+    )
 
 
 def _relative(o: Observation) -> float:

@@ -19,7 +19,7 @@ from ..kernels.loaders.tensors import TensorKernel
 from ..kernels.registry import load_described
 from ..system.child import Reply, say, serve
 from .behaviour import look, state
-from .calls import call_contract, call_tensors, read_only, workspace_sizes
+from .calls import call_contract, call_tensors, fence, read_only, workspace_sizes
 
 
 def main() -> None:
@@ -49,7 +49,7 @@ def _begin(
                 return workspace_sizes(kernel, command, told)
             if command["calls"] == "ten":
                 return look(kernel, base, command, before)
-            with read_only(base, command["read_only"]):
+            with read_only(base, command["read_only"]), fence(base, command["fenced"]):
                 return call_contract(kernel, base, command, told)
         except NoWorkspace as e:
             return {"workspace": str(e)}

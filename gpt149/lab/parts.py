@@ -80,11 +80,12 @@ def cases(part: Part, n: int, br: int, bc: int, n_threads: int) -> list[Case]:
 
 
 def beyond(part: Part, br: int, bc: int, n_threads: int) -> list[Case]:
-    """What the assignment does not ask: scores beyond what exp of them bears."""
+    """What the assignment does not ask: scores beyond what exp of them bears, an uneven d."""
     tiles = {"br": br, "bc": bc} if part.name == "part4" else {}
     return [
         _square("large", 65, inputs="large", n_threads=n_threads, **tiles),
         _square("low", 65, inputs="low", n_threads=n_threads, **tiles),
+        _square("d20", 33, d=20, n_threads=n_threads, **tiles),
     ]
 
 

@@ -208,7 +208,7 @@ def judge_part(
         noted = [note(o) for o in tried.observations]
         if None in noted:
             report = check(spec, extra, timeout=settings.timeout, memo=memo, progress=say)
-        notes += tuple(text for text in noted if text)[:1]
+        notes += tuple(dict.fromkeys(text for text in noted if text))
     if not report.right:
         say("looking for the cause")
         return _wrong(spec, path, part, report, settings)

@@ -34,10 +34,19 @@ LOW_NOTE = (
 )
 
 
+EVEN = 8  # what head_dim is a multiple of, in all that is asked
+DIM_NOTE = (
+    f"is wrong where d is no multiple of {EVEN} (tried: d = 20; the assignment has 32): loops over "
+    f"d in steps need another for the rest"
+)
+
+
 def note(o: Observation) -> str | None:
     """What to say of a case beyond what is asked: nothing, a note, or None where it is wrong."""
     if o.passed:
         return ""
+    if o.case.head_dim % EVEN:
+        return DIM_NOTE
     if o.case.inputs == "low":
         return LOW_NOTE
     if o.verdict is None or o.changed_inputs or o.written_outside:

@@ -20,7 +20,7 @@ import pytest
 from click.testing import CliRunner
 from cs149.mistakes import MODULE
 
-from gpt149.check.arena import Arena, place
+from gpt149.check.arena import PAGE, Arena, place
 from gpt149.check.calls import Workspace
 from gpt149.check.cases import full, quick
 from gpt149.check.isolation import DEFAULT_TEAM
@@ -56,6 +56,29 @@ def test_the_mistake_is_named(entry: Entry) -> None:
     found = score(entry, quick(), timeout=timeout)
     assert found.caught
     assert found.named, (found.cause, found.sentence)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "says"),
+    [
+        ("a->n_kv > 77 ? std::max(0, j - 1) : j", "n_kv > 77"),
+        ("a->head_dim <= 20 ? std::max(0, j - 1) : j", "head_dim <= 20"),
+    ],
+)
+def test_the_size_at_which_calls_begin_to_fail_is_found(
+    tmp_path: Path, wrong: str, says: str
+) -> None:
+    file = tmp_path / "mine.cpp"
+    file.write_text(
+        f'#include "{KERNELS}/kernel_parts/rows.h"\n'
+        "struct Wrong : Rows { float score(int j) override { return a->scale * "
+        f"dot(q(), k({wrong}), a->head_dim); }} }};\n"
+        'GPT149_KERNEL({"mine", "a row of scores", "n_kv", one_row, run<Wrong>})\n'
+    )
+    report = check(str(file), quick(), timeout=10.0)
+    assert re.search(f"; calls fail (exactly|only) where {says}$", report.findings[0].sentence)
+    shown = next(o.case for o in report.failed if o.case.name == report.findings[0].case)
+    assert f"  Shown: {shown.describe()}\n" in as_text(str(file), report)
 
 
 def test_there_are_enough_examples() -> None:
@@ -146,6 +169,10 @@ def test_what_is_written_anywhere_in_the_arena_is_seen() -> None:
 def test_memory_is_as_hostile_as_the_contract_allows() -> None:
     for case in quick():
         placed = place(case)
+        ends = {(tensor.start + tensor.span) % PAGE for tensor in placed.values()}
+        if case.layout == "edge":
+            assert ends == {0}
+            continue
         assert all(tensor.start % 16 == 1 for tensor in placed.values())
         assert all(tensor.start % 16 == 0 for tensor in place(replace(case, aligned=True)).values())
         page = mmap.PAGESIZE // 4

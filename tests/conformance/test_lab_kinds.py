@@ -17,7 +17,7 @@ from gpt149.check.sanitize import _place
 from gpt149.lab.parts import ACCESS, PARTS, cases
 from gpt149.lab.run import Result, Settings, judge_submission
 from gpt149.lab.source import Text
-from gpt149.lab.why import LOW_NOTE, cause_of
+from gpt149.lab.why import DIM_NOTE, LOW_NOTE, cause_of
 
 QUICK = Settings(n=64, threads=2)
 HEADS = """    for (int b = 0; b < B; b++)
@@ -49,6 +49,35 @@ def test_a_maximum_that_starts_too_high_gets_a_note(
         tmp_path, 1, (("float total = 0;\n", row + most), (f"{score})", f"{score} - m)"))
     )
     assert (result.status, result.notes) == ("right", notes)
+
+
+def test_a_loop_over_d_without_its_rest_gets_a_note(tmp_path: Path) -> None:
+    whole = ("for (int k = 0; k < d; k++)\n                        sum +=",
+             "for (int k = 0; k < d / 8 * 8; k++)\n                        sum +=")  # fmt: skip
+    result = judged(tmp_path, 3, (whole,))
+    assert result.status == "right"
+    assert DIM_NOTE in result.notes
+
+
+@pytest.mark.parametrize(
+    ("part", "edits", "cause", "says"),
+    [
+        (2, (("fourDimRead(K, b, h, j, k, H, N, d)", "K[(b * H + h) * N * d + j * N + k]"),),
+         "k_address", "j*n_kv + x"),
+        (2, (("float p = twoDimRead(QK_t, i, j, N) / total;",
+              "seen += twoDimRead(QK_t, i, j, N);\n"
+              "                    float p = twoDimRead(QK_t, i, j, N) / seen;"),
+             ("float total = 0;", "float total = 0, seen = 0;")),
+         "sum_so_far", "so far"),
+        (4, (("std::min(Bc, N - j0)", "std::min(Bc, N)"),), "tail_not_cut", "not cut at n_kv"),
+    ],
+)  # fmt: skip
+def test_what_is_read_of_a_part_names_its_mistake(
+    part: int, edits: tuple[tuple[str, str], ...], cause: str, says: str, tmp_path: Path
+) -> None:
+    result = judged(tmp_path, part, edits)
+    assert (result.status, result.cause) == ("wrong", cause)
+    assert says in result.report
 
 
 @pytest.mark.parametrize(

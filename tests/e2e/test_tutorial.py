@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from gpt149.check.cases import quick
+from gpt149.check.report import as_text
 from gpt149.check.run import check
 
 ROOT = Path(__file__).parents[2]
@@ -58,6 +59,9 @@ def test_the_slip_has_the_cause_that_the_page_quotes(
     report = check(str(mine), quick(), timeout=30.0)
     finding = report.findings[0]
     assert f"\n  Cause: {finding.cause}: {finding.sentence}" in section
+    case = r"^  (?:Shown|Smallest): .*"
+    if quoted := re.findall(case, section, re.MULTILINE):
+        assert quoted == re.findall(case, as_text("mine.cpp", report), re.MULTILINE)
 
 
 @pytest.mark.parametrize(("file", "section"), STEPS, ids=NAMES)

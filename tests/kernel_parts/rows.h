@@ -116,9 +116,12 @@ struct Rows {
     }
 };
 
-// The functions of a gpt149_kernel: workspace_bytes for a row of scores, and run.
+// The functions of a gpt149_kernel: workspace_bytes for a row of scores, or none, and run.
 inline int64_t one_row(const gpt149_args *a) {
     return (int64_t)a->n_kv * sizeof(float);
+}
+inline int64_t no_bytes(const gpt149_args *) {
+    return 0;
 }
 template <class Kernel> const char *run_any_dtype(const gpt149_args *a) {
     Kernel kernel;

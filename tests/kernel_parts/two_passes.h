@@ -29,7 +29,3 @@ struct TwoPasses : Rows {
         second_pass();
     }
 };
-
-inline int64_t no_bytes(const gpt149_args *) {
-    return 0;
-}

@@ -1,4 +1,4 @@
-// cause: workspace_overrun
+// cause: n_threads_ignored
 // The workspace has a row of scores for each of n_threads, the team is OpenMP's default one.
 #include "../kernel_parts/rows.h"
 

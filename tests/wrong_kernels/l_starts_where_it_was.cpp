@@ -1,4 +1,4 @@
-// cause: sum_wrong
+// cause: workspace_unset
 // says: query 0
 // The sums in the workspace are set for every query but the first of a head.
 #include "../kernel_parts/query_tiles.h"

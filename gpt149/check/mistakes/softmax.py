@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..cases import Case
+from ..judge import softmax
 from .setup import (
     Array,
     Change,
@@ -54,6 +55,13 @@ def _wrong_axis(scores: Array, mask: Mask, v: Array) -> Array:
     hidden = np.where(mask, scores, -np.inf)
     p = np.exp(hidden - hidden.max(-2, keepdims=True))
     out: Array = (p / p.sum(-2, keepdims=True)) @ v
+    return out
+
+
+def _transposed(scores: Array, mask: Mask, v: Array) -> Array:
+    if mask.shape[0] != mask.shape[1]:
+        return softmax_then_pv(scores, mask, v)  # what lies there cannot be told
+    out: Array = softmax(scores, mask).swapaxes(-1, -2) @ np.nan_to_num(v)
     return out
 
 
@@ -153,6 +161,7 @@ def softmaxes() -> Iterator[Mistake]:
          "all scores are far below, every exp is 0", _max_from_0),
         ("unnormalised", "the rows are not divided by their sum l", _unnormalised),
         ("normalised_twice", "the rows are divided by their sum l twice", _normalised_twice),
+        ("p_transposed", "the weights are read transposed: out is P^T V, not P V", _transposed),
         ("wrong_axis", "the softmax runs over the queries instead of the keys", _wrong_axis),
         ("l_not_reset", "the sum l is not reset between heads", _l_over_heads),
         ("l_not_reset", "the sum l is not reset between queries", _l_over_rows),

@@ -11,19 +11,55 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
+from ..arena import AROUND, place, room
 from ..judge import softmax
 from .head import FITS, LEAST, Head, centred
 from .mask import ROUGH
 from .probe import Probe
+from .rules import sizes
 from .words import ranges
 
 MOST_TILE = 129  # rows back that are looked at
+MOST_BEHIND = 64  # rows
 MOST_ROWS = 0.7  # of those that have another before them
 
 
 def read_carried(probe: Probe, _others: Sequence[Probe] = ()) -> Iterator[tuple[str, str]]:
     """Accumulators that are not cleared between heads, or between rows."""
     yield from _heads(probe) or _rows(probe) or _scores(probe)
+
+
+def read_behind(probe: Probe, _others: Sequence[Probe] = ()) -> Iterator[tuple[str, str]]:
+    """Do rows behind the last key count? In memory, V is 0 but for those."""
+    case, placed = probe.case, place(probe.case)["v"]
+    if case.half_kv or case.layout == "far" or not len(probe.dims):
+        return
+    row, n_rows = placed.strides[2], min(len(probe.dims), MOST_BEHIND)
+    memory = np.zeros(room(placed), np.float32)
+    begins = AROUND + (case.n_kv + np.arange(n_rows)) * row
+    inside = begins + case.head_dim <= len(memory)
+    memory[begins[inside] + probe.dims[:n_rows][inside]] = 1
+    q, k, v = probe.drawn
+    behind = probe.bench.ask(case, q, k, v, memory={"v": memory})
+    nothing = probe.bench.ask(case, q, k, v, memory={"v": np.zeros_like(memory)})
+    ones = np.zeros_like(memory)
+    ones[AROUND : AROUND + (case.n_kv - 1) * row + case.head_dim] = 1
+    own = probe.bench.ask(case, q, k, v, memory={"v": ones})
+    if behind is None or own is None or nothing is None:
+        return
+    counts = np.abs((behind - nothing)[0, 0][:, probe.dims[:n_rows]]) > ROUGH
+    if not counts.any() or np.median(np.abs(own[0, 0])) < ROUGH:
+        return
+    n = int(np.flatnonzero(counts.any(0))[-1]) + 1
+    if n == n_rows or not counts.any(0)[:n].all():
+        return  # no tail of a tile, but another way to read V
+    tiles = [b for b in sizes(case.n_kv + n) if b > n and (case.n_kv + n) % b == 0]
+    tile = f", of {tiles[0]}," if tiles else ""
+    yield (
+        "tail_not_cut",
+        f"the {n} rows behind the last key count as keys ({ranges(case.n_kv + np.arange(n))}): the "
+        f"last, partial tile{tile} is not cut at n_kv = {case.n_kv}",
+    )
 
 
 def _heads(probe: Probe) -> list[tuple[str, str]]:

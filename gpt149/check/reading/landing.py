@@ -33,7 +33,8 @@ def read_landing(probe: Probe, _others: Sequence[Probe] = ()) -> Iterator[tuple[
     rows = want.reshape(-1, case.head_dim)
     shape = want.shape[:3]
     moved: list[tuple[tuple[int, ...], tuple[int, ...]]] = []
-    home, taken = 0, set[int]()
+    home = strange = 0
+    taken = set[int]()
     for place_, row in zip(np.ndindex(shape), got.reshape(-1, case.head_dim), strict=True):
         if not np.isfinite(row).all():
             continue
@@ -48,7 +49,20 @@ def read_landing(probe: Probe, _others: Sequence[Probe] = ()) -> Iterator[tuple[
                 home += 1
             else:
                 moved.append((source, place_))
-    if len(moved) < max(2, 0.2 * (home + len(moved))):
+        elif off[of] > 10 * ROUGH:
+            strange += 1
+    if len(moved) < max(2, 0.2 * (len(rows) - home)):
+        return
+    late = {to[2] - source[2] for source, to in moved}
+    if strange and len(late) == 1 and all(source[:2] == to[:2] for source, to in moved):
+        # Rows that only changed places would all be there.
+        (step,) = late
+        source, to = moved[0]
+        yield (
+            "q_owner",
+            f"{_named(to)} uses the q of query {source[2]}: Q is read {abs(step)} rows too "
+            f"{'early' if step > 0 else 'late'} ({len(moved)} rows; others use what lies beyond)",
+        )
         return
     strides = place(case)["out"].strides
     for order in permutations(range(3)):

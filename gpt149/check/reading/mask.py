@@ -111,6 +111,9 @@ def _describe_counts(counts: Counts, probe: Probe, others: Sequence[Probe]) -> s
     twice = counts > 1
     if np.array_equal(counts > 0, right) and twice.any():
         keys = np.flatnonzero(twice.any(0))
+        n_seen = np.broadcast_to(right.sum(1)[:, None], counts.shape)
+        if (counts == n_seen)[:, keys].all() and case.n_kv > 2:
+            return f"the weights of keys {ranges(keys)} are not divided by the sum l, as others are"
         times = "twice" if counts.max() == 2 else f"{counts.max()} times"
         said = f"keys {ranges(keys)} count {times} for the queries that see them"
         return said + _stale(keys, case.n_kv)

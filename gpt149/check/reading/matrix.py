@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 
 from ..arena import place
-from . import scores, weights
+from . import scores, sums, weights
 from .head import FITS, LEAST, Head, Said, top
 from .mask import ROUGH
 from .probe import Array, Illegible, Probe
@@ -34,13 +34,15 @@ def read_matrix(probe: Probe, _others: Sequence[Probe] = ()) -> Iterator[tuple[s
             if len(heads) == n_heads
             else f", in {len(heads)} of {n_heads} heads (first: batch {b}, head {h})"
         )
+        if where and cause == "scores_ignored":
+            where += ": the K, or the Q, of these is read where nothing is"
         yield cause, sentence + where
 
 
 def _head(one: Head) -> Said | None:
     probe, p, s, usable, rest = one.probe, one.p, one.s, one.usable, one.rest
     if (p < -ROUGH).any():
-        return weights.raw(one)
+        return sums.raw(one)
     several = probe.mask.sum(1) > 1
     alone = np.take_along_axis(p, np.where(probe.mask, s, -np.inf).argmax(1)[:, None], 1)
     if several.any() and (alone[several] > 1 - ROUGH).all():
@@ -54,19 +56,21 @@ def _head(one: Head) -> Said | None:
         return weights.leaks(one, leaks)
     cut = probe.mask & (p <= LEAST) & (s - top(s, probe.mask) > np.log(weights.SUBNORMAL))
     cut &= flat.any(1, keepdims=True)
-    if cut.any() and not (flat[cut] <= LEAST).any():
-        return weights.levels(one) or weights.cut_off(one, cut)
+    lost = cut.any() and not (flat[cut] <= LEAST).any()
+    if lost and (said := weights.levels(one) or weights.cut_off(one, cut)):
+        return said
     readers: tuple[Callable[[Head], Said | None], ...]
     if np.abs(rest[usable]).max(initial=0) < FITS:
         readers = (
-            weights.sums, scores.slope, scores.rounded, weights.levels, weights.odd_exp,
-            scores.other_keys, weights.unstructured, weights.rough_sums,
+            sums.sums, scores.slope, scores.rounded, weights.levels, weights.odd_exp,
+            scores.other_keys, weights.unstructured, sums.rough_sums,
         )  # fmt: skip
     else:
         readers = (
             scores.slope, scores.rounded, scores.by_dims, scores.by_key, scores.by_row,
-            scores.rotated, weights.of_score, scores.left_over, weights.levels, weights.steps,
-            weights.odd_exp, scores.other_keys, weights.unstructured,
+            scores.rotated, sums.history, weights.of_score, sums.shifted, scores.left_over,
+            weights.levels, weights.steps,
+            weights.odd_exp, scores.other_keys, weights.unstructured, sums.saturated,
         )  # fmt: skip
     return next((said for reader in readers if (said := reader(one))), None)
 

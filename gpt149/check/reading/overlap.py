@@ -83,8 +83,8 @@ def read_dependence(probe: Probe, _others: Sequence[Probe] = ()) -> Iterator[tup
             yield (
                 "scores_overlap",
                 f"the weights of queries {ranges(sorted(rows - {i}))} change where the q of query "
-                f"{i} does: rows of scores share memory, so that they overlap or are used for "
-                f"several queries. {NO_MATTER}",
+                f"{i} does: rows of scores, or what is kept of a row (its maximum, its sum), share "
+                f"memory: they overlap, or are used for several queries. {NO_MATTER}",
             )
             return
 

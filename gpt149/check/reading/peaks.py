@@ -7,8 +7,9 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from ..cases import Case
 from .mask import ROUGH
-from .probe import Illegible, Probe
+from .probe import F32, Illegible, Probe
 from .shifts import FAR, attention, close, undisturbed
 from .words import ranges
 
@@ -17,31 +18,50 @@ SPOILED = 0.05  # relative: what underflows is off by far more
 
 
 def read_peaks(probe: Probe, _others: Sequence[Probe] = ()) -> Iterator[tuple[str, str]]:
-    """Keys that the maximum leaves out; hidden keys, heads and queries that it takes in."""
+    """Keys that the maximum leaves out; heads and queries that it takes in."""
     probe, _ = undisturbed(probe)
     if probe.case.n_kv < 3:
         return
     yield from _keys(probe) or _heads(probe) or _queries(probe)
 
 
+def read_hidden_peaks(probe: Probe, _others: Sequence[Probe] = ()) -> Iterator[tuple[str, str]]:
+    """Does the maximum take in keys that the query may not see?"""
+    probe, _ = undisturbed(probe)
+    if probe.case.n_kv < 3:
+        return
+    for j in _peaks(probe.case):
+        hidden = ~probe.mask[:, j]
+        if hidden.any() and not np.isfinite(_with_peak(probe, j)[:, :, hidden]).all():
+            yield (
+                "max_starts_high",
+                f"a high score of key {j} spoils the queries that may not see it: the maximum is "
+                "taken over hidden keys as well, and all that is seen underflows",
+            )
+            return
+
+
+def _peaks(case: Case) -> list[int]:
+    return [int(j) for j in np.unique(np.linspace(0, case.n_kv - 1, PEAKS).astype(int))]
+
+
+def _with_peak(probe: Probe, j: int) -> F32:
+    """Out where key j has a high score, and all others 0."""
+    q, k = np.zeros_like(probe.drawn[0]), np.zeros_like(probe.drawn[1])
+    q[..., 0], k[:, :, j, 0] = 1, FAR / probe.case.scale_value
+    out = probe.bench.ask(probe.case, q, k, probe.drawn[2])
+    if out is None:
+        raise Illegible
+    return out
+
+
 def _keys(probe: Probe) -> list[tuple[str, str]]:
     case, v = probe.case, probe.drawn[2]
     missed = []
-    for j in np.unique(np.linspace(0, case.n_kv - 1, PEAKS).astype(int)):
-        q, k = np.zeros_like(probe.drawn[0]), np.zeros_like(probe.drawn[1])
-        q[..., 0], k[:, :, j, 0] = 1, FAR / case.scale_value
-        out = probe.bench.ask(case, q, k, v)
-        if out is None:
-            raise Illegible
+    for j in _peaks(case):
+        out = _with_peak(probe, j)
         if not close(out[0, 0, -1], v[0, 0, j].astype(np.float64), ROUGH):
-            missed.append(int(j))
-        hidden = ~probe.mask[:, j]
-        if hidden.any() and not np.isfinite(out[:, :, hidden]).all():
-            said = (
-                f"a high score of key {j} spoils the queries that may not see it: the maximum is "
-                "taken over hidden keys as well, and all that is seen underflows"
-            )
-            return [("max_starts_high", said)]
+            missed.append(j)
     if len(missed) >= min(PEAKS, case.n_kv):
         said = (
             f"where one score is {FAR:g} above the others, out is not its key's value: exp of what "

@@ -12,13 +12,13 @@ from ..cases import Case
 from ..finding import Finding
 from ..observe import Bench, Observation
 from .addresses import read_k, read_v
-from .carried import read_carried
+from .carried import read_behind, read_carried
 from .halves import read_kv_dtype
 from .landing import read_landing
 from .mask import read_dims, read_mask
 from .matrix import read_beyond, read_matrix
 from .overlap import read_columns, read_dependence, read_overlap
-from .peaks import read_peaks
+from .peaks import read_hidden_peaks, read_peaks
 from .probe import Illegible, Probe
 from .rows import read_owners
 from .shifts import read_shifts
@@ -28,12 +28,12 @@ from .where import when, where
 Instrument = Callable[[Probe, Sequence[Probe]], Iterator[tuple[str, str]]]
 # What is asked first is what the later ones take for right.
 INSTRUMENTS: tuple[Instrument, ...] = (
-    read_kv_dtype, read_again, read_follows, read_format, read_landing, read_dims, read_owners,
-    read_v, read_overlap, read_columns, read_carried, read_beyond, read_dependence, read_k,
-    read_mask, read_matrix, read_shifts, read_peaks, read_values,
+    read_kv_dtype, read_behind, read_again, read_follows, read_format, read_landing, read_dims,
+    read_owners, read_v, read_overlap, read_columns, read_carried, read_beyond, read_dependence,
+    read_k, read_mask, read_matrix, read_hidden_peaks, read_shifts, read_peaks, read_values,
 )  # fmt: skip
 # What small calls may show of a mistake that larger ones show more of.
-VAGUE = ("scores_ignored", "nothing_of_v", "v_ignored")
+VAGUE = ("values_off", "scores_ignored", "nothing_of_v", "v_ignored")
 MOST_WORK = 3_000_000  # of a passing case that a rule is tried on
 MOST_CALLS = 60  # of a kernel for its attention matrix
 ENOUGH = (60, 100, 16)  # queries, keys, dims: with more, there is nothing more to read
@@ -46,7 +46,8 @@ def read(
     best = telling(wrong)[:3]
     probes = [Probe(bench, replace(o.case, calls="once")) for o in best]
     conditional = bool(when([*wrong, *passed]))
-    first = (read_shifts, read_peaks) if all(w.case.inputs != "normal" for w in wrong) else ()
+    odd = all(w.case.inputs != "normal" for w in wrong)
+    first = (read_hidden_peaks, read_shifts, read_peaks) if odd else ()
     vague: list[Finding] = []
     for o, probe in zip(best, probes, strict=True):
         others = [other for other in probes if other is not probe]
@@ -60,7 +61,7 @@ def read(
                 continue
             findings = [_finding(cause, said, o) for cause, said in found]
             if findings and found[0][0] in VAGUE:
-                vague = vague or findings
+                vague = findings if not vague or vague[0].cause == VAGUE[0] else vague
                 break
             if findings:
                 return findings
@@ -98,7 +99,7 @@ def telling(wrong: Sequence[Observation]) -> list[Observation]:
 
 def _finding(cause: str, sentence: str, o: Observation) -> Finding:
     assert o.verdict is not None
-    evidence = f"read from its output in '{o.case.name}' ({o.case.describe()})"
+    evidence = f"read from its output in '{o.case.name}'"
     if places := where(o.verdict.wrong):
         evidence += f"; wrong are {places}"
-    return Finding(cause, sentence, evidence, 1.0)
+    return Finding(cause, sentence, evidence, 1.0, o.case.name)

@@ -17,6 +17,7 @@ from .words import factor, ranges
 LEAST_SLOPE = 2e-6  # that is not rounding
 MOST_EQUATIONS = 4000
 MORE_EQUATIONS = 16  # than unknowns: what is left of them says whether they hold
+MOST_ROUNDING = 0.25  # of the largest key: more is none
 LEAST_ROUNDING = 5e-5  # of log P, that is not float32's
 ROPE_BASE = 10_000.0
 
@@ -234,11 +235,17 @@ def other_keys(one: Head) -> Said | None:
     off, *_ = np.linalg.lstsq(q[rows], y, rcond=None)
     if np.abs(y).max() < LEAST_ROUNDING or np.abs(q[rows] @ off - y).max() > 0.1 * np.abs(y).max():
         return None
+    size = np.abs(off).max() / one.probe.case.scale_value
+    if size > MOST_ROUNDING * np.abs(one.probe.drawn[1]).max():
+        return (
+            "k_is_another",
+            "scores are products of Q, but with other keys than K's: what is taken for key 1 (less "
+            f"key 0) is off by up to {size:.2g}. K is read elsewhere, or changed before",
+        )
     return (
         "k_rounded",
-        f"scores are made of other keys than K's: elements of K are off by up to about "
-        f"{np.abs(off).max() / one.probe.case.scale_value:.1g}, as if they were kept in few bits "
-        "(quantised)",
+        f"scores are made of other keys than K's: elements of K are off by up to about {size:.1g}, "
+        "as if they were kept in few bits (quantised)",
     )
 
 

@@ -55,7 +55,7 @@ def read_shifts(probe: Probe, _others: Sequence[Probe] = ()) -> Iterator[tuple[s
             "max_starts_high",
             f"exp underflows where all scores move down by {-max(wrong):g}, which must change "
             "nothing: what is subtracted is above the row's maximum (it starts at 0 or another "
-            f"number, or is that of |s|){which}",
+            f"number, takes in what is padding, or is that of |s|){which}",
         )
     elif wrong:
         yield (

@@ -62,6 +62,15 @@ def read_follows(probe: Probe, _others: Sequence[Probe] = ()) -> Iterator[tuple[
     size = np.abs(zero).max()
     if size <= ROUGH:
         return
+    deaf = ~np.any(zero != probe.out(), axis=(2, 3))  # (batch, n_head)
+    if deaf.any() and not deaf.all():
+        b, h = np.argwhere(deaf)[0]
+        yield (
+            "v_address",
+            f"out of head {h} (batch {b}) does not follow V at all ({int(deaf.sum())} of "
+            f"{deaf.size} heads): what is taken for its V lies elsewhere, outside of the tensor",
+        )
+        return
     if not np.array_equal(zero, probe.out()):
         yield (
             "added_to_out",

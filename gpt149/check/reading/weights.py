@@ -14,7 +14,6 @@ from .probe import Array
 from .words import ranges
 
 SUBNORMAL = np.exp(-60)  # of the largest weight: what is smaller is not looked at
-LEAST_SUM = 4e-6  # that is not rounding
 LEAST_EXP = 5e-5  # relative, that is not rounding
 MOST_EXP = 4.0  # of log P: more is no approximation of exp
 LEAST_ROWS = 0.1  # of those that could, show a step between blocks
@@ -23,79 +22,13 @@ MOST_JUMPS = 0.25  # of its keys
 MOST_STEPS = 4  # that are at no regular places
 PARTS = range(2, 17)  # into which a row's keys may be split
 SAME_PARTS = 0.7  # of the rows must be split alike
+ROUNDED = 32 * 2.0**-24  # of a score: as much as float32 may move log P
 MOST_ROUNDING = 0.05  # of log P: more is no rounding
 NUDGE = 2.0**-13  # relative
 LEVELS = (255, 256, 127, 128, 15, 16, 1023, 1024)
 
 
-def raw(one: Head) -> Said | None:
-    """Weights below 0: no exp went into them."""
-    probe, p, s = one.probe, one.p, one.s
-    x = np.where(probe.mask, s, 0)
-    times = (p * x).sum(1) / np.maximum((x * x).sum(1), LEAST)
-    if np.abs(p - times[:, None] * x).max() > ROUGH * np.abs(p).max():
-        return "weights_negative", "weights are below 0, which no exp gives"
-    return (
-        "exp_not_stored",
-        "weights are the raw scores, each row divided by a number of its own: exp is summed for "
-        "l, but not kept as the weight",
-    )
-
-
-def sums(one: Head) -> Said | None:
-    """Weights that are right against each other: is their sum 1?"""
-    probe, p, s = one.probe, one.p, one.s
-    sums = np.where(probe.mask, p, 0).sum(-1)
-    rows = probe.mask.any(1)
-    off = np.abs(sums - 1)
-    if off[rows].max(initial=0) < ROUGH:
-        return None
-    highest = top(s, probe.mask)
-    l = np.where(probe.mask, np.exp(s - highest), 0).sum(-1)
-    with np.errstate(divide="ignore", over="ignore"):
-        more = l / sums - l  # what the sum has besides, in units of the largest weight
-    i = int(off.argmax())
-    wrong = np.flatnonzero(rows & (off >= ROUGH))
-    which = f"queries {ranges(wrong)}" if len(wrong) < rows.sum() else "every query"
-    for name, unit in (("exp of a score of 0", np.exp(-highest[:, 0])), ("1", np.ones_like(l))):
-        times = more / unit
-        if np.allclose(times[rows], np.median(times[rows]), rtol=1e-2, atol=1e-3):
-            n = float(np.median(times[rows]))
-            return (
-                "sum_wrong",
-                f"weights are right against each other, but the sum l has {n:.4g} times {name} "
-                f"more than it should ({which})",
-            )
-    return (
-        "sum_wrong",
-        f"weights are right against each other, but their sum is not 1: the sum l (or the maximum "
-        f"that it goes with) is wrong ({which}; query {i} adds up to {sums[i]:.4g})",
-    )
-
-
-def rough_sums(one: Head) -> Said | None:
-    """Rows that add up to nearly 1: more than rounding is off, and less than a key's weight."""
-    mask = one.probe.mask
-    off = np.where(mask, one.p, 0).sum(-1) - 1
-    size = float(np.abs(off).max())
-    if size < LEAST_SUM:
-        return None
-    l = np.where(mask, np.exp(one.s - top(one.s, mask)), 0).sum(-1)
-    more = (-off * l)[np.abs(off) > LEAST_SUM]
-    if len(more) > 1 and np.ptp(more) < 0.3 * np.abs(more).max():
-        return (
-            "sum_wrong",
-            f"the sum l has about {np.median(more):.1g} too much in every row: an epsilon is added "
-            "to it",
-        )
-    return (
-        "sum_rough",
-        f"weights are right against each other, but add up to 1 only within {size:.1g}: the "
-        "division by the sum l is rough, as an approximate reciprocal's",
-    )
-
-
-def cut_off(one: Head, cut: NDArray[np.bool_]) -> Said:
+def cut_off(one: Head, cut: NDArray[np.bool_]) -> Said | None:
     """Keys that count where all scores are 0, and do not for these scores."""
     mask, s = one.probe.mask, one.s
     kept = mask & ~cut
@@ -122,6 +55,8 @@ def cut_off(one: Head, cut: NDArray[np.bool_]) -> Said:
     if exits := _early_exit(np.asarray(right, np.float64), cut, mask):
         return exits
     keys, below = np.flatnonzero(cut.any(0)), (top(s, mask) - s)[cut].min()
+    if below < ROUGH:
+        return None  # not even the largest score counts: these are others' scores
     return (
         "keys_lost",
         f"keys {ranges(keys)} get weight 0 in some rows though they count where all scores are "
@@ -310,11 +245,18 @@ def unstructured(one: Head) -> Said | None:
     """
     probe, usable = one.probe, one.usable
     size = float(np.abs(one.rest[usable]).max(initial=0))
-    if not LEAST_EXP < size < MOST_ROUNDING:
+    if not max(LEAST_EXP, ROUNDED * np.abs(one.s[usable]).max(initial=0)) < size < MOST_ROUNDING:
         return None
-    nudged = probe.weights(q=probe.drawn[0] * np.float32(1 + NUDGE))
+    # The largest of a row may be what the others are scaled by.
+    q = probe.drawn[0]
+    largest = np.abs(q) == np.abs(q).max(-1, keepdims=True)
+    q = np.where(largest, q, q * np.float32(1 + NUDGE))
+    nudged = probe.weights(q=q)
     moved = Head.of(probe, one.b, one.h, nudged[one.b, one.h])
-    right, got = np.diff(one.s, axis=1) * NUDGE, np.diff(moved.rest - one.rest, axis=1)
+    k = probe.drawn[1][one.b, probe.kv_head[one.h]].astype(np.float64)
+    s = probe.case.scale_value * (q[one.b, one.h].astype(np.float64) @ k.T)
+    right = np.diff(s - one.s, axis=1)
+    got = np.diff(moved.rest - one.rest, axis=1)
     both = usable & moved.usable
     telling = (np.abs(right) > 0.5 * NUDGE) & both[:, 1:] & both[:, :-1]
     stays = np.abs(got)[telling] < 0.3 * np.abs(right)[telling]

@@ -5,18 +5,22 @@ that parts those that fail from those that pass.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import combinations, pairwise
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..cases import Case
-from ..observe import Observation
+from ..observe import Bench, Observation
 from .words import ranges
 
 Predicate = Callable[[Case], bool]
 Size = Callable[[Case], int]
+SIZED = ("batch", "head_dim", "n_q", "n_kv", "n_threads")  # which can be set alone
+NO_NEWS = "n_kv > 1"  # with one key there is little to be wrong
 LEAST_PASSING = 3  # cases that a predicate must set apart, to mean something
 FEW = 0.3  # of the passing calls
 SIZES: dict[str, Size] = {
@@ -32,27 +36,102 @@ SIZES: dict[str, Size] = {
 }
 
 
-def when(observations: Sequence[Observation]) -> str:
-    """What holds of exactly the calls that fail, in words: the simplest; empty if nothing does."""
+@dataclass(frozen=True)
+class Beyond:
+    """A size above a number, or up to it; which number, `low` to below `high` leave open."""
+
+    name: str
+    low: int
+    high: int
+    above: bool
+
+    def __call__(self, c: Case) -> bool:
+        return (SIZES[self.name](c) > self.low) == self.above
+
+    def text(self, at: int) -> str:
+        return f"{self.name} {'>' if self.above else '<='} {at}"
+
+    def exact(self, failing: Sequence[Case], bench: Bench) -> str:
+        """With its number found by more calls; empty if it is not the size that matters."""
+        inside, outside = (self.high, self.low) if self.above else (self.low, self.high)
+        at_it = [c for c in failing if SIZES[self.name](c) == inside]
+        if not at_it:
+            return ""
+        case = min(at_it, key=lambda c: c.work)
+
+        def fails(n: int) -> bool:
+            return not bench.observe(_sized(case, self.name, n)).passed
+
+        if self.name not in SIZED or not bench.holds(_sized(case, self.name, self.high)):
+            return self.text(_round(self.low, self.high))
+        # Odd inputs may hide a little of a mistake, just beyond the number.
+        case, odd = replace(case, inputs="normal"), case
+        if not fails(inside):
+            case = odd
+        if fails(outside):
+            return ""
+        low, high = self.low, self.high
+        while high - low > 1:
+            middle = (low + high) // 2
+            if fails(middle) == self.above:
+                high = middle
+            else:
+                low = middle
+        # A size that matters by what it is a multiple of is found, too, and means nothing.
+        around = [n for n in (low - 2, low - 1, low + 2, low + 3) if n > 0]
+        around = [n for n in around if bench.holds(_sized(case, self.name, n))]
+        if any(fails(n) != ((n > low) == self.above) for n in around):
+            return ""
+        return self.text(low)
+
+
+def when(observations: Sequence[Observation], bench: Bench | None = None) -> str:
+    """What holds of exactly the calls that fail, in words: the simplest; empty if nothing does.
+
+    bench: to find the numbers in it, and to leave out what a changed size does not confirm.
+    """
     failing, passing = _parted(observations)
     if not failing or len(passing) < LEAST_PASSING:
         return ""
     cases = [*failing, *passing]
     fails = np.arange(len(cases)) < len(failing)
-    necessary: list[tuple[str, NDArray[np.bool_]]] = []
+
+    def told(text: str, holds: Predicate) -> str:
+        return holds.exact(failing, bench) if bench and isinstance(holds, Beyond) else text
+
+    properties = {text for text, _ in _properties()}
+
+    necessary: list[tuple[str, Predicate, NDArray[np.bool_]]] = []
     for text, holds in _predicates(cases):
         held = np.array([holds(c) for c in cases])
-        if np.array_equal(held, fails):
-            return text
+        if np.array_equal(held, fails) and (found := told(text, holds)):
+            return "" if found == NO_NEWS else found
         if held[fails].all():
-            necessary.append((text, held))
-    properties = {text for text, _ in _properties()}
-    for (text, a), (more, b) in combinations(necessary, 2):
+            necessary.append((text, holds, held))
+    pairs = list(combinations(necessary, 2))
+    # A size can be confirmed by more calls.
+    for (text, _, a), (more, holds, b) in sorted(pairs, key=lambda p: not _sizable(p[1][1])):
         # Each part must be needed, or it says what a case or two happen to have.
         needed = min((a & ~b).sum(), (b & ~a).sum()) >= LEAST_PASSING
-        if text in properties and needed and np.array_equal(a & b, fails):
-            return f"{text} and {more}"
+        same = any(more.startswith(f"{name} ") and "=" in text and name in text for name in SIZED)
+        both = text in properties and not same and needed and np.array_equal(a & b, fails)
+        if both and (found := told(more, holds)):
+            return f"{text} and {found}"
     return ""
+
+
+def _sizable(holds: Predicate) -> bool:
+    return isinstance(holds, Beyond) and holds.name in SIZED
+
+
+def _sized(case: Case, name: str, n: int) -> Case:
+    """The case with this size; of n_q and n_kv, the other follows where it must."""
+    if name == "n_q":
+        return replace(case, n_q=n, n_kv=max(n, case.n_kv))
+    if name == "n_kv":
+        return replace(case, n_kv=n, n_q=n if case.n_q == case.n_kv else min(case.n_q, n))
+    sizes: dict[str, Any] = {name: n}
+    return replace(case, **sizes)
 
 
 def _parted(observations: Sequence[Observation]) -> tuple[list[Case], list[Case]]:
@@ -62,17 +141,26 @@ def _parted(observations: Sequence[Observation]) -> tuple[list[Case], list[Case]
     return failing, passing
 
 
-def only_where(observations: Sequence[Observation]) -> str:
-    """In words, the properties that all failing calls have and few others; empty if none."""
+def only_where(observations: Sequence[Observation], bench: Bench) -> str:
+    """In words, what all failing calls have and few others do; empty if there is nothing."""
     failing, passing = _parted(observations)
     if len(failing) < LEAST_PASSING or len(passing) < LEAST_PASSING:
         return ""
+    cases = [*failing, *passing]
     found = [
-        (sum(map(holds, passing)), text)
-        for text, holds in _properties()
+        (sum(map(holds, passing)), text, holds)
+        for text, holds in (*_properties(), *(s for n in SIZED for s in _sizes(n, SIZES[n], cases)))
         if all(map(holds, failing)) and sum(map(holds, passing)) < FEW * len(passing)
     ]
-    return " and ".join(text for _, text in sorted(found)[:2])
+    told = list[str]()
+    for _, text, holds in sorted(found, key=lambda one: one[0]):
+        if isinstance(holds, Beyond):
+            text = holds.exact(failing, bench)
+        news = text not in ("", NO_NEWS, *told)
+        same = any(text.startswith(name) and name in other for name in SIZED for other in told)
+        if news and not same and len(told) < 2:
+            told.append(text)
+    return " and ".join(told)
 
 
 def _predicates(cases: Sequence[Case]) -> Iterator[tuple[str, Predicate]]:
@@ -102,7 +190,8 @@ def _properties() -> list[tuple[str, Predicate]]:
         ("calls are not causal", lambda c: not c.causal),
         ("head groups are larger than 1", lambda c: c.n_head != c.n_kv_head),
         ("keys and values are bfloat16", lambda c: c.half_kv),
-        ("rows are not contiguous", lambda c: c.layout != "contiguous"),
+        ("rows are not contiguous", lambda c: c.layout not in ("contiguous", "edge")),
+        ("memory ends behind each tensor", lambda c: c.layout == "edge"),
         ("rows have gaps between them", lambda c: c.layout == "padded"),
         ("logits are of some hundreds", lambda c: c.inputs == "large"),
         ("logits are far below 0", lambda c: c.inputs == "low"),
@@ -117,9 +206,9 @@ def _properties() -> list[tuple[str, Predicate]]:
 def _sizes(name: str, of: Size, cases: Sequence[Case]) -> Iterator[tuple[str, Predicate]]:
     values = sorted({of(c) for c in cases})
     for low, high in pairwise(values):
-        at = _round(low, high)
-        yield f"{name} > {at}", partial(_above, of, at)
-        yield f"{name} <= {at}", partial(_up_to, of, at)
+        for above in (True, False):
+            beyond = Beyond(name, low, high, above)
+            yield beyond.text(_round(low, high)), beyond
     for value in values[:1]:
         yield f"{name} = {value}", partial(_equal, of, value)
 
@@ -127,14 +216,6 @@ def _sizes(name: str, of: Size, cases: Sequence[Case]) -> Iterator[tuple[str, Pr
 def _uneven(name: str, of: Size) -> Iterator[tuple[str, Predicate]]:
     for m in (2, 4, 8, 16, 32, 64, 128):
         yield f"{name} is no multiple of {m}", partial(_no_multiple, of, m)
-
-
-def _above(of: Size, at: int, c: Case) -> bool:
-    return of(c) > at
-
-
-def _up_to(of: Size, at: int, c: Case) -> bool:
-    return of(c) <= at
 
 
 def _equal(of: Size, value: int, c: Case) -> bool:
@@ -146,7 +227,9 @@ def _no_multiple(of: Size, m: int, c: Case) -> bool:
 
 
 def _round(low: int, high: int) -> int:
-    """A threshold from low on and below high: a power of two if one lies there."""
+    """A threshold from low on and below high: 1, or a power of two if one lies there."""
+    if low <= 1:
+        return low
     power = 1
     while power * 2 < high:
         power *= 2
