@@ -47,6 +47,10 @@ class MissingDependency(Gpt149Error):
     """A package or program that this command needs is not installed."""
 
 
+class MachineFault(Gpt149Error):
+    """What this machine cannot do, for any kernel."""
+
+
 class KernelDeclined(Gpt149Error):
     """The kernel said that it cannot do what the model needs."""
 

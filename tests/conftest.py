@@ -6,6 +6,7 @@ import ctypes
 import json
 import os
 import re
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -111,3 +112,11 @@ def gpt2() -> Tokenizer:
 def of_bytes(tmp_path_factory: pytest.TempPathFactory) -> Tokenizer:
     """Each of the 256 bytes is a token, and nothing else is."""
     return bpe.loaded(bpe.write_bpe(tmp_path_factory.mktemp("bytes"), bpe.BYTES))
+
+
+@pytest.fixture
+def _ctrl_c_counts() -> Iterator[None]:
+    """Shells start what runs in the background with SIGINT ignored, and children inherit that."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)

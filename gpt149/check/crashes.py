@@ -165,8 +165,8 @@ def located(
             fault = sanitize(source, kernel, [one], SANITIZERS, timeout, most_work=None)
             if fault is not None and fault.place:
                 return fault, f"{fault.place}: {fault.what} (under the sanitizers, '{case.name}')"
-    except CannotSanitize:
-        return None, f"not known: the compiler has no sanitizers. With one that does, try {again}"
+    except CannotSanitize as e:
+        return None, f"not known, for want of sanitizers. {str(e).rstrip('.')}"
     names = ", ".join(f"'{case.name}'" for case in cases)
     return None, f"not known: the sanitizers find no line in {names}. For all cases: {again}"
 

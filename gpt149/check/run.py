@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from ..errors import InputError
+from ..errors import BuildError, InputError
 from ..kernels.registry import compiled, locate
 from ..system.threads import one_blas_thread
 from .arena import Arena
@@ -16,10 +16,12 @@ from .crashes import FAKED, by_changing, by_fault, located, misused
 from .diagnosis import diagnose
 from .finding import Finding, once
 from .isolation import DEFAULT_TEAM, Child
+from .machine import must_build, must_run
 from .observe import Bench, Memo, Observation
 from .sanitize import MemoryFault, sanitize
 from .symptoms import CANCELLATION
 
+ENDED = ("crash", "exit", "hang")
 MOST_HANGS = 2  # cases that run into the time limit, or do not load, before the rest is left out
 MOST_CRASHES = 16  # the same of crashes: each costs the start of another child
 # Of what calls leave behind: what may be the cause of which findings.
@@ -108,6 +110,7 @@ def check(
     Raises:
         InputError: no such kernel, or it can be asked none of the cases.
         BuildError, MissingDependency: it cannot be compiled.
+        MachineFault: nor can any other, or no other runs.
     """
     start = time.perf_counter()
     source = locate(spec)
@@ -122,7 +125,11 @@ def check(
             f"'{spec}' is not asked any of these cases: "
             + (f"it takes minutes for {', '.join(too_long)}." if too_long else "it knows float32.")
         )
-    library = compiled(source)
+    try:
+        library = compiled(source)
+    except BuildError:
+        must_build()
+        raise
     observations: list[Observation] = []
     arena, unmapped = _arena([*asked, timed] if timed else asked)
     asked = [case for case in asked if case not in unmapped]
@@ -137,10 +144,16 @@ def check(
                 if hangs == MOST_HANGS or crashes == MOST_CRASHES:
                     break
                 progress(f"case {i} of {len(asked)}, {case.name}")
-                observations.append(bench.observe(case))
+                try:
+                    observations.append(bench.observe(case))
+                except BuildError:
+                    must_run(timeout)
+                    raise
                 answer = observations[-1].answer
                 hangs += answer.phase == "load" or answer.outcome in ("hang", "memory")
                 crashes += answer.outcome in ("crash", "exit")
+            if all(o.answer.outcome in ENDED for o in observations):
+                must_run(timeout)
             failed = [o for o in observations if not o.passed]
             right = not failed
             native = source.loader in ("contract", "cs149")

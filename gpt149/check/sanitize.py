@@ -25,6 +25,7 @@ from ..system.talker import THROWN
 from ..system.words import one_line
 from .arena import place
 from .cases import Case
+from .machine import CASE, empty
 
 KNOWN = ("address", "undefined")
 MOST_WORK = 30_000_000  # sanitizers slow a kernel down; longer cases show nothing more
@@ -98,8 +99,20 @@ def sanitize(
             return MemoryFault(case, f"it did not return within {10 * timeout:g} s", "", "")
         if done.returncode not in (0, NOT_THERE, DECLINED):
             output = done.stderr.decode(errors="replace")
-            return MemoryFault(case, *_read(output, target.name), output)
+            fault = MemoryFault(case, *_read(output, target.name), output)
+            if not fault.place and source != empty():
+                _must_run(sanitizers, timeout)
+            return fault
     return None
+
+
+def _must_run(sanitizers: str, timeout: float) -> None:
+    """Raise CannotSanitize if not even the empty kernel runs under them."""
+    if fault := sanitize(empty(), "empty", [CASE], sanitizers, timeout):
+        raise CannotSanitize(
+            f"nothing runs with -fsanitize={sanitizers} here, not even an empty kernel: "
+            f"{one_line(fault.what)}. They need address space without a limit (ulimit -v)."
+        )
 
 
 def _input(case: Case) -> bytes:

@@ -280,13 +280,11 @@ def _rate(tok_s: float | None) -> str:
 
 
 def _as_json(generation: Generation, text: str | None) -> dict[str, Any]:
-    samples, tokenizer = [], generation.tokenizer
+    samples = []
     for sample in generation.samples:
         entry = asdict(sample)
         if generation.options.logprobs is None:
             del entry["logprobs"]
-        if sample.token_ids and tokenizer and sample.token_ids[-1] in tokenizer.other_eos:
-            entry["finish_reason"] = "eos"
         samples.append(entry)
     s = generation.stats
     derived = {

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import InputError, NotFinite
+from ..kernels.registry import DEFAULT, resolve
 from ..model.tokenizer import TextStream, Tokenizer
 from .protocol import Burst, Decoder, Engine
 from .sampling import Sampler, Sampling, log_probabilities
@@ -224,9 +225,25 @@ class Generation:
         if n_bad:
             raise NotFinite(
                 f"{n_bad} of {logits.size} logits behind token {self.engine.length} are NaN or "
-                f"infinite. The kernel '{self.stats.kernel}' is wrong, or the weights are: see "
-                "what `-a reference` gives."
+                f"infinite. {self._who_is_wrong()}"
             )
+
+    def _who_is_wrong(self) -> str:
+        """What the same tokens give through a kernel that is right, in a sentence or two."""
+        ids, kernel = list(self.engine.ids[0]), self.stats.kernel
+        self.engine.clear()
+        with self.engine.using(resolve(DEFAULT)):
+            finite = bool(np.isfinite(self.engine.feed([ids])).all())
+        if finite:
+            return (
+                f"The kernel '{kernel}' is wrong: through '{DEFAULT}' the same {len(ids)} tokens "
+                "give finite ones."
+            )
+        return (
+            f"It is not the kernel '{kernel}': through '{DEFAULT}' it is the same. Weights are NaN "
+            "or infinite, or so large that activations pass what this engine holds (4e9 for the "
+            "native one): see what --engine torch gives."
+        )
 
     @property
     def _known(self) -> int:
@@ -234,9 +251,15 @@ class Generation:
         return self.tokenizer.n_vocab if self.tokenizer else self.engine.config.vocab_size
 
     @property
+    def _ends(self) -> frozenset[int]:
+        """The ids that end a text."""
+        none = frozenset[int]()
+        return self.tokenizer.ends if self.tokenizer and not self.options.ignore_eos else none
+
+    @property
     def _eos(self) -> int | None:
-        """The id that ends a text, if one does."""
-        return self.tokenizer.eos if self.tokenizer and not self.options.ignore_eos else None
+        """The one among them that an engine watches for in a burst; others are found behind it."""
+        return self.tokenizer.eos if self.tokenizer and self._ends else None
 
     def _take(self, sample: Sample, token: int) -> None:
         sample.token_ids.append(token)
@@ -314,12 +337,12 @@ class Generation:
 
     def _pieces(self, tokens: list[int]) -> Iterator[Piece]:
         """What the tokens of a step add to the texts of the unfinished samples."""
-        eos = self._eos
+        ends = self._ends
         for i, (sample, stream) in enumerate(zip(self.samples, self._streams, strict=True)):
             if sample.finish_reason:
                 continue
             text = ""
-            if tokens[i] == eos:
+            if tokens[i] in ends:
                 sample.finish_reason = "eos"
             elif stream is not None:
                 text = stream.push(tokens[i])

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import logging
+
 from ..errors import InputError
 from ..kernels.build import build_all
 from ..kernels.loaders.contract import ContractKernel
 from ..kernels.registry import Kernel, compiled, is_square, load, locate, to_build
 from ..model.checkpoint import Checkpoint
+from ..system.threads import checked_threads, processors
 from .choices import DTYPES, ENGINES
 from .protocol import Engine
+
+log = logging.getLogger(__name__)
 
 
 def prepare(
@@ -48,7 +53,8 @@ def start(
         kernel: a kernel, its name or its file.
         engine: one of ENGINES; auto takes the native one for every call that it can make: kernels
             of the contract, with a KV cache.
-        n_threads: at most; None: every processor.
+        n_threads: at most, and in the native engine no more than there are processors; None: so
+            many.
         n_ctx: a context shorter than the model's.
         br: queries a tile, 0 for the kernel's choice.
         bc: keys a tile, likewise.
@@ -82,8 +88,11 @@ def start(
         if kv_dtype == "auto":
             short = dtype != "float32" and reads_bfloat16(kernel, checkpoint.config.head_dim)
             kv_dtype = "bf16" if short else "float32"
+        asked, most = checked_threads(n_threads), processors()
+        if asked > most:  # they would wait for each other, twenty times a token
+            log.warning("%d threads are asked for; %d have a processor, and work", asked, most)
         return NativeEngine(
-            checkpoint, kernel, n_threads=n_threads, n_ctx=n_ctx, br=br, bc=bc, dtype=dtype,
+            checkpoint, kernel, n_threads=min(asked, most), n_ctx=n_ctx, br=br, bc=bc, dtype=dtype,
             kv_dtype=kv_dtype,
         )  # fmt: skip
     import torch

@@ -10,7 +10,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from ..errors import BuildError, InputError, MissingDependency
+from ..errors import InputError, MachineFault, MissingDependency
 
 # No -ffast-math, not from CXX either: it lets the compiler assume that there are no NaNs and
 # infinities, and a library linked with it has the whole process flush denormals.
@@ -75,14 +75,14 @@ def version_of(compiler: list[str]) -> str:
     """What a compiler says of itself.
 
     Raises:
-        BuildError: it cannot be run.
+        MachineFault: it cannot be run.
     """
     try:
         return subprocess.run(
             [*compiler, "--version"], capture_output=True, text=True, errors="replace", check=False
         ).stdout
     except OSError as e:
-        raise BuildError(f"cannot run the compiler {compiler[0]}: {e.strerror}. Set CXX.") from e
+        raise MachineFault(f"cannot run the compiler {compiler[0]}: {e.strerror}. Set CXX.") from e
 
 
 def cpu() -> str:

@@ -11,10 +11,18 @@ from pathlib import Path
 
 from ..check.arena import Arena
 from ..check.isolation import Answer, Child
+from ..check.machine import must_build
 from ..check.observe import Memo
 from ..check.report import as_text
 from ..check.run import Report, check, unheard
-from ..errors import BuildError, CannotSanitize, Gpt149Error, InputError
+from ..errors import (
+    BuildError,
+    CannotSanitize,
+    Gpt149Error,
+    InputError,
+    MachineFault,
+    MissingDependency,
+)
 from ..kernels.loaders.cs149 import NAMES
 from ..kernels.registry import compiled, locate
 from ..system.limits import MOST_TOKENS, check_range, check_timeout
@@ -120,6 +128,9 @@ def judge_submission(
     """Judge the parts of that name, of PARTS and ACCESS. Never raises for what the file is.
 
     progress: is told what comes next.
+
+    Raises:
+        MachineFault, MissingDependency: nothing can be judged here.
     """
     start = time.perf_counter()
     parts = [part for part in PARTS if part.name in wanted]
@@ -129,7 +140,11 @@ def judge_submission(
             raise InputError(f"{path} is not a module of cs149gpt: it has no PYBIND11_MODULE.")
         library = compiled(source)
         assert library is not None
+    except MachineFault:
+        raise
     except Gpt149Error as e:
+        if isinstance(e, (BuildError, MissingDependency)):
+            must_build()
         status = "does not compile" if isinstance(e, BuildError) else "cannot be judged"
         nothing = [Result(p.name, 0, p.points, status) for p in parts]
         if ACCESS in wanted:

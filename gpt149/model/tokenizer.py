@@ -203,8 +203,7 @@ def _found(
 class TextStream:
     """Bytes of tokens in, text out, as soon as it is sure.
 
-    Never gives half a UTF-8 character, nor text that may be the beginning of a stop text. Of
-    several ids that end a text, an engine watches for `eos`; the others stop here.
+    Never gives half a UTF-8 character, nor text that may be the beginning of a stop text.
     """
 
     def __init__(self, tokenizer: Tokenizer, stop: tuple[str, ...] = ()) -> None:
@@ -215,10 +214,6 @@ class TextStream:
 
     def push(self, token: int) -> str:
         """The text that this token makes certain; empty after a stop was met."""
-        if token in self._tokenizer.other_eos and not self.stopped:
-            rest = self._release(self._decoder.decode(b"", final=True))
-            rest, self.stopped = rest + self._held, True
-            return rest
         return self._release(self._decoder.decode(self._tokenizer.token_bytes(token)))
 
     def finish(self) -> str:

@@ -156,20 +156,28 @@ class Talker:
         return self._stack << 10 or resource.getrlimit(resource.RLIMIT_STACK)[0]
 
     def _start(self) -> None:
-        read, write = os.pipe()
+        try:
+            read, write = os.pipe()
+        except OSError as e:
+            raise _no_child(e) from e
         command = [*self._command, str(write)]
         if self._stack:  # threads take theirs from the limit, too
             program = f'ulimit -s {self._stack} 2> /dev/null; exec "$@"'
             command = ["/bin/sh", "-c", program, "sh", *command]
-        self._process = subprocess.Popen(
-            command,
-            stdin=subprocess.PIPE,
-            stdout=self._noise,
-            stderr=self._noise,
-            pass_fds=(write, *self._inherited),
-            start_new_session=True,
-        )
-        os.close(write)
+        try:
+            self._process = subprocess.Popen(
+                command,
+                stdin=subprocess.PIPE,
+                stdout=self._noise,
+                stderr=self._noise,
+                pass_fds=(write, *self._inherited),
+                start_new_session=True,
+            )
+        except OSError as e:
+            os.close(read)
+            raise _no_child(e) from e
+        finally:
+            os.close(write)
         self._answers = read
 
     def _receive(self, timeout: float) -> dict[str, Any] | Ending:
@@ -233,3 +241,10 @@ class Talker:
         name = signal.Signals(-status).name
         late = ", a timer that it set earlier" if -status in TIMERS else ""
         return Ending("crash", f"{name}: {signal.strsignal(-status)}{late}")
+
+
+def _no_child(e: OSError) -> errors.MachineFault:
+    return errors.MachineFault(
+        f"no process can be started to run the kernel in: {e.strerror}. Is a limit of this shell's "
+        "too low (ulimit -a)?"
+    )

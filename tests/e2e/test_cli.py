@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -535,14 +535,6 @@ def test_who_wants_no_statistics_gets_the_text(
         assert done.stdout.startswith("Hello")
         assert "debug" not in done.stdout
         assert (done.returncode, done.stderr) == (status, "")
-
-
-@pytest.fixture
-def _ctrl_c_counts() -> Iterator[None]:
-    """Shells start what runs in the background with SIGINT ignored, and children inherit that."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
 
 
 @pytest.mark.usefixtures("_ctrl_c_counts")

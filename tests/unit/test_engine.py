@@ -125,6 +125,21 @@ def test_stop_text_ends_a_sample_and_is_not_shown(tiny: Checkpoint) -> None:
     assert "".join(p.text for p in pieces) == g.samples[0].text
 
 
+@pytest.mark.parametrize("engine", ["native", "torch"])
+def test_any_of_several_ids_ends_a_text(tiny: Checkpoint, engine: str) -> None:
+    free = drained(generate(tiny, PROMPT, n=30, temperature=0, engine=engine)).samples[0].token_ids
+    at = next(i for i in range(9, 30) if free[i] not in free[:i])
+    assert tiny.tokenizer is not None
+    several = replace(tiny, tokenizer=tiny.tokenizer.ending([256, 3, free[at]]))
+    ended = drained(generate(several, PROMPT, n=30, temperature=0, engine=engine))
+    assert ended.samples[0].token_ids == free[: at + 1]
+    assert ended.samples[0].finish_reason == "eos"
+    assert ended.engine.length == len(PROMPT) + at
+    settings = {"temperature": 0, "engine": engine, "ignore_eos": True}
+    on = drained(generate(several, PROMPT, n=30, **settings))  # type: ignore[arg-type]
+    assert on.samples[0].token_ids == free
+
+
 def test_one_sample_stops_the_others_go_on(tiny: Checkpoint) -> None:
     free = drained(generate(tiny, PROMPT, n=20, num_samples=3, temperature=2.0))
     stop = next(c for c in free.samples[1].text if c not in free.samples[0].text)
@@ -236,6 +251,15 @@ def test_logits_that_are_not_finite_are_said(tiny: Checkpoint, tmp_path: Path) -
     (tmp_path / "nan.cpp").write_text(source.replace("0.0f", '__builtin_nanf("")'))
     with pytest.raises(NotFinite, match=r"257 of 257 logits behind token 5 .*kernel 'zeros'"):
         drained(generate(tiny, PROMPT, kernel=str(tmp_path / "nan.cpp")))
+
+
+@pytest.mark.parametrize("engine", ["native", "torch"])
+def test_a_kernel_is_not_blamed_for_weights(tiny: Checkpoint, engine: str) -> None:
+    weights = dict(tiny.weights)
+    weights["wpe.weight"] = weights["wpe.weight"] + np.float32(np.inf)
+    spoiled = Checkpoint("spoiled", tiny.config, weights, None)
+    with pytest.raises(NotFinite, match=r"It is not the kernel 'naive': through 'simd' it is the"):
+        drained(generate(spoiled, PROMPT, kernel="naive", engine=engine))
 
 
 def test_an_interrupted_step_leaves_no_trace(

@@ -14,7 +14,7 @@ from modelfiles.texts import random_texts
 
 from gpt149.errors import TokenizerError
 from gpt149.model.formats.bpe import from_directory
-from gpt149.model.tokenizer import TextStream, Tokenizer
+from gpt149.model.tokenizer import Tokenizer
 
 MERGES: Merges = [("a", "b"), ("Ġ", "ab"), ("t", "h"), ("th", "e"), ("Ġ", "the")]
 VOCAB: dict[str, int] = {**BYTES, **{a + b: 256 + i for i, (a, b) in enumerate(MERGES)}}
@@ -251,11 +251,6 @@ def test_a_text_ends_at_any_of_its_ends(tmp_path: Path) -> None:
     assert tokenizer is not None
     assert (tokenizer.eos, tokenizer.other_eos) == (N, frozenset({97, N + 1}))
     assert tokenizer.ends == {N, 97, N + 1}
-    stream = TextStream(tokenizer, ("abc",))
-    a, b = VOCAB["a"], VOCAB["b"]
-    assert [stream.push(t) for t in (a, b, N + 1, a)] == ["", "", "ab", ""]
-    assert stream.stopped
-    assert stream.finish() == ""
 
 
 def test_ids_behind_the_vocabulary_have_no_text(tmp_path: Path) -> None:

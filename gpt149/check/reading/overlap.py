@@ -84,7 +84,8 @@ def read_dependence(probe: Probe, _others: Sequence[Probe] = ()) -> Iterator[tup
                 "scores_overlap",
                 f"the weights of queries {ranges(sorted(rows - {i}))} change where the q of query "
                 f"{i} does: rows of scores, or what is kept of a row (its maximum, its sum), share "
-                f"memory: they overlap, or are used for several queries. {NO_MATTER}",
+                "memory: they overlap, are used for several queries, or are still there from the "
+                f"tile before. {NO_MATTER}",
             )
             return
 
