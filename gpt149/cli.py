@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import logging
+import os
 import signal
 import sys
 import threading
@@ -60,6 +61,15 @@ class Cli(Group):
             _fail(_unreadable(e))
 
 
+def end_from_anywhere(raised: sys.UnraisableHookArgs) -> None:
+    """End where a signal's exception was raised in what swallows it, such as `__del__`."""
+    if isinstance(raised.exc_value, SystemExit) and isinstance(raised.exc_value.code, int):
+        os._exit(raised.exc_value.code)
+    if isinstance(raised.exc_value, KeyboardInterrupt):
+        os._exit(130)
+    sys.__unraisablehook__(raised)
+
+
 def _unreadable(error: OSError) -> InputError:
     what = f" {error.filename}" if error.filename else ""
     return InputError(f"cannot read or write{what}: {reason(error)}.")
@@ -101,6 +111,7 @@ def main(ctx: click.Context) -> None:
     if threading.current_thread() is threading.main_thread():
         for ending in (signal.SIGTERM, signal.SIGHUP):  # unwind: leave no shared memory behind
             signal.signal(ending, lambda number, _: sys.exit(128 + number))
+        sys.unraisablehook = end_from_anywhere
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(encoding="utf-8", errors="replace")
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)

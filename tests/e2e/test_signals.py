@@ -85,3 +85,21 @@ def test_nothing_is_left_behind(trial: int, tmp_path: Path) -> None:
         if process.poll() is None:
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()
+
+
+@pytest.mark.parametrize(
+    ("raised", "status"), [("sys.exit(143)", 143), ("raise KeyboardInterrupt", 130)]
+)
+def test_what_swallows_exceptions_does_not_swallow_a_signal(raised: str, status: int) -> None:
+    program = f"""
+import sys
+from gpt149.cli import end_from_anywhere
+sys.unraisablehook = end_from_anywhere
+class Held:
+    def __del__(self):
+        {raised}
+Held()
+print("still here")
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (status, b"", b"")

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from gpt149.errors import BuildError, InputError, MissingDependency
+from gpt149.errors import BuildError, InputError, MachineFault, MissingDependency
 from gpt149.kernels import build as build_module
 from gpt149.kernels.build import Target, build, build_all, commands, made_of
 from gpt149.kernels.compiler import find_compiler
@@ -279,7 +279,7 @@ def test_compiler_with_flags_and_one_that_is_none(
     (tmp_path / "nonsense").write_text("not a program")
     (tmp_path / "nonsense").chmod(0o755)
     monkeypatch.setenv("CXX", str(tmp_path / "nonsense"))
-    with pytest.raises(BuildError, match="cannot run the compiler"):
+    with pytest.raises(MachineFault, match="cannot run the compiler"):
         build(source)
     monkeypatch.setenv("CXX", "true")
     with pytest.raises(BuildError, match="does not compile"):
