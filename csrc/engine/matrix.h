@@ -140,7 +140,7 @@ template <typename T> static void row(const Matrix &m, int o, float *to) {
         for (int i = 0; i < m.in; i++) {
             if (i % BLOCK == 0)
                 expand<T>(panel<T>(m, o / LANES) + i / BLOCK * BLOCK_BYTES<T>, columns);
-            to[i] = columns[i % BLOCK][o % LANES] * LIFT * m.scales[o];
+            to[i] = columns[i % BLOCK][o % LANES] * (LIFT * REST) * m.scales[o];
         }
     }
 }
@@ -167,17 +167,18 @@ struct Target {
     Activation activation;
 };
 
-// Apart from `product`, so that nothing here takes registers there.
+// rest: what the sums lack besides their scale. Apart from `product`, so that nothing here takes
+// registers there.
 template <int ROWS, int PANELS>
 [[gnu::noinline]] static void finish(const Matrix &w, const Vector (&sum)[ROWS][PANELS],
-                                     const Target &t) {
+                                     const Target &t, float rest) {
     for (int c = 0; c < PANELS; c++) {
         const int o = (t.p + c) * LANES, width = std::min(LANES, w.out - o);
         const Vector bias = load(w.bias.get() + o);
         const Vector scale = load(w.scales.get() + o);
         for (int r = 0; r < ROWS; r++) {
             float *at = t.y + r * t.stride + o;
-            Vector z = scale * sum[r][c];
+            Vector z = scale * (rest * sum[r][c]);
             if (t.first) z += bias;
             if (!t.first || t.epilogue == ADD)
                 z += width == LANES ? load(at) : load_some(at, width);
@@ -252,7 +253,7 @@ static void stream(const Matrix &w, const X *x, int64_t x_stride, const Target &
     for (int64_t block = 0; block < whole; block++)
         add_block(block, BLOCK);
     if (w.in % BLOCK) add_block(whole, w.in % BLOCK);
-    finish(w, sum, target);
+    finish(w, sum, target, REST);
 }
 
 template <typename T, int PANELS, typename X>
@@ -296,7 +297,7 @@ static void product(const Matrix &w, const Tile<X> *tiles, const X *x, int64_t x
             for (int c = 0; c < PANELS; c++)
                 sum[r][c] = add_product(sum[r][c], spread(x + r * x_stride + i), column[c]);
     }
-    finish(w, sum, target);
+    finish(w, sum, target, REST);
 }
 
 template <typename T, int PANELS, typename X>

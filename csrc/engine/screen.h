@@ -83,12 +83,12 @@ class Screen : public Bounds {
             for (const Vector &column : columns)
                 most = larger(larger(column, -column), most);
         }
-        most *= LIFT; // relative to the head's scale
+        most *= LIFT * REST; // relative to the head's scale
         const Vector inverse = most > 0.0f ? 127.0f / most : Vector{};
         for (int i = 0; i < copy.in; i += BLOCK) {
             read(i);
             for (Vector &column : columns) {
-                column *= LIFT * inverse;
+                column *= LIFT * REST * inverse;
                 const Vector whole = column + ROUNDS - ROUNDS, error = column - whole;
                 squares += whole * whole, error_squares += error * error;
             }

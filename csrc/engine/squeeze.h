@@ -38,9 +38,9 @@ template <> struct Squeezed<bfloat16> {
 template <typename T> constexpr int WORDS = BLOCK * sizeof(T) / sizeof(float);
 template <typename T> constexpr int64_t BLOCK_BYTES = (WORDS<T> - 1) * VECTOR_BYTES;
 
-// A weight is its word's number times LIFT times the scale of its output. (Two factors, for one
-// might be out of range.)
-constexpr float LIFT = 0x1p96f;
+// A weight is its word's number times LIFT, REST and the scale of its output, for one factor might
+// be out of range. LIFT goes to the inputs, which may be from 2^-78 to 2^64; REST to the sums.
+constexpr float LIFT = 0x1p64f, REST = 0x1p32f;
 
 template <typename T> constexpr typename Squeezed<T>::Word SIGN = 1ull << (8 * sizeof(T) - 1);
 template <typename T> constexpr typename Squeezed<T>::Word SPARE = 15 * (SIGN<T> >> 4);
@@ -98,23 +98,23 @@ static inline Bits to_bfloat16(Vector x) { // in the upper halves; to nearest, t
     return (bits + 0x7fff + (bits >> 16 & 1)) & 0xffff0000;
 }
 
-// The scale of outputs whose largest weights these are; infinite from 2^111 on.
+// The scale of outputs whose largest weights these are; infinite from 2^112 on.
 template <typename T> static inline Vector scale_for(Vector largest) {
     const Bits bits = std::is_same_v<T, float> ? (Bits)largest : to_bfloat16(largest);
-    return (Vector)(bits & 0x7f800000) * (0x1p112f / LIFT);
+    return (Vector)(bits & 0x7f800000) * (0x1p112f / LIFT / REST);
 }
 
 // The words of weights that are divided by their scale.
 static inline void squeeze(const Vector *weights, Bits (&words)[BLOCK]) {
     for (int j = 0; j < BLOCK; j++)
-        words[j] = (Bits)(weights[j] * (1 / LIFT));
+        words[j] = (Bits)(weights[j] * (1 / LIFT / REST));
 }
 
 static inline void squeeze(const Vector *weights,
                            Squeezed<bfloat16>::Words (&words)[WORDS<bfloat16>]) {
     Bits halves[BLOCK];
     for (int j = 0; j < BLOCK; j++) {
-        const Bits bits = (Bits)(weights[j] * (1 / LIFT)), sign = bits & 0x80000000;
+        const Bits bits = (Bits)(weights[j] * (1 / LIFT / REST)), sign = bits & 0x80000000;
         const Bits subnormal = (Bits)((bits ^ sign) < 0x00800000); // CPUs take them for 0
         const Bits nearest = ((bits ^ sign) + 0x00400000) & 0x00800000;
         halves[j] = (subnormal & (sign | nearest)) | (~subnormal & to_bfloat16((Vector)bits));

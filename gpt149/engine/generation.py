@@ -241,8 +241,8 @@ class Generation:
             )
         return (
             f"It is not the kernel '{kernel}': through '{DEFAULT}' it is the same. Weights are NaN "
-            "or infinite, or so large that activations pass what this engine holds (4e9 for the "
-            "native one): see what --engine torch gives."
+            "or infinite, or so large that activations pass what this engine holds (1e19 for "
+            "the native one): see what --engine torch gives."
         )
 
     @property

@@ -285,6 +285,27 @@ def test_statistics_count_steps(tiny: Checkpoint) -> None:
     assert 0 < g.stats.attention_s < g.stats.prefill_s + g.stats.decode_s
 
 
+@pytest.mark.parametrize("dtype", ["float32", "bf16"])
+@pytest.mark.parametrize("size", [1e-18, 1e9, 1e17])
+def test_activations_may_be_large_or_small(tiny: Checkpoint, size: float, dtype: str) -> None:
+    """What is between the MLP's matrices is `size` times as large, and its output as before."""
+    weights = dict(tiny.weights)
+    for layer in range(tiny.config.n_layer):
+        for name, factor in (
+            ("c_fc.weight", size),
+            ("c_fc.bias", size),
+            ("c_proj.weight", 1 / size),
+        ):
+            if (full := f"h.{layer}.mlp.{name}") in weights:
+                weights[full] = (weights[full] * np.float32(factor)).astype(np.float32)
+    scaled = Checkpoint("scaled", replace(tiny.config, activation="relu"), weights, None)
+    engine = NativeEngine(scaled, simd(), dtype=dtype)
+    logits = engine.feed([PROMPT])
+    usual = Checkpoint("usual", scaled.config, dict(tiny.weights), None)
+    want = NativeEngine(usual, simd(), dtype=dtype).feed([PROMPT])
+    np.testing.assert_allclose(logits, want, rtol=0.02, atol=2e-2 * np.abs(want).max())
+
+
 def test_nan_is_told_wherever_it_comes_up(tiny: Checkpoint) -> None:
     weights = dict(tiny.weights)
     weights["wpe.weight"] = weights["wpe.weight"].copy()
