@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -162,10 +163,10 @@ def test_watch_judges_at_every_save(watch: Watch, tmp_path: Path) -> None:
     text = file.read_text()
     file.write_text(text.replace("return nullptr;", "return nothing;"))
     assert "nothing" in watch.verdict()
-    file.unlink()
-    assert "no kernel file" in watch.verdict()
+    file.unlink()  # before it is looked for, or behind that
+    assert re.search("no kernel file|cannot read the kernel source", watch.verdict())
     file.write_text(text)
-    assert f"PASS {file}" in watch.verdict()
+    assert any(f"PASS {file}" in watch.verdict() for _ in range(2))
     time.sleep(0.3)
     assert watch.process.poll() is None
 

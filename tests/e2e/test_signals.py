@@ -35,7 +35,7 @@ COMMANDS = (
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGKILL)
 LONGEST = 3.0  # seconds before the signal
 MARK = "GPT149_TRIAL"
-TRIALS = int(os.environ.get("GPT149_SIGNALS", "16"))
+TRIALS = int(os.environ.get("GPT149_SIGNALS", "8"))
 
 
 def left(mark: str) -> list[str]:
