@@ -1,4 +1,4 @@
-"""`check` catches every wrong kernel and names its mistake; right kernels pass."""
+"""What `check` asks, sees and says, and what it does with what misbehaves."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from gpt149.check.isolation import DEFAULT_TEAM
 from gpt149.check.judge import expect, judge
 from gpt149.check.report import as_text
 from gpt149.check.run import MOST_CRASHES, check
-from gpt149.check.score import Entry, from_comments, score
+from gpt149.check.score import from_comments, score
 from gpt149.cli import main
 from gpt149.errors import InputError
 from gpt149.kernels.registry import BUILTINS, CONTRACT_BUILTINS
@@ -44,18 +44,6 @@ QUICK = {case.name: case for case in quick()}
 def wrong_kernel(name: str) -> Path:
     """The file of a wrong kernel."""
     return next(entry.file for entry in WRONG if entry.name == name)
-
-
-# Of each cause, the first: the self-test has all.
-EXAMPLES = list({entry.cause: entry for entry in reversed(WRONG)}.values())
-
-
-@pytest.mark.parametrize("entry", EXAMPLES, ids=lambda entry: entry.name)
-def test_the_mistake_is_named(entry: Entry) -> None:
-    timeout = {"hang": 1.0, "out_of_memory": 60.0}.get(entry.cause or "", 10.0)
-    found = score(entry, quick(), timeout=timeout)
-    assert found.caught
-    assert found.named, (found.cause, found.sentence)
 
 
 @pytest.mark.parametrize(
@@ -79,17 +67,6 @@ def test_the_size_at_which_calls_begin_to_fail_is_found(
     assert re.search(f"; calls fail (exactly|only) where {says}$", report.findings[0].sentence)
     shown = next(o.case for o in report.failed if o.case.name == report.findings[0].case)
     assert f"  Shown: {shown.describe()}\n" in as_text(str(file), report)
-
-
-def test_there_are_enough_examples() -> None:
-    assert len(WRONG) >= 120
-    assert len(RIGHT) >= 30
-
-
-@pytest.mark.parametrize("entry", RIGHT[::6], ids=lambda entry: entry.name)
-def test_right_kernels_of_different_styles_pass(entry: Entry) -> None:
-    """Some of them: the self-test has all."""
-    assert score(entry, quick(), timeout=10.0).verdict == "PASS"
 
 
 @pytest.mark.parametrize("kernel", BUILTINS)
