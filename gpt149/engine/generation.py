@@ -231,6 +231,11 @@ class Generation:
     def _who_is_wrong(self) -> str:
         """What the same tokens give through a kernel that is right, in a sentence or two."""
         ids, kernel = list(self.engine.ids[0]), self.stats.kernel
+        if kernel == DEFAULT:  # it proves nothing of itself
+            return (
+                f"Weights are NaN, infinite or very large, or the kernel '{kernel}' is wrong: see "
+                "what --engine torch -a reference gives."
+            )
         self.engine.clear()
         with self.engine.using(resolve(DEFAULT)):
             finite = bool(np.isfinite(self.engine.feed([ids])).all())

@@ -260,6 +260,8 @@ def test_a_kernel_is_not_blamed_for_weights(tiny: Checkpoint, engine: str) -> No
     spoiled = Checkpoint("spoiled", tiny.config, weights, None)
     with pytest.raises(NotFinite, match=r"It is not the kernel 'naive': through 'simd' it is the"):
         drained(generate(spoiled, PROMPT, kernel="naive", engine=engine))
+    with pytest.raises(NotFinite, match=r"or the kernel 'simd' is wrong: see .* -a ref"):
+        drained(generate(spoiled, PROMPT, kernel="simd", engine=engine))
 
 
 def test_an_interrupted_step_leaves_no_trace(

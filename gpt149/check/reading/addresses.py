@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from ..arena import AROUND, Placed, place, room
 from ..cases import Case
-from .probe import Array, Illegible, Probe
+from .probe import Array, Illegible, Place, Probe
 from .words import NO_MATTER, ranges
 
 SPREAD = 30.0  # of log P over all addresses: what floats hold apart, with room
@@ -28,7 +28,6 @@ MANY_KEYS = 256  # for which each number costs many calls
 MOST_KEYS = 1100
 MOST_BEGINS = 12  # elements that a place is looked for with
 SAME_VALUE = 1e-3
-Place = tuple[int, int]  # (batch, head)
 Addresses = NDArray[np.float64]  # of (token, dim), from the tensor's start; NaN: not legible
 
 

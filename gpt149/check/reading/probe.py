@@ -16,6 +16,7 @@ from ..observe import Bench
 
 Array = NDArray[np.float64]
 F32 = NDArray[np.float32]
+Place = tuple[int, int]  # (batch, head)
 
 SAME = 1e-4  # relative: dims that differ by less are alike
 

@@ -10,9 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .head import FITS, LEAST
-from .probe import Array, Probe
-
-Place = tuple[int, int]  # (batch, head)
+from .probe import Array, Place, Probe
 
 
 def read_owners(probe: Probe, _others: Sequence[Probe] = ()) -> Iterator[tuple[str, str]]:
