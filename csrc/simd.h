@@ -27,6 +27,7 @@ constexpr int LANES = VECTOR_BYTES / sizeof(float);
 // point into floats.
 typedef float Vector __attribute__((vector_size(VECTOR_BYTES), aligned(4), may_alias));
 typedef int32_t Ints __attribute__((vector_size(VECTOR_BYTES), aligned(4), may_alias));
+typedef int64_t Longs __attribute__((vector_size(VECTOR_BYTES), aligned(8), may_alias));
 typedef uint32_t Bits __attribute__((vector_size(VECTOR_BYTES), aligned(4), may_alias));
 typedef uint16_t Halves __attribute__((vector_size(VECTOR_BYTES / 2), aligned(2), may_alias));
 typedef int16_t Shorts __attribute__((vector_size(VECTOR_BYTES), aligned(2), may_alias));
@@ -81,6 +82,31 @@ template <typename T> static inline Vector load_some(const T *at, int n) {
     return load(some);
 }
 
+// N floats, over and over; N divides LANES.
+template <int N> static inline Vector load_repeated(const float *at) {
+    if constexpr (N == 1) {
+        return splat(*at);
+    } else if constexpr (N == 2) {
+        int64_t two;
+        std::memcpy(&two, at, sizeof two);
+        return (Vector)(Longs{} + two);
+    } else if constexpr (N == LANES) {
+        return load(at);
+#if defined(__AVX512F__)
+    } else if constexpr (N == 4) {
+        return (Vector)_mm512_maskz_broadcast_f32x4(0xffff, _mm_loadu_ps(at));
+    } else {
+        return (Vector)_mm512_maskz_broadcast_f64x4(0xff, _mm256_loadu_pd((const double *)at));
+    }
+#elif defined(__AVX2__)
+    } else {
+        return (Vector)_mm256_broadcast_ps((const __m128 *)at);
+    }
+#else
+    }
+#endif
+}
+
 static inline void store(float *at, Vector x) {
     *(Vector *)at = x;
 }
@@ -104,33 +130,28 @@ static inline Vector larger(Vector a, Vector b) {
 #endif
 }
 
-// The lanes moved down by n, those that fall out at the end again.
-static inline Vector rotate(Vector x, int n) {
+// Lane i gets lane i ^ DISTANCE.
+template <int DISTANCE> static inline Vector exchange(Vector x) {
 #if defined(__clang__) // has no __builtin_shuffle; makes shuffles of this
     Vector y;
     for (int i = 0; i < LANES; i++)
-        y[i] = x[(i + n) % LANES];
+        y[i] = x[i ^ DISTANCE];
     return y;
 #else
     Ints from = {}; // folded at compile time
+#pragma GCC unroll 16
     for (int i = 0; i < LANES; i++)
-        from[i] = (i + n) % LANES;
+        from[i] = i ^ DISTANCE;
     return __builtin_shuffle(x, from);
 #endif
 }
 
-static inline float sum(Vector x) {
-#pragma GCC unroll 4
-    for (int half = LANES / 2; half > 0; half /= 2)
-        x += rotate(x, half);
-    return x[0];
-}
-
-static inline float largest(Vector x) {
-#pragma GCC unroll 4
-    for (int half = LANES / 2; half > 0; half /= 2)
-        x = larger(x, rotate(x, half));
-    return x[0];
+// For each lane, the largest of its run of N.
+template <int N> static inline Vector largest_of(Vector x) {
+    if constexpr (N == 1)
+        return x;
+    else
+        return largest_of<N / 2>(larger(x, exchange<N / 2>(x)));
 }
 
 // 2^x for each lane, to 3 units in the last place; below 2^-125 it stays there, above 2^127 it is
@@ -209,17 +230,24 @@ static inline void interleave(Vector a, Vector b, Vector &lower, Vector &upper) 
 #endif
 }
 
-// sum(rows[0]), sum(rows[1]), ...: a transposition whose rounds add up what they bring together.
-static inline Vector sums(Vector (&rows)[LANES]) {
-#pragma GCC unroll 4
-    for (int half = LANES / 2; half > 0; half /= 2)
+// In each run of N lanes, the sums over that run: of rows[0] in its lane 0, of rows[1] in 1, ...
+template <int N> static inline Vector sums(Vector (&rows)[N]) {
+    if constexpr (N == 1) {
+        return rows[0];
+    } else {
+        constexpr int HALF = N / 2;
+        Ints upper = {}; // folded at compile time
+#pragma GCC unroll 16
+        for (int i = 0; i < LANES; i++)
+            upper[i] = i & HALF ? -1 : 0;
+        Vector half[HALF];
 #pragma GCC unroll 8
-        for (int i = 0; i < half; i++) {
-            Vector lower, upper;
-            interleave(rows[i], rows[i + half], lower, upper);
-            rows[i] = lower + upper;
+        for (int i = 0; i < HALF; i++) {
+            const Vector a = rows[i], b = rows[i + HALF];
+            half[i] = (upper ? b : a) + exchange<HALF>(upper ? a : b);
         }
-    return rows[0];
+        return sums(half);
+    }
 }
 
 // In place, rows[i][j] <-> rows[j][i]: log2(LANES) rounds of a perfect shuffle of all the rows.

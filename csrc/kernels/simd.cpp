@@ -37,7 +37,7 @@ static int64_t workspace_bytes(const gpt149_args *a) {
 
 // A thread takes consecutive items, a head's together, of about the same cost in all.
 static void attend_items(const Plan &plan, int64_t total, int thread, int n_threads) {
-    const auto attend = plan.rows <= NARROW ? simd_decode : simd_prefill;
+    const auto attend = plan.few ? simd_decode : simd_prefill;
     float *scratch = (float *)plan.a->workspace + thread * plan.thread_floats();
     int64_t before = 0;
     for (int64_t i = 0; i < plan.n_items(); i++) {
@@ -75,4 +75,4 @@ static const char *run(const gpt149_args *a) {
 }
 
 GPT149_KERNEL({"simd", "flash on register-blocked micro-kernels, lanes over queries; split decode",
-               "n_threads br (bc + head_dim) + n_head n_kv / 512 head_dim", workspace_bytes, run})
+               "n_threads br (bc + head_dim) + 64 br head_dim", workspace_bytes, run})

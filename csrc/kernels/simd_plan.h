@@ -9,9 +9,9 @@
 constexpr int VECTORS = 3, KEYS = REGISTERS == 32 ? 8 : 4;
 constexpr int BR = VECTORS * LANES;     // queries a tile at most
 constexpr int DEFAULT_BC = 128;         // keys a tile: P^T takes 24 KB of AVX-512
-constexpr int NARROW = 4;               // rows; with more, lanes of queries win
-constexpr int FEW = 16;                 // queries: below, the heads of a group share a tile
-constexpr int SPLIT = 512, CHUNK = 256; // keys of a share; of it, at once
+constexpr int FEW = 16;                 // rows that simd_decode.cpp takes, by LANES at most
+constexpr int SHARE = 512, CHUNK = 128; // keys of a share at least; of it, at once
+constexpr int ENOUGH = 64;              // items; with less, the keys are split
 constexpr float NEVER = -1e30f, LOG2E = 1.44269504f;
 
 // A part of the work: rows of a unit that read the same keys, and which of the keys. head, query:
@@ -26,7 +26,9 @@ struct Item {
 struct Plan {
     const gpt149_args *a;
     int heads, rows, units; // heads and rows of a unit
+    bool few;               // rows
     int br, bc, tiles, splits;
+    int share_keys; // of a split
 
     explicit Plan(const gpt149_args *args) : a(args) {
         const int group = a->n_head / a->n_kv_head;
@@ -34,17 +36,21 @@ struct Plan {
         rows = heads * a->n_q;
         units = a->batch * a->n_head / heads;
         br = a->br > 0 ? (std::min(a->br, BR) + LANES - 1) / LANES * LANES : BR;
-        br = rows <= NARROW ? NARROW : br;
+        few = rows <= FEW;
+        if (few) br = LANES;
         bc = std::min(a->bc > 0 ? a->bc : DEFAULT_BC, a->n_kv);
         bc = (bc + KEYS - 1) / KEYS * KEYS;
         tiles = (rows + br - 1) / br;
-        splits = a->n_q <= FEW ? (a->n_kv + SPLIT - 1) / SPLIT : 1;
+        const int wanted = (ENOUGH + units * tiles - 1) / (units * tiles);
+        const int keys = std::max((a->n_kv + wanted - 1) / wanted, SHARE);
+        share_keys = (keys + CHUNK - 1) / CHUNK * CHUNK;
+        splits = (a->n_kv + share_keys - 1) / share_keys;
     }
 
     int64_t n_items() const { return (int64_t)units * tiles * splits; }
 
     Item item(int64_t i) const {
-        const int split = i % splits, tile = i / splits % tiles, unit = i / splits / tiles;
+        const int tile = i % tiles, split = i / tiles % splits, unit = i / tiles / splits;
         return rows_of(unit, tile * br, br, split);
     }
     // The rows of a unit from one on, n at most.
@@ -56,16 +62,15 @@ struct Plan {
         it.query = row % a->n_q;
         it.n_rows = std::min(n, rows - row);
         it.row = (int64_t)unit * rows + row;
-        it.begin = split * SPLIT;
-        it.end = splits > 1   ? std::min(it.begin + SPLIT, a->n_kv)
-                 : heads == 1 ? gpt149_visible(a, row + it.n_rows - 1)
-                              : a->n_kv;
+        const int seen = heads == 1 ? gpt149_visible(a, row + it.n_rows - 1) : a->n_kv;
+        it.begin = split * share_keys;
+        it.end = std::max(it.begin, std::min(it.begin + share_keys, seen));
         return it;
     }
 
     // Multiplications of an item, about.
     int64_t cost(const Item &it) const {
-        const int n = rows <= NARROW ? it.n_rows : (it.n_rows + LANES - 1) / LANES * LANES;
+        const int n = few ? it.n_rows : (it.n_rows + LANES - 1) / LANES * LANES;
         return (int64_t)n * (it.end - it.begin) * a->head_dim;
     }
 
@@ -82,7 +87,7 @@ struct Plan {
     }
     // Where row r of an item goes: to the output, or to its share of it. Shares end in m and l.
     float *target(const Item &it, int r, int head, int query) const {
-        return splits > 1 ? share(it.row + r, it.begin / SPLIT)
+        return splits > 1 ? share(it.row + r, it.begin / share_keys)
                           : gpt149_out(a, it.batch, head, query);
     }
     template <typename T> const T *k(const Item &it, int j) const {
@@ -96,14 +101,14 @@ struct Plan {
                j * a->v_stride[2];
     }
 
-    // Workspace, in floats. A thread's own: Q^T, O^T, P^T, five numbers a row, and K and V of a
-    // tile where they are widened. Then, if the keys are split, O, m and l of each row and run.
+    // Workspace, in floats. A thread's own: Q, O and P of a tile, five numbers a row, and K and V
+    // of a tile where they are widened. Then, if the keys are split, O, m and l of each row and
+    // run.
     int padded() const { return (a->head_dim + LANES - 1) / LANES * LANES; }
     int64_t thread_floats() const {
-        const int64_t widened = a->kv_dtype == GPT149_BFLOAT16 ? 2 * bc * a->head_dim : 0;
-        const int64_t wide = BR * (2 * padded() + bc + 5) + widened;
-        const int64_t narrow = 2 * NARROW * padded() + CHUNK; // see attend_rows
-        return (std::max(wide, narrow) + 15) / 16 * 16;
+        const int64_t keys = few ? CHUNK : bc, rows = few ? LANES : BR;
+        const int64_t widened = a->kv_dtype == GPT149_BFLOAT16 ? 2 * keys * a->head_dim : 0;
+        return (rows * (2 * padded() + keys + 5) + widened + 15) / 16 * 16;
     }
     float *share(int64_t row, int split) const {
         return (float *)a->workspace + a->n_threads * thread_floats() +
@@ -114,6 +119,14 @@ struct Plan {
         return a->n_threads * thread_floats() + shares * (a->head_dim + 2);
     }
 };
+
+// n rows of head_dim d as floats, d apart, in `to`, which is returned.
+static inline const float *widen(const bfloat16 *rows, int64_t stride, int n, int d, float *to) {
+    for (int j = 0; j < n; j++)
+        for (int x = 0; x < d; x++)
+            to[j * d + x] = to_float(rows[j * stride + x]);
+    return to;
+}
 
 // The attention of an item, into its target. scratch: thread_floats().
 void simd_prefill(const Plan &plan, const Item &it, float *scratch);

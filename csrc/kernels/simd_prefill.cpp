@@ -203,21 +203,9 @@ static void unpack_output(const Tile &t, float *const *to, int n_rows, int head_
     }
 }
 
-static const float *widen(const float *rows, int64_t &, int, int, float *) {
-    return rows;
-}
-
-static const float *widen(const bfloat16 *rows, int64_t &stride, int n, int head_dim, float *to) {
-    for (int j = 0; j < n; j++)
-        for (int x = 0; x < head_dim; x++)
-            to[j * head_dim + x] = to_float(rows[j * stride + x]);
-    stride = head_dim;
-    return to;
-}
-
 template <typename T> static void attend_tile(const Plan &plan, const Item &it, float *scratch) {
     const gpt149_args *a = plan.a;
-    const int n_vectors = (it.n_rows + LANES - 1) / LANES;
+    const int d = a->head_dim, n_vectors = (it.n_rows + LANES - 1) / LANES;
     Tile whole(plan, scratch);
     const float *q[BR];
     float *to[BR];
@@ -226,9 +214,16 @@ template <typename T> static void attend_tile(const Plan &plan, const Item &it, 
         to[r] = plan.target(it, r, head, query);
         whole.visible[r] = plan.visible(it, query);
     });
+    if (it.begin == it.end) { // a share of the keys that none of them sees
+        for (int r = 0; r < it.n_rows; r++) {
+            std::fill_n(to[r], d, 0.0f);
+            to[r][d] = NEVER, to[r][d + 1] = 0;
+        }
+        return;
+    }
     std::fill_n(whole.visible + it.n_rows, BR - it.n_rows, whole.visible[it.n_rows - 1]);
     std::fill_n(whole.l, BR, 0.0f);
-    pack_queries(q, it.n_rows, a->head_dim, a->scale * LOG2E, whole.qt);
+    pack_queries(q, it.n_rows, d, a->scale * LOG2E, whole.qt);
     int least[VECTORS],
         most[VECTORS]; // keys that every query sees from this vector on; that any of
     for (int v = n_vectors - 1; v >= 0; v--) { // this vector sees
@@ -249,22 +244,27 @@ template <typename T> static void attend_tile(const Plan &plan, const Item &it, 
         Tile t = whole;
         t.drop(dropped);
         Run run = {nullptr, nullptr, a->k_stride[2], a->v_stride[2], j, n, least[dropped], fresh};
-        run.k = widen(plan.k<T>(it, j), run.k_stride, n, a->head_dim, whole.widened);
-        run.v = widen(plan.v<T>(it, j), run.v_stride, n, a->head_dim,
-                      whole.widened + plan.bc * a->head_dim);
+        if constexpr (sizeof(T) == sizeof(float)) {
+            run.k = plan.k<T>(it, j), run.v = plan.v<T>(it, j);
+        } else {
+            float *k = whole.widened, *v = k + plan.bc * d;
+            run.k = widen(plan.k<T>(it, j), run.k_stride, n, d, k);
+            run.v = widen(plan.v<T>(it, j), run.v_stride, n, d, v);
+            run.k_stride = run.v_stride = d;
+        }
         switch (n_vectors - dropped) {
         case 1:
-            attend_run<1>(t, run, a->head_dim);
+            attend_run<1>(t, run, d);
             break;
         case 2:
-            attend_run<2>(t, run, a->head_dim);
+            attend_run<2>(t, run, d);
             break;
         default:
-            attend_run<VECTORS>(t, run, a->head_dim);
+            attend_run<VECTORS>(t, run, d);
         }
         fresh = false;
     }
-    unpack_output(whole, to, it.n_rows, a->head_dim, plan.splits == 1);
+    unpack_output(whole, to, it.n_rows, d, plan.splits == 1);
 }
 
 void simd_prefill(const Plan &plan, const Item &it, float *scratch) {

@@ -17,8 +17,8 @@ from gpt149.kernels.registry import resolve
 MARCHES = ("native", "x86-64-v3", "x86-64")
 ISAS = {"x86-64-v3": "avx2", "x86-64": "portable"}
 
-# n_head, n_kv_head, n_q, n_kv, head_dim: wide tiles, dropped vectors, rows of a group together, few
-# rows split over the keys, tails everywhere.
+# n_head, n_kv_head, n_q, n_kv, head_dim: wide tiles, dropped vectors, rows of a group together, keys
+# split into shares, tails everywhere.
 SHAPES = [
     (3, 3, 200, 200, 64),
     (2, 2, 97, 301, 80),
@@ -32,6 +32,13 @@ SHAPES = [
     (2, 2, 1, 70, 57),
     (8, 1, 16, 16, 7),
     (1, 1, 1, 1, 3),
+    (2, 2, 5, 600, 64),
+    (14, 2, 1, 1100, 40),
+    (8, 1, 1, 700, 128),
+    (1, 1, 13, 530, 24),
+    (2, 1, 8, 513, 33),
+    (1, 1, 100, 1500, 64),  # shares that the first queries see nothing of
+    (1, 1, 700, 1100, 16),
 ]
 
 
