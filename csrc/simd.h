@@ -115,9 +115,9 @@ static inline void store_some(float *at, Vector x, int n) {
     std::memcpy(at, &x, n * sizeof(float));
 }
 
-// Into L2: for L1, what is on the way from memory would be too much.
-static inline void prefetch(const uint8_t *at, int64_t bytes) {
-    for (int64_t i = 0; i < bytes; i += 64)
+// n elements into L2: for L1, what is on the way from memory would be too much.
+template <typename T> static inline void prefetch(const T *at, int64_t n) {
+    for (int64_t i = 0; i < n; i += 64 / sizeof(T))
         __builtin_prefetch(at + i, 0, 2);
 }
 
@@ -130,20 +130,25 @@ static inline Vector larger(Vector a, Vector b) {
 #endif
 }
 
-// Lane i gets lane i ^ DISTANCE.
-template <int DISTANCE> static inline Vector exchange(Vector x) {
+// Lane i is that of a and b, one behind the other, which from[i] says: known at compile time.
+static inline Vector shuffle(Vector a, Vector b, Ints from) {
 #if defined(__clang__) // has no __builtin_shuffle; makes shuffles of this
     Vector y;
     for (int i = 0; i < LANES; i++)
-        y[i] = x[i ^ DISTANCE];
+        y[i] = from[i] < LANES ? a[from[i]] : b[from[i] - LANES];
     return y;
 #else
+    return __builtin_shuffle(a, b, from);
+#endif
+}
+
+// Lane i gets lane i ^ DISTANCE.
+template <int DISTANCE> static inline Vector exchange(Vector x) {
     Ints from = {}; // folded at compile time
 #pragma GCC unroll 16
     for (int i = 0; i < LANES; i++)
         from[i] = i ^ DISTANCE;
-    return __builtin_shuffle(x, from);
-#endif
+    return shuffle(x, x, from);
 }
 
 // For each lane, the largest of its run of N.
@@ -214,22 +219,6 @@ static inline Vector add_products(Vector sum, Ints a, Ints b) {
 }
 #endif
 
-// a0 b0 a1 b1 ... of the lower halves of a and b, and of the upper ones.
-static inline void interleave(Vector a, Vector b, Vector &lower, Vector &upper) {
-#if defined(__clang__) // has no __builtin_shuffle; makes shuffles of this
-    for (int i = 0; i < LANES / 2; i++) {
-        lower[2 * i] = a[i], lower[2 * i + 1] = b[i];
-        upper[2 * i] = a[LANES / 2 + i], upper[2 * i + 1] = b[LANES / 2 + i];
-    }
-#else
-    Ints first = {}; // folded at compile time
-    for (int i = 0; i < LANES; i++)
-        first[i] = i / 2 + i % 2 * LANES;
-    lower = __builtin_shuffle(a, b, first);
-    upper = __builtin_shuffle(a, b, first + LANES / 2);
-#endif
-}
-
 // In each run of N lanes, the sums over that run: of rows[0] in its lane 0, of rows[1] in 1, ...
 template <int N> static inline Vector sums(Vector (&rows)[N]) {
     if constexpr (N == 1) {
@@ -250,14 +239,19 @@ template <int N> static inline Vector sums(Vector (&rows)[N]) {
     }
 }
 
-// In place, rows[i][j] <-> rows[j][i]: log2(LANES) rounds of a perfect shuffle of all the rows.
-static inline void transpose(Vector (&rows)[LANES]) {
-#pragma GCC unroll 4
-    for (int round = 1; round < LANES; round *= 2) {
-        Vector next[LANES];
-#pragma GCC unroll 8
-        for (int i = 0; i < LANES / 2; i++)
-            interleave(rows[i], rows[i + LANES / 2], next[2 * i], next[2 * i + 1]);
-        std::memcpy(rows, next, sizeof next);
+// In place, rows[i][j] <-> rows[j][i] where i and j differ in the bits below 2 HALF alone.
+template <int HALF = LANES / 2> static inline void transpose(Vector (&rows)[LANES]) {
+    Ints lower = {}, upper = {}; // folded at compile time
+#pragma GCC unroll 16
+    for (int i = 0; i < LANES; i++) {
+        lower[i] = i & HALF ? LANES + i - HALF : i;
+        upper[i] = i & HALF ? LANES + i : i + HALF;
     }
+#pragma GCC unroll 16
+    for (int i = 0; i < LANES; i++)
+        if (!(i & HALF)) {
+            const Vector a = rows[i], b = rows[i + HALF];
+            rows[i] = shuffle(a, b, lower), rows[i + HALF] = shuffle(a, b, upper);
+        }
+    if constexpr (HALF > 1) transpose<HALF / 2>(rows);
 }

@@ -17,9 +17,8 @@
 // once for all rows.
 #include "simd_plan.h"
 
-constexpr float SLACK = 16;       // of a score over m: 2^16
-constexpr int AHEAD = 32;         // keys, of what comes from memory
-constexpr int64_t FAR = 64 << 10; // floats of K: no L2 keeps it and V for the next token
+constexpr float SLACK = 16; // of a score over m: 2^16
+constexpr int AHEAD = 32;   // keys, of what comes from memory
 
 // Two vectors of a row: the even elements, then the odd ones, which takes two instructions where
 // widening takes six.
@@ -66,9 +65,7 @@ template <typename T> struct Keys {
     bool distant;
 
     // Elements that will be wanted soon when `at` is.
-    void fetch(const T *at, int n) const {
-        prefetch((const uint8_t *)(at + AHEAD * stride), n * sizeof(T));
-    }
+    void fetch(const T *at, int n) const { prefetch(at + AHEAD * stride, n); }
 };
 
 // s = Q K^T, (keys / G, rows, G), to whole AT_ONCE; NEVER where a key is hidden. Returns the

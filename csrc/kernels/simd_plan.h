@@ -12,6 +12,7 @@ constexpr int DEFAULT_BC = 128;         // keys a tile: P^T takes 24 KB of AVX-5
 constexpr int FEW = 16;                 // rows that simd_decode.cpp takes, by LANES at most
 constexpr int SHARE = 512, CHUNK = 128; // keys of a share at least; of it, at once
 constexpr int ENOUGH = 64;              // items; with less, the keys are split
+constexpr int64_t FAR = 64 << 10;       // floats of K: no L2 keeps it and V for the next token
 constexpr float NEVER = -1e30f, LOG2E = 1.44269504f;
 
 // A part of the work: rows of a unit that read the same keys, and which of the keys. head, query:
@@ -51,16 +52,19 @@ struct Plan {
 
     Item item(int64_t i) const {
         const int tile = i % tiles, split = i / tiles % splits, unit = i / tiles / splits;
-        return rows_of(unit, tile * br, br, split);
+        const int end =
+            rows - (tiles - 1 - tile) * br; // the first tile, which sees least, is short
+        const int row = std::max(0, end - br);
+        return rows_of(unit, row, end - row, split);
     }
-    // The rows of a unit from one on, n at most.
+    // n rows of a unit from one on.
     Item rows_of(int unit, int row, int n, int split) const {
         const int units_each = a->n_head / heads; // of a batch
         Item it;
         it.batch = unit / units_each;
         it.head = unit % units_each * heads + row / a->n_q;
         it.query = row % a->n_q;
-        it.n_rows = std::min(n, rows - row);
+        it.n_rows = n;
         it.row = (int64_t)unit * rows + row;
         const int seen = heads == 1 ? gpt149_visible(a, row + it.n_rows - 1) : a->n_kv;
         it.begin = split * share_keys;
@@ -72,6 +76,13 @@ struct Plan {
     int64_t cost(const Item &it) const {
         const int n = few ? it.n_rows : (it.n_rows + LANES - 1) / LANES * LANES;
         return (int64_t)n * (it.end - it.begin) * a->head_dim;
+    }
+
+    // Whether K and V come from memory, for few to use them. Half as large, they come fast enough
+    // by themselves.
+    bool distant() const {
+        const int64_t floats = (int64_t)a->batch * a->n_kv_head * a->n_kv * a->head_dim;
+        return a->kv_dtype == GPT149_FLOAT32 && floats >= FAR && tiles <= 4;
     }
 
     // f(r, head, query) for the rows of an item.

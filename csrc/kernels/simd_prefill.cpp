@@ -117,7 +117,7 @@ struct Run {
     const float *k, *v;
     int64_t k_stride, v_stride;
     int j, n, masked_from;
-    bool fresh;
+    bool fresh, distant; // distant: K and V come from memory, and this is the first look
 };
 
 template <Step STEP, bool MASKED, int NV>
@@ -126,6 +126,11 @@ static void score_run(const Tile &t, const Run &run, int head_dim, int from, int
         const float *k[KEYS]; // past the end the last key again: nobody sees it
         for (int r = 0; r < KEYS; r++)
             k[r] = run.k + std::min(b + r, run.n - 1) * run.k_stride;
+        if (run.distant) // V of these keys, and K of those of the next run
+            for (int r = 0; r < KEYS; r++) {
+                prefetch(k[r] + run.n * run.k_stride, head_dim);
+                prefetch(run.v + (b + r) * run.v_stride, head_dim);
+            }
         score_block<STEP, MASKED, NV>(t, k, head_dim, run.j + b, t.pt + b * BR);
     }
 }
@@ -213,6 +218,8 @@ template <typename T> static void attend_tile(const Plan &plan, const Item &it, 
         q[r] = gpt149_q(a, it.batch, head, query);
         to[r] = plan.target(it, r, head, query);
         whole.visible[r] = plan.visible(it, query);
+        prefetch(q[r] + plan.br * a->q_stride[2], d); // by the next tile
+        prefetch(to[r], d);
     });
     if (it.begin == it.end) { // a share of the keys that none of them sees
         for (int r = 0; r < it.n_rows; r++) {
@@ -235,6 +242,7 @@ template <typename T> static void attend_tile(const Plan &plan, const Item &it, 
 
     int dropped = 0;
     bool fresh = true;
+    const bool distant = plan.distant();
     for (int j = it.begin, n; j < it.end; j += n) {
         while (!fresh && dropped + 1 < n_vectors && most[dropped] <= j)
             dropped++;
@@ -243,7 +251,8 @@ template <typename T> static void attend_tile(const Plan &plan, const Item &it, 
             n = std::min(n, (most[dropped] - j + KEYS - 1) / KEYS * KEYS);
         Tile t = whole;
         t.drop(dropped);
-        Run run = {nullptr, nullptr, a->k_stride[2], a->v_stride[2], j, n, least[dropped], fresh};
+        Run run = {nullptr, nullptr,        a->k_stride[2], a->v_stride[2], j,
+                   n,       least[dropped], fresh,          distant};
         if constexpr (sizeof(T) == sizeof(float)) {
             run.k = plan.k<T>(it, j), run.v = plan.v<T>(it, j);
         } else {
