@@ -17,8 +17,8 @@ from gpt149.kernels.registry import resolve
 MARCHES = ("native", "x86-64-v3", "x86-64")
 ISAS = {"x86-64-v3": "avx2", "x86-64": "portable"}
 
-# n_head, n_kv_head, n_q, n_kv, head_dim: wide tiles, dropped vectors, rows of a group together, keys
-# split into shares, tails everywhere.
+# n_head, n_kv_head, n_q, n_kv, head_dim: wide tiles, dropped vectors, rows of a group together,
+# keys split into shares, tails everywhere.
 SHAPES = [
     (3, 3, 200, 200, 64),
     (2, 2, 97, 301, 80),
