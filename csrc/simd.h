@@ -23,14 +23,12 @@ constexpr int VECTOR_BYTES = 16, REGISTERS = 16;
 #endif
 
 constexpr int LANES = VECTOR_BYTES / sizeof(float);
-// aligned(4): a load or a store through a pointer to one needs no alignment; may_alias: it may
-// point into floats.
-typedef float Vector __attribute__((vector_size(VECTOR_BYTES), aligned(4), may_alias));
-typedef int32_t Ints __attribute__((vector_size(VECTOR_BYTES), aligned(4), may_alias));
-typedef int64_t Longs __attribute__((vector_size(VECTOR_BYTES), aligned(8), may_alias));
-typedef uint32_t Bits __attribute__((vector_size(VECTOR_BYTES), aligned(4), may_alias));
-typedef uint16_t Halves __attribute__((vector_size(VECTOR_BYTES / 2), aligned(2), may_alias));
-typedef int16_t Shorts __attribute__((vector_size(VECTOR_BYTES), aligned(2), may_alias));
+typedef float Vector __attribute__((vector_size(VECTOR_BYTES)));
+typedef int32_t Ints __attribute__((vector_size(VECTOR_BYTES)));
+typedef int64_t Longs __attribute__((vector_size(VECTOR_BYTES)));
+typedef uint32_t Bits __attribute__((vector_size(VECTOR_BYTES)));
+typedef uint16_t Halves __attribute__((vector_size(VECTOR_BYTES / 2)));
+typedef int16_t Shorts __attribute__((vector_size(VECTOR_BYTES)));
 typedef uint16_t bfloat16; // the upper half of a float
 
 // 1.5 * 2^23: a small number added to it is rounded, and stands in the sum's lowest bits.
@@ -40,8 +38,15 @@ static inline Vector splat(float x) {
     return x - Vector{}; // a sum would make 0 of -0, at the price of an addition
 }
 
+// A V from memory, of any alignment.
+template <typename V> static inline V load_as(const void *at) {
+    V x;
+    std::memcpy(&x, at, sizeof x); // one instruction
+    return x;
+}
+
 static inline Vector load(const float *at) {
-    return *(const Vector *)at;
+    return load_as<Vector>(at);
 }
 
 static inline Vector load(const bfloat16 *at) {
@@ -53,7 +58,7 @@ static inline Vector load(const bfloat16 *at) {
     const __m256i wide = _mm256_cvtepu16_epi32(_mm_loadu_si128((const __m128i *)at));
     return (Vector)_mm256_slli_epi32(wide, 16);
 #else
-    return (Vector)(__builtin_convertvector(*(const Halves *)at, Bits) << 16);
+    return (Vector)(__builtin_convertvector(load_as<Halves>(at), Bits) << 16);
 #endif
 }
 
@@ -108,7 +113,7 @@ template <int N> static inline Vector load_repeated(const float *at) {
 }
 
 static inline void store(float *at, Vector x) {
-    *(Vector *)at = x;
+    std::memcpy(at, &x, sizeof x);
 }
 
 static inline void store_some(float *at, Vector x, int n) {

@@ -30,7 +30,7 @@ template <> struct Squeezed<float> {
 
 template <> struct Squeezed<bfloat16> {
     using Word = uint16_t;
-    using Words = uint16_t __attribute__((vector_size(VECTOR_BYTES), aligned(2), may_alias));
+    using Words = uint16_t __attribute__((vector_size(VECTOR_BYTES)));
     using Signed = Shorts;
 };
 
@@ -53,7 +53,7 @@ static inline void unfold(const uint8_t *at, typename Squeezed<T>::Words (&words
     constexpr int LAST = WORDS<T> - 1;
     Words last = {};
     for (int j = 0; j < LAST; j++) {
-        const Words word = *(const Words *)(at + j * VECTOR_BYTES);
+        const Words word = load_as<Words>(at + j * VECTOR_BYTES);
         words[j] = word & OWN<T>;
         last = last >> 4 | (word & SPARE<T>);
     }
@@ -66,8 +66,10 @@ static inline void fold(const typename Squeezed<T>::Words (&words)[WORDS<T>], ui
     using Words = typename Squeezed<T>::Words;
     constexpr int LAST = WORDS<T> - 1, LOWEST = 8 * sizeof(T) - 5; // of the bits to spare
     const Words sign = words[LAST] & SIGN<T>, last = (words[LAST] ^ sign) | sign >> 4;
-    for (int j = 0; j < LAST; j++)
-        *(Words *)(to + j * VECTOR_BYTES) = words[j] | (last >> 4 * j << LOWEST & SPARE<T>);
+    for (int j = 0; j < LAST; j++) {
+        const Words word = words[j] | (last >> 4 * j << LOWEST & SPARE<T>);
+        std::memcpy(to + j * VECTOR_BYTES, &word, sizeof word);
+    }
 }
 
 // A block as it is multiplied by floats: its inputs one by one.

@@ -23,8 +23,7 @@ constexpr int AHEAD = 32;   // keys, of what comes from memory
 // Two vectors of a row: the even elements, then the odd ones, which takes two instructions where
 // widening takes six.
 static inline void load_two(const bfloat16 *at, Vector (&two)[2]) {
-    Bits pairs;
-    std::memcpy(&pairs, at, sizeof pairs);
+    const Bits pairs = load_as<Bits>(at);
     two[0] = (Vector)(pairs << 16), two[1] = (Vector)(pairs & 0xffff0000);
 }
 

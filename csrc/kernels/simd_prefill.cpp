@@ -70,7 +70,7 @@ static void score_block(const Tile &t, const float *const (&k)[KEYS], int head_d
         Ints sees[KEYS];
         if (MASKED)
             for (int r = 0; r < KEYS; r++) {
-                sees[r] = *(const Ints *)(t.visible + v * LANES) > j + r;
+                sees[r] = load_as<Ints>(t.visible + v * LANES) > j + r;
                 s[r][v] = sees[r] ? s[r][v] : splat(NEVER);
             }
         if (STEP != NEXT) {

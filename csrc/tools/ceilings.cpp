@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <chrono>
 #include <cstdint>
+#include <cstring>
 #include <omp.h>
 
 #if defined(__AVX512F__)
@@ -16,7 +17,7 @@ constexpr int BYTES = 32, CHAINS = 12; // of 16 registers; latency 4 or 5 times 
 constexpr int BYTES = 16, CHAINS = 12;
 #endif
 constexpr int LANES = BYTES / sizeof(float);
-typedef float Vector __attribute__((vector_size(BYTES), aligned(4)));
+typedef float Vector __attribute__((vector_size(BYTES)));
 
 static double now() {
     using namespace std::chrono;
@@ -69,7 +70,9 @@ gpt149_read_bandwidth(const float *memory, int64_t n, int n_threads, double seco
 #pragma GCC unroll 16
                 for (int k = 0; k < STREAMS * UNROLL; k++) {
                     const float *at = first + k / UNROLL * run + i + k % UNROLL * LANES;
-                    sum[k] += *(const Vector *)at;
+                    Vector x;
+                    std::memcpy(&x, at, sizeof x);
+                    sum[k] += x;
                     if (k % UNROLL == 0) __builtin_prefetch(at + 256);
                 }
             }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -73,6 +74,14 @@ def test_isa_is_said(march: str) -> None:
 @pytest.mark.parametrize("causal", [True, False])
 def test_shapes(march: str, shape: tuple[int, ...], causal: bool) -> None:
     assert_right(Attention("simd", n_threads=2), *tensors(shape), causal)
+
+
+@pytest.mark.skipif(shutil.which("clang++") is None, reason="clang++ is not on the PATH")
+def test_clang_builds_it_right(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CXX", "clang++")
+    attend = Attention("simd", n_threads=1)
+    for shape in SHAPES:
+        assert_right(attend, *tensors(shape), causal=True)
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
