@@ -222,6 +222,15 @@ static inline Ints add_products(Ints sum, Ints a, Ints b) {
 static inline Vector add_products(Vector sum, Ints a, Ints b) {
     return (Vector)_mm512_dpbf16_ps((__m512)sum, (__m512bh)a, (__m512bh)b);
 }
+
+// Each lane's two numbers, rounded to bfloat16: a lane for add_products.
+static inline Ints pairs(Vector first, Vector second) {
+    const auto halves = [](Vector x) {
+        const __m256i rounded = (__m256i)_mm512_cvtneps_pbh((__m512)x);
+        return (Ints)_mm512_maskz_cvtepu16_epi32(0xffff, rounded);
+    };
+    return halves(first) | halves(second) << 16;
+}
 #endif
 
 // In each run of N lanes, the sums over that run: of rows[0] in its lane 0, of rows[1] in 1, ...

@@ -2,9 +2,9 @@
 //
 // A tile is up to BR queries against bc keys, computed transposed: a vector's lanes are queries.
 // Scores S^T = K Q^T and output O^T += V^T P^T are then two products of one form: a value of K or
-// V, broadcast, times vectors of Q^T or P^T. K and V are read in place (bfloat16 is widened once
-// for all queries of a tile); only Q is packed, once a tile, and what the softmax keeps of a row
-// (maximum m, sum l) is a lane, so that nothing is ever summed across a vector.
+// V, broadcast, times vectors of Q^T or P^T. K and V are read in place; only Q is packed, once a
+// tile, and what the softmax keeps of a row (maximum m, sum l) is a lane, so that nothing is ever
+// summed across a vector.
 //
 //   micro-kernel    KEYS x VECTORS accumulators in registers, each the start of its own chain of
 //                   fused multiply-adds. A chain waits about 4 cycles for itself and two FMAs start
@@ -17,6 +17,10 @@
 //                   until a row's sum in a tile passes LIMIT, which is when floats might run out.
 //   mask            vectors of queries that see none of the keys are dropped from the products; a
 //                   compare and select is done only where the diagonal passes.
+//   bfloat16        where the CPU multiplies two to a lane fast, Q and P are rounded to it, and a
+//                   pair takes the place of a float: of head_dim in K and Q^T, of keys in V and
+//                   P^T, for which V is paired once a tile. Elsewhere K and V are widened once a
+//                   tile.
 #include "simd_plan.h"
 
 constexpr float LIMIT = 65536; // of a row's sum
@@ -48,22 +52,38 @@ struct Tile {
     }
 };
 
+// X: what is multiplied, float or bfloat16, of which two share a lane.
+template <typename X> constexpr int SHARING = sizeof(float) / sizeof(X);
+
+static inline Vector add_product(Vector sum, const float *x, const float *column) {
+    return sum + *x * load(column);
+}
+
+#if defined(FAST_PAIRS)
+static inline Vector add_product(Vector sum, const bfloat16 *x, const float *column) {
+    return add_products(sum, load_as<Ints>(column), Ints{} + load_as<int32_t>(x));
+}
+
+static inline void store_pairs(float *at, Vector first, Vector second) {
+    store(at, (Vector)pairs(first, second));
+}
+#endif
+
 // FIRST sets m from the block itself. NEXT takes it as it is. MOST only finds by how much the
 // scores exceed m, into spare.
 enum Step { FIRST, NEXT, MOST };
 
 // Keys j to j + KEYS against NV vectors of queries: P^T into pt, its sums to run_l.
-template <Step STEP, bool MASKED, int NV>
-static void score_block(const Tile &t, const float *const (&k)[KEYS], int head_dim, int j,
-                        float *pt) {
+template <Step STEP, bool MASKED, int NV, typename X>
+static void score_block(const Tile &t, const X *const (&k)[KEYS], int head_dim, int j, float *pt) {
     Vector s[KEYS][NV];
     for (auto &row : s)
         for (int v = 0; v < NV; v++)
             row[v] = STEP == FIRST ? Vector{} : -load(t.m + v * LANES);
-    for (int x = 0; x < head_dim; x++)
+    for (int x = 0; x < head_dim; x += SHARING<X>)
         for (int r = 0; r < KEYS; r++)
             for (int v = 0; v < NV; v++)
-                s[r][v] += k[r][x] * load(t.qt + x * BR + v * LANES);
+                s[r][v] = add_product(s[r][v], k[r] + x, t.qt + x / SHARING<X> * BR + v * LANES);
 
 #pragma GCC unroll 3
     for (int v = 0; v < NV; v++) {
@@ -85,45 +105,48 @@ static void score_block(const Tile &t, const float *const (&k)[KEYS], int head_d
         }
         Vector l = load(t.run_l + v * LANES);
         for (int r = 0; r < KEYS; r++) {
-            Vector p = exp2(s[r][v]);
+            Vector &p = s[r][v];
+            p = exp2(p);
             if (MASKED) p = sees[r] ? p : Vector{};
-            store(pt + r * BR + v * LANES, p);
             l += p;
+            if constexpr (SHARING<X> == 1)
+                store(pt + r * BR + v * LANES, p);
+            else if (r % 2)
+                store_pairs(pt + r / 2 * BR + v * LANES, s[r - 1][v], p);
         }
         store(t.run_l + v * LANES, l);
     }
 }
 
 // O^T += V^T P^T for NX of head_dim and n keys. fresh: what was in O^T does not count.
-template <int NX, int NV>
-static void add_values(const float *v, int64_t stride, const float *pt, int n, float *ot,
-                       bool fresh) {
+template <int NX, int NV, typename X>
+static void add_values(const X *v, int64_t stride, const float *pt, int n, float *ot, bool fresh) {
     Vector o[NX][NV];
     for (int x = 0; x < NX; x++)
         for (int w = 0; w < NV; w++)
             o[x][w] = fresh ? Vector{} : load(ot + x * BR + w * LANES);
-    for (int j = 0; j < n; j++, v += stride, pt += BR)
+    for (int j = 0; j < n; j += SHARING<X>, v += stride, pt += BR)
         for (int x = 0; x < NX; x++)
             for (int w = 0; w < NV; w++)
-                o[x][w] += v[x] * load(pt + w * LANES);
+                o[x][w] = add_product(o[x][w], v + x * SHARING<X>, pt + w * LANES);
     for (int x = 0; x < NX; x++)
         for (int w = 0; w < NV; w++)
             store(ot + x * BR + w * LANES, o[x][w]);
 }
 
-// n keys from j on, of which k and v are the first rows. masked_from: the first key that not every
-// query sees.
-struct Run {
-    const float *k, *v;
+// n keys from j on, of which k and v are the first rows; v of bfloat16: (keys / 2, head_dim, 2).
+// masked_from: the first key that not every query sees.
+template <typename X> struct Run {
+    const X *k, *v;
     int64_t k_stride, v_stride;
     int j, n, masked_from;
     bool fresh, distant; // distant: K and V come from memory, and this is the first look
 };
 
-template <Step STEP, bool MASKED, int NV>
-static void score_run(const Tile &t, const Run &run, int head_dim, int from, int to) {
+template <Step STEP, bool MASKED, int NV, typename X>
+static void score_run(const Tile &t, const Run<X> &run, int head_dim, int from, int to) {
     for (int b = from; b < to; b += KEYS) {
-        const float *k[KEYS]; // past the end the last key again: nobody sees it
+        const X *k[KEYS]; // past the end the last key again: nobody sees it
         for (int r = 0; r < KEYS; r++)
             k[r] = run.k + std::min(b + r, run.n - 1) * run.k_stride;
         if (run.distant) // V of these keys, and K of those of the next run
@@ -131,11 +154,12 @@ static void score_run(const Tile &t, const Run &run, int head_dim, int from, int
                 prefetch(k[r] + run.n * run.k_stride, head_dim);
                 prefetch(run.v + (b + r) * run.v_stride, head_dim);
             }
-        score_block<STEP, MASKED, NV>(t, k, head_dim, run.j + b, t.pt + b * BR);
+        score_block<STEP, MASKED, NV>(t, k, head_dim, run.j + b, t.pt + b / SHARING<X> * BR);
     }
 }
 
-template <int NV> static void attend_run(const Tile &t, const Run &run, int head_dim) {
+template <int NV, typename X>
+static void attend_run(const Tile &t, const Run<X> &run, int head_dim) {
     const int first = run.fresh ? std::min(KEYS, run.n) : 0;
     const int open = std::clamp((run.masked_from - run.j) / KEYS * KEYS, first, run.n);
     std::fill_n(t.run_l, NV * LANES, 0.0f);
@@ -164,9 +188,11 @@ template <int NV> static void attend_run(const Tile &t, const Run &run, int head
 
     int x = 0;
     for (; x + KEYS <= head_dim; x += KEYS)
-        add_values<KEYS, NV>(run.v + x, run.v_stride, t.pt, run.n, t.ot + x * BR, run.fresh);
+        add_values<KEYS, NV>(run.v + x * SHARING<X>, run.v_stride, t.pt, run.n, t.ot + x * BR,
+                             run.fresh);
     for (; x < head_dim; x++)
-        add_values<1, NV>(run.v + x, run.v_stride, t.pt, run.n, t.ot + x * BR, run.fresh);
+        add_values<1, NV>(run.v + x * SHARING<X>, run.v_stride, t.pt, run.n, t.ot + x * BR,
+                          run.fresh);
 }
 
 // Q^T times scale, in units of log2(e) so that 2^x serves for e^x; lanes without a query are 0.
@@ -184,6 +210,24 @@ static void pack_queries(const float *const *q, int n_rows, int head_dim, float 
                 store(qt + (x + i) * BR + r, rows[i]);
         }
 }
+
+#if defined(FAST_PAIRS)
+// Q^T (head_dim, BR) to (head_dim / 2, BR) pairs, in place.
+static void pair_queries(float *qt, int head_dim) {
+    for (int x = 0; x < head_dim; x += 2)
+        for (int r = 0; r < BR; r += LANES)
+            store_pairs(qt + x / 2 * BR + r, load(qt + x * BR + r), load(qt + (x + 1) * BR + r));
+}
+
+// n rows of V to (n / 2, head_dim) pairs; 0 beside the last row of an odd number.
+static const bfloat16 *pair_values(const bfloat16 *v, int64_t stride, int n, int d, float *to) {
+    uint32_t *pair = (uint32_t *)to;
+    for (int j = 0; j < n; j += 2, v += 2 * stride, pair += d)
+        for (int x = 0; x < d; x++)
+            pair[x] = v[x] | (j + 1 < n ? (uint32_t)v[x + stride] << 16 : 0);
+    return (const bfloat16 *)to;
+}
+#endif
 
 // O^T to its rows; whole: divided by l, else a share, behind which m and l are put.
 static void unpack_output(const Tile &t, float *const *to, int n_rows, int head_dim, bool whole) {
@@ -208,7 +252,9 @@ static void unpack_output(const Tile &t, float *const *to, int n_rows, int head_
     }
 }
 
-template <typename T> static void attend_tile(const Plan &plan, const Item &it, float *scratch) {
+// T: of K and V.
+template <typename T, typename X>
+static void attend_tile(const Plan &plan, const Item &it, float *scratch) {
     const gpt149_args *a = plan.a;
     const int d = a->head_dim, n_vectors = (it.n_rows + LANES - 1) / LANES;
     Tile whole(plan, scratch);
@@ -231,6 +277,9 @@ template <typename T> static void attend_tile(const Plan &plan, const Item &it, 
     std::fill_n(whole.visible + it.n_rows, BR - it.n_rows, whole.visible[it.n_rows - 1]);
     std::fill_n(whole.l, BR, 0.0f);
     pack_queries(q, it.n_rows, d, a->scale * LOG2E, whole.qt);
+#if defined(FAST_PAIRS)
+    if constexpr (SHARING<X> == 2) pair_queries(whole.qt, d);
+#endif
     int least[VECTORS],
         most[VECTORS]; // keys that every query sees from this vector on; that any of
     for (int v = n_vectors - 1; v >= 0; v--) { // this vector sees
@@ -251,16 +300,20 @@ template <typename T> static void attend_tile(const Plan &plan, const Item &it, 
             n = std::min(n, (most[dropped] - j + KEYS - 1) / KEYS * KEYS);
         Tile t = whole;
         t.drop(dropped);
-        Run run = {nullptr, nullptr,        a->k_stride[2], a->v_stride[2], j,
-                   n,       least[dropped], fresh,          distant};
-        if constexpr (sizeof(T) == sizeof(float)) {
-            run.k = plan.k<T>(it, j), run.v = plan.v<T>(it, j);
-        } else {
-            float *k = whole.widened, *v = k + plan.bc * d;
-            run.k = widen(plan.k<T>(it, j), run.k_stride, n, d, k);
-            run.v = widen(plan.v<T>(it, j), run.v_stride, n, d, v);
-            run.k_stride = run.v_stride = d;
-        }
+        Run<X> run = {nullptr, nullptr,        a->k_stride[2], a->v_stride[2], j,
+                      n,       least[dropped], fresh,          distant};
+        float *wide = whole.widened;
+        if constexpr (std::is_same_v<T, X>)
+            run.k = plan.k<T>(it, j);
+        else
+            run.k = widen(plan.k<T>(it, j), run.k_stride, n, d, wide), run.k_stride = d;
+        wide += plan.bc * d;
+        if constexpr (SHARING<X> == 2)
+            run.v = pair_values(plan.v<T>(it, j), run.v_stride, n, d, wide), run.v_stride = 2 * d;
+        else if constexpr (std::is_same_v<T, X>)
+            run.v = plan.v<T>(it, j);
+        else
+            run.v = widen(plan.v<T>(it, j), run.v_stride, n, d, wide), run.v_stride = d;
         switch (n_vectors - dropped) {
         case 1:
             attend_run<1>(t, run, d);
@@ -277,6 +330,9 @@ template <typename T> static void attend_tile(const Plan &plan, const Item &it, 
 }
 
 void simd_prefill(const Plan &plan, const Item &it, float *scratch) {
-    const bool half = plan.a->kv_dtype == GPT149_BFLOAT16;
-    (half ? attend_tile<bfloat16> : attend_tile<float>)(plan, it, scratch);
+    if (plan.a->kv_dtype == GPT149_FLOAT32) return attend_tile<float, float>(plan, it, scratch);
+#if defined(FAST_PAIRS)
+    if (plan.a->head_dim % 2 == 0) return attend_tile<bfloat16, bfloat16>(plan, it, scratch);
+#endif
+    attend_tile<bfloat16, float>(plan, it, scratch);
 }

@@ -12,6 +12,13 @@ and a result passes within SLACK times that. NaN fails. A factor that a whole ro
 no error within SLACK eps sum_j p_ij w_ij: where a kernel computes scores twice, for the sum and for
 V, they are rounded in two ways, and the weights do not quite add up to 1.
 
+Where K and V are bfloat16, Q and the weights p_ij may be rounded to it as well: CPUs multiply pairs
+of them fast. That is at most HALF_EPS of each, and adds
+
+    HALF_EPS (sum_j p_ij w_ij |v_jx - o_ix| + sum_j p_ij |v_jx|)
+
+to what is allowed, once, for it is a bound and no typical error.
+
 docs/check.md has how SLACK was found.
 """
 
@@ -25,6 +32,7 @@ from numpy.typing import NDArray
 from .cases import Case
 
 EPS = 2.0**-24
+HALF_EPS = 2.0**-9  # of bfloat16
 SLACK = 10.0
 # Where 2^-126 is reached, a weight and its product with V may vanish; each loses that much at most.
 SMALLEST = 2.0**-126
@@ -38,8 +46,8 @@ Array = NDArray[np.float64]
 class Expected:
     """What a case should give, and how far off is still right.
 
-    want, rounding: float64 (batch, n_head, n_q, head_dim). rounding: the error that float32
-    arithmetic explains, above 0 everywhere. common: the same for a factor that a row shares,
+    want, rounding: float64 (batch, n_head, n_q, head_dim). rounding: the error that arithmetic
+    explains, above 0 everywhere. common: the same for a factor that a row shares,
     (batch, n_head, n_q, 1).
     """
 
@@ -111,7 +119,7 @@ def expect(
             for i in range(0, case.n_q, rows):
                 some = (b, h, slice(i, i + rows))
                 kv = (k[b, h // group], v[b, h // group])
-                part = attend(q[some], *kv, seen[some[2]], case.scale_value)
+                part = attend(q[some], *kv, seen[some[2]], case.scale_value, half=case.half_kv)
                 whole.want[some] = part.want
                 whole.rounding[some] = part.rounding
                 whole.common[some] = part.common
@@ -124,10 +132,13 @@ def attend(
     v: NDArray[np.float32],
     seen: NDArray[np.int_],
     scale: float,
+    *,
+    half: bool = False,
 ) -> Expected:
     """Attention of some queries (rows, head_dim) of one head.
 
     seen: how many of the keys (n, head_dim), from the first on, each query sees.
+    half: keys and values are bfloat16 for the kernel.
     """
     n = int(seen.max())
     k, v = k[:n], v[:n]
@@ -142,8 +153,9 @@ def attend(
     weight *= p
     lost = SMALLEST * (1 + size).sum(0)
     walk = np.sqrt((p > EPS).sum(1, keepdims=True)) * np.abs(want)
-    rounding = EPS * (_spread(weight, v, want) + p @ size + walk) + lost
-    return Expected(want, rounding, EPS * weight.sum(1, keepdims=True))
+    eps = EPS + half * HALF_EPS / SLACK
+    rounding = eps * (_spread(weight, v, want) + p @ size) + EPS * walk + lost
+    return Expected(want, rounding, eps * weight.sum(1, keepdims=True))
 
 
 def _spread(weight: Array, v: NDArray[np.float32], o: Array) -> NDArray[np.float32]:

@@ -30,12 +30,16 @@ def by_definition(case: Case) -> Expected:
         p = np.exp(s - s.max()) / np.exp(s - s.max()).sum()
         o = p @ values
         w = case.scale_value * np.abs(keys * q[b, h, i]).sum(1) + np.abs(s) + 1
-        terms = [p * w @ np.abs(values - o), p @ np.abs(values), (p > EPS).sum() ** 0.5 * np.abs(o)]
-        want[b, h, i], rounding[b, h, i], common[b, h, i] = o, EPS * sum(terms), EPS * (p @ w)
+        eps = EPS + case.half_kv * 2**-9 / SLACK
+        terms = eps * (p * w @ np.abs(values - o) + p @ np.abs(values))
+        walk = EPS * (p > EPS).sum() ** 0.5 * np.abs(o)
+        want[b, h, i], rounding[b, h, i], common[b, h, i] = o, terms + walk, eps * (p @ w)
     return Expected(want, rounding, common)
 
 
-@pytest.mark.parametrize("name", ["n33", "chunk", "fewer-queries", "grouped", "large-logits"])
+@pytest.mark.parametrize(
+    "name", ["n33", "chunk", "fewer-queries", "grouped", "large-logits", "bfloat16-cache"]
+)
 @pytest.mark.parametrize("block", [1, 200, 1 << 20])
 def test_the_bound_is_the_formula(name: str, block: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(judging, "BLOCK", block)

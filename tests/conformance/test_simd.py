@@ -61,8 +61,9 @@ def tensors(shape: tuple[int, ...]) -> tuple[Tensor, Tensor, Tensor]:
 
 def assert_right(attend: Attention, q: Tensor, k: Tensor, v: Tensor, causal: bool) -> None:
     """Within a few roundings of float64, for scores and values about 1."""
+    atol = 3e-6 if k.dtype == torch.float32 else 2e-2  # Q and weights may be rounded, too
     want = Attention("reference")(q, k.float(), v.float(), causal=causal)
-    torch.testing.assert_close(attend(q, k, v, causal=causal), want, rtol=0, atol=3e-6)
+    torch.testing.assert_close(attend(q, k, v, causal=causal), want, rtol=0, atol=atol)
 
 
 def test_isa_is_said(march: str) -> None:
