@@ -113,10 +113,12 @@ struct Rows {
 };
 
 // Which logits of a step somebody looks at: behind each id, or behind the last of each sequence;
-// all of them, or, where likeliest > 0, so many of the largest of ids below `known`.
+// all of them, or, where likeliest > 0, so many of the largest, noise included, of ids below
+// `known`.
 struct Wanted {
     bool every;
     int likeliest = 0, known = 0;
+    Noise noise = {};
 };
 
 // One step of one thread. ids: (batch, n), behind `start` tokens.
@@ -249,7 +251,7 @@ struct Step {
         e.weights->round(x, e.c.n_embd); // the bounds are those of the product
         Bounds &screen = *e.screen;
         const int n_panels = e.head.panels();
-        screen.bound(x, wanted.known, thread, n_threads);
+        screen.bound(x, wanted.noise, wanted.known, thread, n_threads);
         meet();
         const float least = screen.threshold(wanted.likeliest, thread);
         const auto may_be = [&](int p) { return screen.upper[p] >= least; };
@@ -409,15 +411,16 @@ EXPORT int gpt149_engine_decode(Engine *e, const gpt149_kernel *kernel, const in
                                 uint8_t *seen, int step, int stop, double seconds, int n,
                                 int32_t *chosen, float *logits, const char **why) {
     const auto begin = std::chrono::steady_clock::now();
-    const Wanted wanted = {false, likeliest(*sampling), known};
+    const int k = likeliest(*sampling);
     int done = 0;
     while (done < n) {
         if (e->screen) e->screen->pause = std::max(0, e->screen->pause - 1);
+        const uint64_t stream = stream_of(sampling->seed, 0, step + done);
+        const Wanted wanted = {false, k, known, noise_of(*sampling, stream)};
         if ((*why = run_step(e, kernel, ids, n_ids, start, logits, wanted))) return -1;
         if (!all_finite(logits, e->c.vocab_size)) break; // the caller looks at them
         start += n_ids, ids = chosen + done, n_ids = 1;
-        const double u = uniform(sampling->seed, 0, step + done);
-        const int token = chosen[done++] = choose(*sampling, logits, known, seen, u);
+        const int token = chosen[done++] = choose(*sampling, logits, known, seen, stream);
         seen[token] = 1;
         const std::chrono::duration<double> took = std::chrono::steady_clock::now() - begin;
         if (token == stop || took.count() > seconds) break;

@@ -1,14 +1,13 @@
 // sample.h: from logits to a token: penalty, temperature, filters, one draw.
 //
 // The order is Hugging Face's: repetition penalty, temperature, top-k, top-p, min-p. In double;
-// ties go to the lower id; the draw inverts the cumulative distribution in id order. So every
-// engine with the same logits writes the same text.
+// ties go to the lower id; what is kept is drawn from as noise.h says. So every engine with the
+// same logits writes the same text.
 #pragma once
 
+#include "engine/noise.h"
+
 #include <algorithm>
-#include <cmath>
-#include <cstdint>
-#include <cstring>
 #include <functional>
 #include <numeric>
 #include <vector>
@@ -19,20 +18,6 @@ struct Sampling {
     int64_t top_k;
     uint64_t seed;
 };
-
-static uint64_t mix64(uint64_t z) {
-    z = (z ^ z >> 30) * 0xBF58476D1CE4E5B9;
-    z = (z ^ z >> 27) * 0x94D049BB133111EB;
-    return z ^ z >> 31;
-}
-
-// In [0, 1): entry c = 2^32 sample + step of a SplitMix64 stream, which starts at mix64(seed); its
-// upper 53 bits. Counter-based: no state passes from token to token.
-// Source: Steele, Lea, Flood: Fast splittable pseudorandom number generators, 2014.
-static double uniform(uint64_t seed, int64_t sample, int64_t step) {
-    const uint64_t entry = ((uint64_t)sample << 32) + step + 1;
-    return (mix64(mix64(seed) + entry * 0x9E3779B97F4A7C15) >> 11) * 0x1p-53;
-}
 
 // e^x for x <= 0, nearly to the last place; 0 below e^-700. Plain arithmetic, so that loops of it
 // become vectors: x = n ln 2 + r, and e^r by its series up to r^13.
@@ -115,14 +100,43 @@ static void filter(const Sampling &s, const Logit &logit, std::vector<double> &p
     }
 }
 
-// How many of the largest logits `choose` looks at; 0 where it looks at all of them.
+// How many of the largest logits, with their noise, `choose` looks at; 0 where it looks at all.
 static inline int likeliest(const Sampling &s) {
     if (s.repetition_penalty != 1) return 0;
-    return s.temperature == 0 ? 1 : (int)std::min<int64_t>(s.top_k, INT32_MAX);
+    if (s.temperature == 0) return 1;
+    if (s.top_k > 0) return (int)std::min<int64_t>(s.top_k, INT32_MAX);
+    // At higher temperatures the lowest float, which stands for what was left out, has a chance.
+    return s.top_p == 1 && s.min_p == 0 && s.temperature <= 1e30;
+}
+
+// The noise that is meant above: top-k wants the largest logits without.
+static inline Noise noise_of(const Sampling &s, uint64_t stream) {
+    return {stream, s.top_k > 0 ? 0 : s.temperature};
+}
+
+// Who arrives first, of ids with relative probabilities p.
+static int first_of(const std::vector<double> &p, uint64_t stream) {
+    constexpr int RUN = 64;
+    const int n = p.size();
+    double most = 0;
+    int first = 0;
+    for (int from = 0; from < n; from += RUN) {
+        const int width = std::min(RUN, n - from);
+        const double *const rate = p.data() + from;
+        if (largest([=](int i) { return rate[i]; }, 0, width) == 0) continue;
+        double speed[RUN];
+#pragma omp simd
+        for (int i = 0; i < width; i++)
+            speed[i] = rate[i] / exponential(stream, from + i);
+        if (largest([&](int i) { return speed[i]; }, 0, width) <= most) continue;
+        for (int i = 0; i < width; i++)
+            if (speed[i] > most) most = speed[i], first = from + i;
+    }
+    return first;
 }
 
 template <typename Logit>
-static int choose_by(const Sampling &s, const Logit &logit, int n, double u) {
+static int choose_by(const Sampling &s, const Logit &logit, int n, uint64_t stream) {
     const double most = largest(logit, 0, n);
     if (s.temperature == 0) {
         int best = 0;
@@ -139,29 +153,18 @@ static int choose_by(const Sampling &s, const Logit &logit, int n, double u) {
         to[i] = logit(i) < least ? 0 : x;
     }
     filter(s, logit, p);
-    double sum = 0;
-#pragma omp simd reduction(+ : sum)
-    for (int i = 0; i < n; i++)
-        sum += to[i];
-    const double wanted = u * sum;
-    double reached = 0;
-    int chosen = 0;
-    for (int i = 0; i < n; i++) {
-        if (p[i] == 0) continue;
-        chosen = i; // the last one, should `wanted` round up to the whole sum
-        reached += p[i];
-        if (wanted < reached) break;
-    }
-    return chosen;
+    return first_of(p, stream);
 }
 
-// The next token from n logits, none of them NaN, and a draw u in [0, 1). seen[i]: token i
+// The next token from n logits, none of them NaN, with the noise of a stream. seen[i]: token i
 // occurred.
-static int choose(const Sampling &s, const float *logits, int n, const uint8_t *seen, double u) {
+static int choose(const Sampling &s, const float *logits, int n, const uint8_t *seen,
+                  uint64_t stream) {
     const auto plain = [=](int i) -> double { return logits[i]; };
     const auto penalised = [=](int i) -> double {
         if (!seen[i]) return logits[i];
         return logits[i] > 0 ? logits[i] / s.repetition_penalty : logits[i] * s.repetition_penalty;
     };
-    return s.repetition_penalty == 1 ? choose_by(s, plain, n, u) : choose_by(s, penalised, n, u);
+    return s.repetition_penalty == 1 ? choose_by(s, plain, n, stream)
+                                     : choose_by(s, penalised, n, stream);
 }

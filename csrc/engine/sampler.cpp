@@ -4,11 +4,8 @@
 
 #define EXPORT extern "C" __attribute__((visibility("default")))
 
-EXPORT double gpt149_uniform(uint64_t seed, int64_t sample, int64_t step) {
-    return uniform(seed, sample, step);
-}
-
+// For a sample that has `step` tokens.
 EXPORT int gpt149_choose(const Sampling *sampling, const float *logits, int n, const uint8_t *seen,
-                         double u) {
-    return choose(*sampling, logits, n, seen, u);
+                         int64_t sample, int64_t step) {
+    return choose(*sampling, logits, n, seen, stream_of(sampling->seed, sample, step));
 }

@@ -1,9 +1,10 @@
 // screen.h: the largest logits, without reading most of the head.
 //
 // The head is a third of what a step of GPT-2 small reads, and greedy decoding wants one of its
-// outputs. A copy in int8 says where each logit lies at least and at most; the head itself then
-// multiplies only panels that may hold one of the k largest, and the choice is that of the whole
-// product, to the bit. With x rounded to X, and a row w that the copy keeps as P:
+// outputs; so does a draw, whose token is that with the largest logit + T G (noise.h). A copy in
+// int8 says where each of these lies at least and at most; the head itself then multiplies only
+// panels that may hold one of the k largest, and the choice is that of the whole product, to the
+// bit. With x rounded to X, and a row w that the copy keeps as P:
 //     |w x - P X| = |(w - P) x + P (x - X)| <= |w - P| |x| + |P| |x - X|      (Cauchy-Schwarz)
 // |(w - P) x| is at most half the row's scale times the sum of |x_i|, too: the lesser bound where
 // few x_i are large. x is rounded twice, the second time what the first left, since reading the
@@ -45,7 +46,7 @@ class Screen : public Bounds {
         return true;
     }
 
-    void bound(const float *x, int known, int thread, int n_threads) override {
+    void bound(const float *x, const Noise &noise, int known, int thread, int n_threads) override {
         const int n = copy.in, row = 2 * thread;
         float *left = rest.get() + (int64_t)thread * n;
         rounded.keep(row, x, n);
@@ -62,7 +63,7 @@ class Screen : public Bounds {
         const Share share(copy.panels(), thread, n_threads);
         multiply8({copy, nullptr, 0, row, rough.get(), width(), 2, REPLACE, RELU, share}, rounded);
         for (int p = share.first; p < share.last; p++)
-            bound_panel(p, known, std::sqrt(squares), std::sqrt(left_squares), sum);
+            bound_panel(p, noise, known, std::sqrt(squares), std::sqrt(left_squares), sum);
     }
 
     float threshold(int k, int thread) override {
@@ -104,18 +105,31 @@ class Screen : public Bounds {
         }
     }
 
-    void bound_panel(int p, int known, float length, float left_length, float sum) {
+    // T G added to a panel's y, and to `off` what roundings can make of that, here and in `choose`.
+    static void perturb(const Noise &noise, int p, Vector &y, Vector &off) {
+        float added[LANES];
+#pragma omp simd
+        for (int lane = 0; lane < LANES; lane++)
+            added[lane] = noise.temperature * gumbel(noise.stream, p * LANES + lane);
+        const Vector g = load(added);
+        y += g;
+        off += 0x1p-22f * (larger(g, -g) + (float)noise.temperature) +
+               std::numeric_limits<float>::min();
+    }
+
+    void bound_panel(int p, const Noise &noise, int known, float length, float left_length,
+                     float sum) {
         constexpr float INFINITE = std::numeric_limits<float>::infinity();
         // Of all roundings of floats: in packing, in Quantised, here, and in the head's product.
         const float slack = (copy.in + 64) * 0x1p-23f;
         const int o = p * LANES;
-        const Vector y = load(rough.get() + o) + load(rough.get() + width() + o);
+        Vector y = load(rough.get() + o) + load(rough.get() + width() + o);
         const Vector norm = load(norms.get() + o), error = load(errors.get() + o);
         const Vector by_length = error * length;
         const Vector by_sum = load(copy.scales.get() + o) * (0.5f * sum);
         const Vector least = by_length < by_sum ? by_length : by_sum;
-        const Vector off =
-            (1 + slack) * least + norm * left_length + (norm + error) * (length * slack);
+        Vector off = (1 + slack) * least + norm * left_length + (norm + error) * (length * slack);
+        if (noise.temperature > 0) perturb(noise, p, y, off);
         float low = -INFINITE, high = -INFINITE;
         bool finite = true;
         for (int lane = 0; lane < LANES; lane++) {

@@ -4,6 +4,7 @@
 #pragma once
 
 #include "engine/memory.h"
+#include "engine/noise.h"
 #include "simd.h"
 
 #define EXPORT extern "C" __attribute__((visibility("default")))
@@ -85,12 +86,13 @@ class Bounds {
     // Of a head in float32 or bfloat16, as it is packed. False where there is no memory.
     virtual bool pack(Pool &pool, const Matrix &head, int n_threads) = 0;
 
-    // The bounds of a thread's share of the panels, over ids below `known`.
-    virtual void bound(const float *x, int known, int thread, int n_threads) = 0;
+    // The bounds of a thread's share of the panels, over ids below `known`, noise included.
+    virtual void bound(const float *x, const Noise &noise, int known, int thread,
+                       int n_threads) = 0;
 
-    // At least so large are k of the logits. After all have their bounds.
+    // At least so large are k of the logits, noise included. After all have their bounds.
     virtual float threshold(int k, int thread) = 0;
 
-    Memory<float> lower, upper; // (panels,): bounds of a panel's largest logit
+    Memory<float> lower, upper; // (panels,): bounds of a panel's largest logit, noise included
     int pause = 0;              // steps to the next try
 };

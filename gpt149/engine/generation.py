@@ -331,8 +331,9 @@ class Generation:
     def _next(self, i: int, logits: NDArray[np.float32]) -> int:
         """Choose sample i's next token, and note it unless the sample is finished."""
         sample = self.samples[i]
-        u = self._sampler.uniform(i, len(sample.token_ids))
-        token = self._sampler.choose(logits[: self._known], self.engine.ids[i], u)
+        token = self._sampler.choose(
+            logits[: self._known], self.engine.ids[i], sample=i, step=len(sample.token_ids)
+        )
         if sample.finish_reason:
             return token
         self._take(sample, token)

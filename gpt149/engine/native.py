@@ -53,8 +53,9 @@ class NativeEngine:
     ) -> None:
         """dtype: of the weights, one of DTYPES. kv_dtype: of the KV cache, one of KV_DTYPES.
 
-        screened: whether a head that is not in int8 anyway has a copy in int8, for greedy and top-k
-        decoding to read instead of most of it (csrc/engine/screen.h); None: if it is large.
+        screened: whether a head that is not in int8 anyway has a copy in int8, for decoding to read
+        instead of most of it, without filters or with top-k (csrc/engine/screen.h); None: if it is
+        large.
 
         Raises:
             InputError: a value that means nothing, or there is not enough memory.

@@ -19,7 +19,10 @@ from ..system.paths import shipped
 @dataclass(frozen=True)
 class Sampling:
     """How the next token is chosen. The settings apply in the order of Hugging Face: the penalty,
-    the temperature, then the filters top-k, top-p and min-p. Equal tokens count by their ids.
+    the temperature, then the filters top-k, top-p and min-p. Equal tokens count by their ids. Of
+    what is kept, the token with the largest logit / temperature + noise is drawn, the noise being
+    -log(-log u) with a uniform number u for each seed, sample, step and id (the Gumbel maximum:
+    Gumbel 1954; Maddison, Tarlow and Minka 2014; csrc/engine/noise.h says which u).
 
     temperature: 0 takes the likeliest token; else logits are divided by it.
     top_k: keep the k likeliest tokens; 0 keeps all.
@@ -90,10 +93,8 @@ def to_build() -> Target:
 @functools.cache
 def _library() -> ctypes.CDLL:
     library = ctypes.CDLL(str(build_all([to_build()])[0]))
-    library.gpt149_uniform.restype = c_double
-    library.gpt149_uniform.argtypes = (c_uint64, c_int64, c_int64)
     library.gpt149_choose.argtypes = (
-        POINTER(CSampling), c_void_p, c_int, c_void_p, c_double,
+        POINTER(CSampling), c_void_p, c_int, c_void_p, c_int64, c_int64,
     )  # fmt: skip
     return library
 
@@ -105,19 +106,18 @@ class Sampler:
         """Raise BuildError or MissingDependency where the sampler cannot be compiled."""
         self.sampling = sampling
         self._sampling = CSampling.of(sampling)
-        self._uniform, self._choose = _library().gpt149_uniform, _library().gpt149_choose
+        self._choose = _library().gpt149_choose
 
-    def uniform(self, sample: int, step: int) -> float:
-        """The draw, in [0, 1), for a sample that has `step` tokens; samples count from 0."""
-        return float(self._uniform(self.sampling.seed, sample, step))
-
-    def choose(self, logits: NDArray[np.float32], seen: Sequence[int], u: float) -> int:
+    def choose(
+        self, logits: NDArray[np.float32], seen: Sequence[int], *, sample: int = 0, step: int
+    ) -> int:
         """The next token.
 
         Args:
             logits: (vocab_size,), none of them NaN.
             seen: ids of the prompt and of what was generated, for the repetition penalty.
-            u: the draw, in [0, 1).
+            sample: samples count from 0.
+            step: how many tokens the sample has.
         """
         logits = np.ascontiguousarray(logits, np.float32)
         marks = np.zeros(logits.size, np.uint8)
@@ -125,7 +125,7 @@ class Sampler:
             ids = np.array(seen, np.int64)
             marks[ids[ids < logits.size]] = 1
         address, marked = logits.ctypes.data, marks.ctypes.data
-        return int(self._choose(byref(self._sampling), address, logits.size, marked, u))
+        return int(self._choose(byref(self._sampling), address, logits.size, marked, sample, step))
 
 
 def _whole(value: object) -> bool:

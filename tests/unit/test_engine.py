@@ -153,11 +153,8 @@ def test_one_sample_stops_the_others_go_on(tiny: Checkpoint) -> None:
 class Forced(Sampler):
     """Chooses the end-of-text token at its third step."""
 
-    def uniform(self, sample: int, step: int) -> float:
-        return float(step)
-
-    def choose(self, logits: object, seen: object, u: float) -> int:
-        return 256 if u == 2 else 65
+    def choose(self, logits: object, seen: object, *, sample: int = 0, step: int) -> int:
+        return 256 if step == 2 else 65
 
 
 def test_eos_ends_unless_ignored(tiny: Checkpoint, monkeypatch: pytest.MonkeyPatch) -> None:

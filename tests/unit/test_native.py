@@ -15,7 +15,7 @@ from gpt149.api import generate
 from gpt149.engine import native
 from gpt149.engine.generation import Generation, Options
 from gpt149.engine.native import NativeEngine
-from gpt149.engine.sampling import CSampling, Sampling
+from gpt149.engine.sampling import CSampling, Sampler, Sampling
 from gpt149.engine.start import start
 from gpt149.engine.torch import TorchEngine
 from gpt149.errors import InputError, KernelDeclined, NotFinite
@@ -157,8 +157,10 @@ def wide(make_model: Callable[[GPTConfig], GPT], tmp_path_factory: pytest.TempPa
     return folder
 
 
-def last_logits(engine: NativeEngine, sampling: Sampling, known: int) -> NDArray[np.float32]:
-    """What a burst of one token chooses from."""
+def burst_of_one(
+    engine: NativeEngine, sampling: Sampling, known: int
+) -> tuple[NDArray[np.float32], int]:
+    """What a burst of one token chooses from, and what it chooses."""
     ids, chosen, why = np.array([7], np.int32), np.empty(1, np.int32), ctypes.c_char_p()
     seen = np.zeros(engine.config.vocab_size, np.uint8)
     logits = np.empty(engine.config.vocab_size, np.float32)
@@ -168,7 +170,7 @@ def last_logits(engine: NativeEngine, sampling: Sampling, known: int) -> NDArray
         chosen.ctypes.data, logits.ctypes.data, ctypes.byref(why),
     )  # fmt: skip
     assert (done, why.value) == (1, None)
-    return logits
+    return logits, int(chosen[0])
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bf16"])
@@ -178,6 +180,9 @@ def last_logits(engine: NativeEngine, sampling: Sampling, known: int) -> NDArray
         (Sampling(temperature=0), 1),
         (Sampling(temperature=0.5, top_k=20, top_p=0.9), 20),
         (Sampling(temperature=0, repetition_penalty=1.1), 0),
+        (Sampling(), 1),
+        (Sampling(temperature=1e30), 1),
+        (Sampling(temperature=1e31), 0),
         (Sampling(min_p=0.1), 0),
         (Sampling(top_k=4000), 0),
     ],
@@ -193,13 +198,16 @@ def test_a_screened_head_gives_the_largest_logits_alone(
     )
     for engine in (screened, whole):
         engine.feed([[5, 6, 7]])
-    got, want = (last_logits(engine, sampling, known) for engine in (screened, whole))
+    (got, token), (want, likely) = (burst_of_one(e, sampling, known) for e in (screened, whole))
+    assert token == likely
     lowest = got == np.finfo(np.float32).min
     np.testing.assert_array_equal(got[~lowest], want[~lowest])
     if not likeliest:
         assert not lowest.any()
     else:
         assert lowest.sum() > WIDE.vocab_size / 2
+        assert not lowest[token]
+    if sampling.temperature == 0 or sampling.top_k:
         assert not lowest[np.argsort(-want[:known])[:likeliest]].any()
 
 
@@ -210,7 +218,7 @@ def test_a_screened_head_writes_the_same_text(
 ) -> None:
     monkeypatch.setenv("GPT149_MARCH", march)
     model = checkpoint.load(wide)
-    for sampling in (Sampling(temperature=0), Sampling(top_k=15, seed=3)):
+    for sampling in (Sampling(temperature=0), Sampling(top_k=15, seed=3), Sampling(seed=5)):
         tokens = []
         for s in (True, False):
             engine = NativeEngine(model, simd(), n_threads=2, dtype=dtype, screened=s)
@@ -221,6 +229,23 @@ def test_a_screened_head_writes_the_same_text(
         assert len(set(tokens[0])) > 3
 
 
+def test_a_screened_head_draws_each_token_with_its_probability(wide: Path) -> None:
+    engine = NativeEngine(checkpoint.load(wide), simd(), screened=True)
+    engine.feed([[5, 6, 7]])
+    logits, _ = burst_of_one(engine, Sampling(min_p=1e-9), WIDE.vocab_size)
+    assert (logits != np.finfo(np.float32).min).all()
+    n, sampling = 3000, Sampling()
+    p = np.exp(logits.astype(np.float64) / sampling.temperature)
+    bins = (np.cumsum(p) / p.sum() * 20).astype(int).clip(max=19)  # nearly of equal probability
+    counts = np.zeros(20)
+    for seed in range(n):
+        _, token = burst_of_one(engine, replace(sampling, seed=seed), WIDE.vocab_size)
+        assert token == Sampler(replace(sampling, seed=seed)).choose(logits, [], step=0)
+        counts[bins[token]] += 1
+    want = n * np.bincount(bins, weights=p / p.sum())
+    assert ((counts - want) ** 2 / want).sum() < 43.8  # 19 degrees of freedom: all but 0.1 %
+
+
 def test_a_head_that_cannot_be_screened_is_multiplied_whole(wide: Path) -> None:
     model = checkpoint.load(wide)
     table = np.tile(model.weights["wte.weight"][:1], (WIDE.vocab_size, 1))
@@ -229,8 +254,9 @@ def test_a_head_that_cannot_be_screened_is_multiplied_whole(wide: Path) -> None:
     alike = Checkpoint("alike", WIDE, weights, None)
     screened, whole = (NativeEngine(alike, simd(), n_threads=2, screened=s) for s in (True, False))
     for _ in range(3):  # the first tries, the others do not
-        got, want = (last_logits(e, Sampling(temperature=0), 4099) for e in (screened, whole))
-        np.testing.assert_array_equal(got, want)
+        for sampling in (Sampling(temperature=0), Sampling()):
+            (got, _), (want, _) = (burst_of_one(e, sampling, 4099) for e in (screened, whole))
+            np.testing.assert_array_equal(got, want)
 
 
 def test_large_heads_are_screened_unless_they_are_in_int8(
@@ -240,7 +266,7 @@ def test_large_heads_are_screened_unless_they_are_in_int8(
     for least, dtype, some in ((1 << 30, "float32", False), (1, "bf16", True), (1, "int8", False)):
         monkeypatch.setattr(native, "SCREENED_BYTES", least)
         engine = NativeEngine(model, simd(), n_threads=2, dtype=dtype)
-        logits = last_logits(engine, Sampling(temperature=0), WIDE.vocab_size)
+        logits, _ = burst_of_one(engine, Sampling(temperature=0), WIDE.vocab_size)
         assert (logits == np.finfo(np.float32).min).any() == some
 
 

@@ -38,30 +38,51 @@ def sampler_of(settings: Sampling) -> Sampler:
     return Sampler(settings)
 
 
-def choose(settings: Sampling, logits: Logits, u: float, seen: Sequence[int] = ()) -> int:
-    return sampler_of(settings).choose(logits, seen, u)
+def choose(
+    settings: Sampling, logits: Logits, step: int = 0, seen: Sequence[int] = (), sample: int = 0
+) -> int:
+    return sampler_of(settings).choose(logits, seen, sample=sample, step=step)
 
 
 def kept_of(settings: Sampling, logits: Logits, seen: Sequence[int] = ()) -> set[int]:
-    """What is chosen at 400 draws that are spread evenly over [0, 1)."""
-    sampler = sampler_of(settings)
-    return {sampler.choose(logits, seen, (i + 0.5) / 400) for i in range(400)}
-
-
-def drawn(settings: Sampling, logits: Logits, sample: int, step: int) -> int:
-    sampler = sampler_of(settings)
-    return sampler.choose(logits, [], sampler.uniform(sample, step))
+    """What is chosen in a thousand steps."""
+    return {choose(settings, logits, step, seen) for step in range(1000)}
 
 
 def chooser(**settings: Any) -> Sampling:
     return Sampling(**{"temperature": 1.0, **settings})
 
 
-# The random numbers
+# The documented draw, in numpy
+
+GAMMA = 0x9E3779B97F4A7C15
 
 
-def uniform(seed: int, sample: int, step: int) -> float:
-    return sampler_of(Sampling(seed=seed)).uniform(sample, step)
+def mix64(z: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    z = (z ^ z >> np.uint64(30)) * np.uint64(0xBF58476D1CE4E5B9)
+    z = (z ^ z >> np.uint64(27)) * np.uint64(0x94D049BB133111EB)
+    mixed: NDArray[np.uint64] = z ^ z >> np.uint64(31)
+    return mixed
+
+
+def splitmix64(state: int, first: int, n: int) -> NDArray[np.uint64]:
+    """Outputs first .. first + n of the generator that starts at `state`."""
+    steps = np.arange(1, n + 1, dtype=np.uint64) * np.uint64(GAMMA)
+    return mix64(steps + np.uint64((state + first * GAMMA) & MASK64))
+
+
+def times(seed: int, sample: int, step: int, n: int) -> NDArray[np.float64]:
+    """E_i of the ids below n."""
+    start = int(mix64(np.array([seed], np.uint64))[0])
+    stream = int(splitmix64(start, (sample << 32) + step, 1)[0])
+    u = ((splitmix64(stream, 0, n) >> np.uint64(12)).astype(np.float64) + 0.5) / 2**52
+    e: NDArray[np.float64] = -np.log(u)
+    return e
+
+
+def drawn(p: NDArray[np.float64], step: int, seed: int = 149, sample: int = 0) -> int:
+    """The first to arrive, of ids with relative probabilities p."""
+    return int((p / times(seed, sample, step, p.size)).argmax())
 
 
 # The first outputs of SplitMix64 by its starting state.
@@ -71,105 +92,99 @@ SPLITMIX64 = {
 }
 
 
-def unshift(z: int, n: int) -> int:
-    """The number whose z ^ (z >> n) is this."""
-    x = z
-    for _ in range(64 // n + 1):
-        x = z ^ (x >> n)
-    return x
-
-
-def unmix64(z: int) -> int:
-    """The number that SplitMix64's output function turns into this."""
-    z = unshift(z, 31) * pow(0x94D049BB133111EB, -1, 2**64) & MASK64
-    z = unshift(z, 27) * pow(0xBF58476D1CE4E5B9, -1, 2**64) & MASK64
-    return unshift(z, 30)
-
-
 @pytest.mark.parametrize("state", SPLITMIX64)
 def test_the_numbers_are_those_of_splitmix64(state: int) -> None:
-    seed = unmix64(state)
-    want = [(output >> 11) / 2**53 for output in SPLITMIX64[state]]
-    assert [uniform(seed, 0, step) for step in range(3)] == want
+    assert tuple(splitmix64(state, 0, 3).tolist()) == SPLITMIX64[state]
+    assert splitmix64(state, 2, 1).tolist() == [SPLITMIX64[state][2]]
 
 
-def test_samples_are_2_to_the_32_entries_apart() -> None:
-    assert uniform(7, 1, 5) == uniform(7, 0, 2**32 + 5)
-    # Entry c of the stream from state s is entry 0 of the stream from s + c * gamma.
-    gamma = 0x9E3779B97F4A7C15
-    moved = unmix64((1234567 - ((3 << 32) + 9) * gamma) & MASK64)
-    assert uniform(moved, 3, 9) == (SPLITMIX64[1234567][0] >> 11) / 2**53
-
-
-def test_the_numbers_fill_0_to_1_and_differ_by_seed_sample_and_step() -> None:
-    numbers = [
-        uniform(seed, sample, step)
-        for seed in (0, 1, 2, 149, 2**64 - 1)
-        for sample in range(20)
-        for step in range(50)
-    ]
-    assert len(set(numbers)) == len(numbers) == 5000
-    assert all(0 <= u < 1 for u in numbers)
-    counts = np.histogram(numbers, bins=10, range=(0, 1))[0]
-    assert counts.min() > 400
-    assert counts.max() < 600
-
-
-def test_a_seed_sample_and_step_give_their_token_again() -> None:
-    logits = random_logits(50, seed=0)
-
-    def tokens(seed: int, sample: int) -> list[int]:
-        return [drawn(chooser(seed=seed), logits, sample, step) for step in range(40)]
-
-    assert tokens(1, 0) == tokens(1, 0)
-    assert len({tuple(tokens(seed, sample)) for seed in (1, 2) for sample in (0, 1)}) == 4
+def test_the_times_are_exponential_and_differ_by_seed_sample_step_and_id() -> None:
+    numbers = np.stack(
+        [
+            times(seed, sample, step, 50)
+            for seed in (0, 1, 2, 149, 2**64 - 1)
+            for sample in range(5)
+            for step in range(20)
+        ]
+    )
+    assert np.unique(numbers).size == numbers.size == 25000
+    counts = np.histogram(np.exp(-numbers), bins=20, range=(0, 1))[0]
+    assert chi_squared(counts, np.full(20, 1250.0)) < 43.8  # 19 degrees of freedom: all but 0.1 %
 
 
 # The draw
 
 
-def test_the_draw_inverts_the_cumulative_distribution_in_id_order() -> None:
-    logits = logits_of(0.1, 0.2, 0.0, 0.3, 0.4)
-    edges = {0.0: 0, 0.0999: 0, 0.1001: 1, 0.2999: 1, 0.3001: 3, 0.5999: 3, 0.6001: 4}
-    for u, token in (edges | {1 - 2**-53: 4}).items():
-        assert choose(chooser(), logits, u) == token, u
+@pytest.mark.parametrize("n", [1, 5, 64, 65, 1000])
+@pytest.mark.parametrize("seed", [0, 1, 149, 2**64 - 1])
+def test_the_draw_is_the_documented_one(seed: int, n: int) -> None:
+    logits = random_logits(n, seed=n)
+    for temperature in (0.3, 1.0, 7.0):
+        p = np.exp((logits.astype(np.float64) - logits.max()) / temperature)
+        settings = Sampling(temperature=temperature, seed=seed)
+        for sample in (0, 1, 4095):
+            for step in (*range(20), 2**31 - 1):
+                got = choose(settings, logits, step, sample=sample)
+                assert got == drawn(p, step, seed, sample)
 
 
-@pytest.mark.parametrize("u", [0.0, 1 - 2**-53])
-def test_impossible_tokens_at_either_end_are_never_drawn(u: float) -> None:
+def test_the_draw_adds_gumbels_noise_to_the_logits() -> None:
+    logits = random_logits(500, seed=1)
+    for step in range(100):
+        noise = -np.log(times(149, 0, step, logits.size))
+        assert choose(chooser(), logits, step) == (logits + noise).argmax()
+
+
+def test_impossible_tokens_are_never_drawn() -> None:
     ends = array(-np.inf, -2000, 0, 0, 0, -2000, -np.inf)
-    assert choose(chooser(), ends, u) in (2, 3, 4)
-    uneven = np.concatenate([array(-np.inf), random_logits(1001, seed=1), array(-np.inf)])
-    assert 0 < choose(chooser(), uneven, u) < 1002
+    assert kept_of(chooser(), ends) == {2, 3, 4}
+    assert kept_of(chooser(), np.tile(ends, 30)) <= {
+        7 * i + j for i in range(30) for j in (2, 3, 4)
+    }
 
 
-@pytest.mark.parametrize("over", ["steps", "samples"])
+def chi_squared(counts: NDArray[Any], want: NDArray[Any]) -> float:
+    return float(((counts - want) ** 2 / want).sum())
+
+
+@pytest.mark.parametrize("over", ["steps", "samples", "seeds"])
 def test_frequencies_are_the_probabilities(over: str) -> None:
     logits = np.random.default_rng(2).permutation(logits_of(0.02, 0.05, 0.08, 0.15, 0.3, 0.4))
     p = np.exp(logits.astype(np.float64))
-    n = 6000
-    places = [(0, i) if over == "steps" else (i, 0) for i in range(n)]
-    tokens = [drawn(chooser(seed=3), logits, *place) for place in places]
-    want = n * p / p.sum()
-    chi_squared = ((np.bincount(tokens, minlength=6) - want) ** 2 / want).sum()
-    assert chi_squared < 20.5  # 5 degrees of freedom: passed by all but 0.1 %
+    p /= p.sum()
+    n = 12000
+    tokens = [
+        sampler_of(chooser(seed=i if over == "seeds" else 3)).choose(
+            logits, [], sample=i if over == "samples" else 0, step=i if over == "steps" else 0
+        )
+        for i in range(n)
+    ]
+    # 5 and 35 degrees of freedom: what all but 0.1 % of right ones pass.
+    assert chi_squared(np.bincount(tokens, minlength=6), n * p) < 20.5
+    pairs = 6 * np.array(tokens[::2]) + tokens[1::2]
+    assert chi_squared(np.bincount(pairs, minlength=36), n / 2 * np.outer(p, p).ravel()) < 66.6
+
+
+def test_frequencies_of_many_tokens_are_their_probabilities() -> None:
+    logits = random_logits(2000, seed=8)
+    order = np.argsort(logits)[::-1]
+    p = np.exp(logits[order].astype(np.float64))
+    rank = np.empty(logits.size, int)
+    rank[order] = np.arange(logits.size)
+    bins = (np.cumsum(p) / p.sum() * 20).astype(int).clip(max=19)  # nearly of equal probability
+    n = 4000
+    tokens = [choose(chooser(seed=5), logits, step) for step in range(n)]
+    want = n * np.bincount(bins, weights=p / p.sum())
+    assert chi_squared(np.bincount(bins[rank[tokens]], minlength=20), want) < 43.8
 
 
 def test_temperature_0_takes_the_largest_and_of_equal_ones_the_lower_id() -> None:
     greedy = Sampling(temperature=0)
-    for u in (0.0, 0.5, 1 - 2**-53):
-        assert choose(greedy, array(1, 5, 3), u) == 1
-        assert choose(greedy, array(1, 7, 3, 7, 7), u) == 1
-        assert choose(greedy, array(0, 0, 0), u) == 0
-        assert choose(greedy, array(-3, -1, -np.inf), u) == 1
-
-
-def test_temperature_divides_the_logits() -> None:
-    logits = logits_of(0.25, 0.75)
-    for temperature, first in ((1.0, 1 / 4), (0.5, 1 / 10), (2.0, 1 / (1 + 3**0.5))):
-        warm = Sampling(temperature=temperature)
-        assert choose(warm, logits, first - 1e-6) == 0
-        assert choose(warm, logits, first + 1e-6) == 1
+    for step in range(3):
+        assert choose(greedy, array(1, 5, 3), step) == 1
+        assert choose(greedy, array(1, 7, 3, 7, 7), step) == 1
+        assert choose(greedy, array(0, 0, 0), step) == 0
+        assert choose(greedy, array(-3, -1, -np.inf), step) == 1
 
 
 def test_huge_logits_and_small_temperatures_do_not_overflow() -> None:
@@ -238,20 +253,16 @@ def test_min_p_keeps_what_lies_exactly_on_its_bound() -> None:
 
 def test_the_penalty_divides_positive_and_multiplies_negative_logits() -> None:
     logits = array(2, 2, -2, -2, 0, 0)
-    once, often = [0, 2, 4], [4, 2, 0, 0, 2, 2, 0]
     p = np.exp([1.0, 2, -4, -2, 0, 0])
-    edges = np.cumsum(p / p.sum())[:-1]
-    for seen in (once, often):
-        for i, edge in enumerate(edges):
-            penalised = chooser(repetition_penalty=2)
-            assert choose(penalised, logits, edge - 1e-9, seen) == i
-            assert choose(penalised, logits, edge + 1e-9, seen) == i + 1
+    for seen in ([0, 2, 4], [4, 2, 0, 0, 2, 2, 0]):
+        for step in range(200):
+            assert choose(chooser(repetition_penalty=2), logits, step, seen) == drawn(p, step)
 
 
 def test_the_penalty_counts_for_greedy_too_and_below_1_it_attracts() -> None:
     def greedy(penalty: float, seen: list[int]) -> int:
         settings = Sampling(temperature=0, repetition_penalty=penalty)
-        return choose(settings, array(3, 2, 1), 0, seen)
+        return choose(settings, array(3, 2, 1), seen=seen)
 
     assert greedy(1.4, [0]) == 0
     assert greedy(1.6, [0]) == 1
@@ -264,8 +275,8 @@ def test_choosing_leaves_the_logits_as_they_are() -> None:
     logits = random_logits(20, seed=5)
     before = logits.copy()
     settings = Sampling(0.7, top_k=5, top_p=0.8, min_p=0.1, repetition_penalty=1.5)
-    for u in np.linspace(0, 1, 10, endpoint=False):
-        choose(settings, logits, u, [1, 2, 3])
+    for step in range(10):
+        choose(settings, logits, step, [1, 2, 3])
     assert np.array_equal(logits, before)
 
 
@@ -342,16 +353,14 @@ def huggingface_probabilities(
     ids=str,
 )
 def test_the_distribution_is_hugging_faces(settings: dict[str, float]) -> None:
-    """Both ends of every token's interval of the cumulative distribution choose that token."""
+    """With the same noise, the same tokens are drawn from its probabilities."""
     mine = chooser(**settings)
     for seed, n, spread in [*((seed, 60, 2.0) for seed in range(5)), (5, 600, 0.3)]:
         logits = random_logits(n, seed, spread)  # the even ones need many to reach a top_p
         seen = np.random.default_rng(seed).integers(0, n, 15).tolist()
         p = huggingface_probabilities(mine, logits, seen)
-        ends = np.cumsum(p)
-        for token in np.flatnonzero(p).tolist():
-            for u in (ends[token] - p[token] * (1 - 1e-6), ends[token] - p[token] * 1e-6):
-                assert choose(mine, logits, u, seen) == token
+        for step in range(200):
+            assert choose(mine, logits, step, seen) == drawn(p, step)
 
 
 # Values that mean nothing
@@ -392,7 +401,7 @@ def test_a_value_that_means_nothing_is_refused_with_its_number(name: str, value:
     ids=str,
 )
 def test_values_at_the_bounds_are_taken(settings: dict[str, Any]) -> None:
-    assert 0 <= choose(Sampling(**settings), random_logits(10, seed=1), 0.5, [1, 2]) < 10
+    assert 0 <= choose(Sampling(**settings), random_logits(10, seed=1), 0, [1, 2]) < 10
 
 
 # Log-probabilities
@@ -408,12 +417,12 @@ def test_log_probabilities_are_the_log_softmax_of_the_raw_logits() -> None:
 @pytest.mark.parametrize("temperature", [1e-300, 1e-308, 5e-324])
 def test_a_tiny_temperature_is_greedy(temperature: float) -> None:
     logits = np.array([1, 5, 2, 4], np.float32)
-    assert choose(Sampling(temperature=temperature), logits, 0) == 1
+    assert choose(Sampling(temperature=temperature), logits) == 1
 
 
 def test_a_penalty_ignores_ids_without_a_logit() -> None:
     logits = np.array([1, 5, 2, 4], np.float32)
-    assert choose(Sampling(temperature=0, repetition_penalty=2.0), logits, 0, [1, 9]) == 3
+    assert choose(Sampling(temperature=0, repetition_penalty=2.0), logits, seen=[1, 9]) == 3
 
 
 @pytest.mark.parametrize("settings", [{"top_k": 2.5}, {"seed": 2.5}])

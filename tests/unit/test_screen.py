@@ -11,10 +11,15 @@ from numpy.typing import NDArray
 
 SOURCE = """
 #include "engine/screen.h"
+constexpr uint64_t STREAM = 149;
 extern "C" int lanes() { return LANES; }
+extern "C" void gumbels(uint64_t stream, int n, double *g) {
+    for (int i = 0; i < n; i++)
+        g[i] = gumbel(stream, i);
+}
 template <typename T>
-static bool screen_of(const float *w, int in, int out, const float *x, int known, int k,
-                      int n_threads, float *lower, float *upper, float *thresholds,
+static bool screen_of(const float *w, int in, int out, const float *x, Noise noise, int known,
+                      int k, int n_threads, float *lower, float *upper, float *thresholds,
                       float *logits) {
     Pool pool;
     Matrix head;
@@ -22,7 +27,7 @@ static bool screen_of(const float *w, int in, int out, const float *x, int known
     if (!pack<T>(head, pool, w, in, out, 1, in, n_threads)) return false;
     if (!screen.pack(pool, head, n_threads)) return false;
     for (int thread = 0; thread < n_threads; thread++)
-        screen.bound(x, known, thread, n_threads);
+        screen.bound(x, noise, known, thread, n_threads);
     for (int thread = 0; thread < n_threads; thread++)
         thresholds[thread] = screen.threshold(k, thread);
     std::copy_n(screen.lower.get(), head.panels(), lower);
@@ -41,11 +46,12 @@ static bool screen_of(const float *w, int in, int out, const float *x, int known
     multiply_as<T>(product, x, in);
     return true;
 }
-extern "C" bool screen(int type, const float *w, int in, int out, const float *x, int known, int k,
-                       int n_threads, float *lower, float *upper, float *thresholds,
-                       float *logits) {
+extern "C" bool screen(int type, const float *w, int in, int out, const float *x,
+                       double temperature, int known, int k, int n_threads, float *lower,
+                       float *upper, float *thresholds, float *logits) {
     const auto of = type == FLOAT32 ? screen_of<float> : screen_of<bfloat16>;
-    return of(w, in, out, x, known, k, n_threads, lower, upper, thresholds, logits);
+    return of(w, in, out, x, {STREAM, temperature}, known, k, n_threads, lower, upper, thresholds,
+              logits);
 }
 """
 TYPES = {"float32": 0, "bf16": 1}
@@ -55,9 +61,10 @@ F32 = NDArray[np.float32]
 
 @dataclass
 class Screened:
-    """logits: (out,). Of each panel: the bounds of its largest logit, and the ids of a panel."""
+    """logits: (out,), and with their noise. lower, upper: of a panel's largest with its noise."""
 
     logits: F32
+    noisy: NDArray[np.float64]
     lower: F32
     upper: F32
     threshold: float
@@ -68,7 +75,13 @@ class Screened:
 
 
 def screen(
-    library: ctypes.CDLL, w: F32, x: F32, k: int = 1, known: int | None = None, dtype: str = "bf16"
+    library: ctypes.CDLL,
+    w: F32,
+    x: F32,
+    k: int = 1,
+    known: int | None = None,
+    dtype: str = "bf16",
+    temperature: float = 0.0,
 ) -> Screened:
     """The bounds of w x: w (out, in), x (in,)."""
     out, n_in = w.shape
@@ -79,9 +92,15 @@ def screen(
     )
     at = [ctypes.c_void_p(a.ctypes.data) for a in (w, x, lower, upper, thresholds, logits)]
     known = out if known is None else known
-    assert library.screen(TYPES[dtype], at[0], n_in, out, at[1], known, k, n_threads, *at[2:])
+    assert library.screen(
+        TYPES[dtype], at[0], n_in, out, at[1], ctypes.c_double(temperature), known, k, n_threads,
+        *at[2:],
+    )  # fmt: skip
     assert np.unique(thresholds).size == 1
-    return Screened(logits, lower, upper, float(thresholds[0]), lanes)
+    noise = np.empty(out)
+    library.gumbels(ctypes.c_uint64(149), out, ctypes.c_void_p(noise.ctypes.data))
+    noisy = logits + temperature * noise
+    return Screened(logits, noisy, lower, upper, float(thresholds[0]), lanes)
 
 
 def halved(x: F32) -> F32:
@@ -124,6 +143,26 @@ def test_every_logit_lies_within_its_bounds(
         assert {int(i) // s.lanes for i in likeliest} <= s.left()
     if (n_in, k, largest) == (768, 1, 1):
         assert len(s.left()) < 0.1 * s.lower.size
+
+
+@pytest.mark.parametrize("dtype", TYPES)
+@pytest.mark.parametrize("temperature", [1e-320, 1e-3, 0.8, 100.0, 1e30])
+def test_with_its_noise_too(library: ctypes.CDLL, temperature: float, dtype: str) -> None:
+    w, x = normal(3000, 768) / np.float32(28), halved(normal(769)[1:])  # logits of a deviation of 1
+    s = screen(library, w, x, known=2990, dtype=dtype, temperature=temperature)
+    for p, (lower, upper) in enumerate(zip(s.lower, s.upper, strict=True)):
+        most = s.noisy[p * s.lanes : min(2990, (p + 1) * s.lanes)].max(initial=-np.inf)
+        assert lower <= most <= upper
+    assert int(s.noisy[:2990].argmax()) // s.lanes in s.left()
+    assert len(s.left()) < 0.1 * s.lower.size
+
+
+@pytest.mark.parametrize("temperature", [1e-320, 0.8, 1e30])
+def test_ties_are_left_to_the_noise(library: ctypes.CDLL, temperature: float) -> None:
+    """All logits are 0 or, at this temperature, nothing beside the noise: roundings decide."""
+    w, x = np.zeros((3000, 40), np.float32), np.zeros(40, np.float32)
+    s = screen(library, w, x, temperature=temperature)
+    assert int(s.noisy.argmax()) // s.lanes in s.left()
 
 
 @pytest.mark.parametrize("dtype", TYPES)
