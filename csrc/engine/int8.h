@@ -101,7 +101,7 @@ static void product8(const Product &product, const Quantised &x, int first_row, 
                              __builtin_convertvector(part[r][c], Vector);
     }
     float *y = product.y + first_row * product.y_stride;
-    finish(w, sum, {y, product.y_stride, p, true, true, product.epilogue, product.activation}, 1);
+    finish<ROWS, PANELS>(w, sum, {y, product.y_stride, p, product.epilogue, product.activation}, 1);
 }
 
 template <int PANELS> static void panels8(const Product &product, const Quantised &x, int p) {
