@@ -3,9 +3,10 @@
 // A panel is LANES columns of W, one run of memory, in which a step along `in` is one vector. Up to
 // four rows, whose product reading W bounds, go through four panels at once: distant streams, which
 // memory serves faster than one. More rows keep ROWS x PANELS accumulators in registers as `simd`
-// does, 8 x 3, and multiply a tile of three panels' next inputs that was taken apart once for all of
-// them; between its multiplications the next tile is taken apart, and memory is asked for the one
-// behind it. So from some 16 rows on the arithmetic bounds a product, and below, reading W once.
+// does, 8 x 3, and multiply a tile of three panels' next inputs that was taken apart once for all
+// of them; between its multiplications the next tile is taken apart, and memory is asked for the
+// one behind it. So from some 16 rows on the arithmetic bounds a product, and below, reading W
+// once.
 //
 // A sum takes its inputs one after the other, whatever the number of rows: a row's product is the
 // same bits in any company.
