@@ -164,7 +164,7 @@ def last_logits(engine: NativeEngine, sampling: Sampling, known: int) -> NDArray
     logits = np.empty(engine.config.vocab_size, np.float32)
     done = engine._library.gpt149_engine_decode(
         engine._engine, engine._kernel(), ids.ctypes.data, 1, engine.length,
-        ctypes.byref(CSampling.of(sampling)), known, seen.ctypes.data, 0, -1, 1.0, 1,
+        ctypes.byref(CSampling.of(sampling)), known, seen.ctypes.data, 1, 0, -1, 1.0, 1,
         chosen.ctypes.data, logits.ctypes.data, ctypes.byref(why),
     )  # fmt: skip
     assert (done, why.value) == (1, None)
