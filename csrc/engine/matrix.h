@@ -233,12 +233,20 @@ static inline Vector add_product(Vector sum, Ints x, Ints column) {
 }
 #endif
 
+// What is read `offset` bytes behind the start of a panel: of itself, or, behind its end, of the
+// one that is read after it, PANELS further on.
+template <int PANELS>
+static inline const uint8_t *ahead(const uint8_t *panel, int64_t offset, int64_t bytes) {
+    return panel + offset + (offset < bytes ? 0 : (PANELS - 1) * bytes);
+}
+
 constexpr int STREAMS = 4; // panels at once, of few rows
 // ROWS of x times PANELS of w, straight from memory.
 template <typename T, int ROWS, int PANELS, typename X>
 static void stream(const Matrix &w, const X *x, int64_t x_stride, const Target &target) {
     constexpr int STEPS = BLOCK / SHARING<X>;
     const bool distant = w.distant();
+    const int64_t bytes = blocks(w) * BLOCK_BYTES<T>; // of a panel
     Vector sum[ROWS][PANELS] = {};
     const auto add_block = [&](int64_t block, int inputs) {
         Column<X> xs[ROWS][STEPS] = {}, columns[STEPS];
@@ -246,9 +254,10 @@ static void stream(const Matrix &w, const X *x, int64_t x_stride, const Target &
             for (int i = 0; i < inputs; i += SHARING<X>)
                 xs[r][i / SHARING<X>] = lifted(spread(x + r * x_stride + block * BLOCK + i));
         for (int c = 0; c < PANELS; c++) {
-            const uint8_t *at = panel<T>(w, target.p + c) + block * BLOCK_BYTES<T>;
-            if (distant) prefetch(at + AHEAD, BLOCK_BYTES<T>);
-            expand<T>(at, columns);
+            const uint8_t *first = panel<T>(w, target.p + c);
+            const int64_t at = block * BLOCK_BYTES<T>;
+            if (distant) prefetch(ahead<PANELS>(first, at + AHEAD, bytes), BLOCK_BYTES<T>);
+            expand<T>(first + at, columns);
             for (int r = 0; r < ROWS; r++)
                 for (int i = 0; i < STEPS; i++)
                     sum[r][c] = add_product(sum[r][c], xs[r][i], columns[i]);
@@ -264,7 +273,7 @@ static void stream(const Matrix &w, const X *x, int64_t x_stride, const Target &
 constexpr int FEW = 4;                        // rows whose product reading W bounds
 constexpr int MANY = REGISTERS == 32 ? 8 : 4; // rows at once, and at least half as many
 constexpr int WIDE = 3;                       // panels at once, of many rows
-constexpr int TALL = 64;                      // rows whose sums are kept meanwhile
+constexpr int TALL = 64;                      // rows of a band, whose sums are kept meanwhile
 constexpr int COLUMNS = 64;                   // of a tile: two of three panels stay in L1
 constexpr int TILES_AHEAD = 2048;             // bytes of each panel
 
@@ -275,22 +284,23 @@ template <typename X> constexpr int INPUTS = COLUMNS * SHARING<X>;
 // Takes apart the tile from panel p and input `from` on, block by block.
 template <typename T, int PANELS, typename X> struct Filling {
     Tile<PANELS, X> &tile;
-    const uint8_t *at;
-    int64_t stride; // bytes a panel
+    const uint8_t *first; // of the first panel
+    int64_t at, bytes;    // of a panel
     bool distant;
     int left, column = 0; // left: blocks
 
     Filling(Tile<PANELS, X> &to, const Matrix &w, int p, int from)
-        : tile(to), at(panel<T>(w, p) + from / BLOCK * BLOCK_BYTES<T>),
-          stride(blocks(w) * BLOCK_BYTES<T>), distant(w.distant()),
+        : tile(to), first(panel<T>(w, p)), at(from / BLOCK * BLOCK_BYTES<T>),
+          bytes(blocks(w) * BLOCK_BYTES<T>), distant(w.distant()),
           left((std::min(INPUTS<X>, w.in - from) + BLOCK - 1) / BLOCK) {}
 
     [[gnu::always_inline]] void block() {
         constexpr int STEPS = BLOCK / SHARING<X>;
         for (int c = 0; c < PANELS; c++) {
-            if (distant) prefetch(at + c * stride + TILES_AHEAD, BLOCK_BYTES<T>);
+            const uint8_t *panel = first + c * bytes;
+            if (distant) prefetch(ahead<PANELS>(panel, at + TILES_AHEAD, bytes), BLOCK_BYTES<T>);
             Column<X> columns[STEPS];
-            expand<T>(at + c * stride, columns);
+            expand<T>(panel + at, columns);
             for (int i = 0; i < STEPS; i++)
                 tile[column + i][c] = lifted(columns[i]);
         }
@@ -329,16 +339,16 @@ template <int LEAST, int MOST, typename F> static void with_constant(int n, cons
     f(std::integral_constant<int, LEAST>());
 }
 
-// Panels from .. to, a whole number of PANELS. While a tile is multiplied by all rows of a group,
+// Panels from .. to, a whole number of PANELS. While a tile is multiplied by all rows of a band,
 // the next one is taken apart, and what comes behind it is on its way from memory.
 template <typename T, int PANELS, typename X>
 static void many_rows(const Matrix &w, const X *x, int64_t x_stride, int n_rows,
                       const Target &target, int from, int to) {
     alignas(64) Tile<PANELS, X> tiles[2];
     alignas(64) Vector sums[TALL][PANELS];
-    const int n_groups = (n_rows + TALL - 1) / TALL, n_tiles = (w.in + INPUTS<X> - 1) / INPUTS<X>;
-    const int n_steps = (to - from) / PANELS * n_groups * n_tiles;
-    const auto panel_of = [=](int step) { return from + step / (n_groups * n_tiles) * PANELS; };
+    const int n_bands = (n_rows + TALL - 1) / TALL, n_tiles = (w.in + INPUTS<X> - 1) / INPUTS<X>;
+    const int n_steps = (to - from) / PANELS * n_bands * n_tiles;
+    const auto panel_of = [=](int step) { return from + step / (n_bands * n_tiles) * PANELS; };
     const auto filling = [&](int step) {
         return Filling<T, PANELS, X>(tiles[step % 2], w, panel_of(step),
                                      step % n_tiles * INPUTS<X>);
@@ -346,8 +356,8 @@ static void many_rows(const Matrix &w, const X *x, int64_t x_stride, int n_rows,
     for (auto first = filling(0); first.left > 0;)
         first.block();
     for (int step = 0; step < n_steps; step++) {
-        const Share group(n_rows, step / n_tiles % n_groups, n_groups);
-        const int height = group.last - group.first, parts = (height + MANY - 1) / MANY;
+        const Share band(n_rows, step / n_tiles % n_bands, n_bands);
+        const int height = band.last - band.first, parts = (height + MANY - 1) / MANY;
         const int input = step % n_tiles * INPUTS<X>, n = std::min(INPUTS<X>, w.in - input);
         if (input == 0) std::fill_n(sums[0], height * PANELS, Vector{});
         auto next = filling(step + 1);
@@ -360,7 +370,7 @@ static void many_rows(const Matrix &w, const X *x, int64_t x_stride, int n_rows,
         };
         for (int part = 0; part < parts; part++) {
             const Share rows(height, part, parts);
-            const int row = group.first + rows.first;
+            const int row = band.first + rows.first;
             with_constant<MANY / 2, MANY>(rows.last - rows.first, [&](auto n_rows) {
                 product<n_rows.value, PANELS, X>(tiles[step % 2], x + row * x_stride + input,
                                                  x_stride, n, sums + rows.first, meanwhile);
