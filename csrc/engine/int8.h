@@ -111,7 +111,7 @@ static void panels8(const Product &product, const Quantised &x, int &p) {
         for (int b = 0; b < n_bands; b++) {
             const Share band(product.n_rows, b, n_bands);
             const int height = band.last - band.first, parts = (height + MOST - 1) / MOST;
-            std::fill_n(sums[0], height * PANELS, Vector{});
+            std::memset(sums, 0, height * sizeof sums[0]);
             for (int g = 0; g * GROUP < w.in; g++)
                 for (int part = 0; part < parts; part++) {
                     const Share rows(height, part, parts);

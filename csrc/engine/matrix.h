@@ -359,7 +359,7 @@ static void many_rows(const Matrix &w, const X *x, int64_t x_stride, int n_rows,
         const Share band(n_rows, step / n_tiles % n_bands, n_bands);
         const int height = band.last - band.first, parts = (height + MANY - 1) / MANY;
         const int input = step % n_tiles * INPUTS<X>, n = std::min(INPUTS<X>, w.in - input);
-        if (input == 0) std::fill_n(sums[0], height * PANELS, Vector{});
+        if (input == 0) std::memset(sums, 0, height * sizeof sums[0]);
         auto next = filling(step + 1);
         const int work = step + 1 < n_steps ? next.left : 0;
         const int pieces = (n + BLOCK - 1) / BLOCK * parts;
