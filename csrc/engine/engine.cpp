@@ -426,18 +426,25 @@ EXPORT int gpt149_engine_decode(Engine *e, const gpt149_kernel *kernel, const in
         if ((*why = run_step(e, kernel, ids, n_ids, start, logits, wanted))) return -1;
         int32_t *const tokens = chosen + (int64_t)done * samples;
         start += n_ids, ids = tokens, n_ids = 1;
-        bool finite = true, stopped = false;
-#pragma omp parallel for num_threads(e->c.n_threads) if (samples > 1) reduction(&& : finite)       \
-    reduction(|| : stopped)
-        for (int i = 0; i < samples; i++) {
+        std::atomic<bool> finite{true}, stopped{false};
+        const auto choose_for = [&](int i) {
             const float *row = logits + (int64_t)(e->batch == 1 ? 0 : i) * vocab_size;
             uint8_t *marks = seen ? seen + (int64_t)i * vocab_size : nullptr;
-            finite = finite && all_finite(row, vocab_size);
-            if (!finite) continue;
+            if (!all_finite(row, vocab_size)) {
+                finite = false;
+                return;
+            }
             const double u = uniform(sampling->seed, i, step + done);
             tokens[i] = choose(*sampling, row, known, marks, u);
             if (marks) marks[tokens[i]] = 1;
-            stopped = stopped || tokens[i] == stop;
+            if (tokens[i] == stop) stopped = true;
+        };
+        if (samples == 1) { // a team of one thread in between would cost the next step its team
+            choose_for(0);
+        } else {
+#pragma omp parallel for num_threads(e->c.n_threads)
+            for (int i = 0; i < samples; i++)
+                choose_for(i);
         }
         if (!finite) break; // the caller looks at them
         done++;
