@@ -38,7 +38,7 @@ def decode(engine: NativeEngine, n: int, depth: int) -> tuple[float, float]:
     before, done = time.perf_counter(), 0
     while done < n:  # a call ends after a fiftieth of a second
         greedy = Sampling(temperature=0)
-        burst = Burst([1], n - done, greedy, engine.config.vocab_size, done)
+        burst = Burst([[1]], n - done, greedy, engine.config.vocab_size, step=done)
         done += len(engine.decode(burst))
     took = time.perf_counter() - before
     return took / n, (engine.attention_seconds - in_attention) / n

@@ -1,9 +1,9 @@
 // engine: whole steps of a GPT-2 in plain C++, around any attention kernel of the contract.
 //
-// A step is one parallel region. Threads share out the columns of every product and the heads of
-// the attention, where each calls the kernel for its own heads with n_threads = 1; between these
-// they meet at a barrier, five times a layer (oftener where many rows are normed or rounded).
-// gpt149/model/gpt.py says the same in torch and is the specification.
+// A step is one parallel region. Threads share out the columns of every product and the heads, or
+// the sequences, of the attention, where each calls the kernel for its own with n_threads = 1;
+// between these they meet at a barrier, five times a layer (oftener where many rows are normed or
+// rounded). gpt149/model/gpt.py says the same in torch and is the specification.
 //
 // Decode is bound by reading the weights, prefill by the FMA units: see matrix.h.
 #include "engine/sample.h"
@@ -159,19 +159,24 @@ struct Step {
         meet();
     }
 
-    // This thread's heads: their new keys and values into the cache, then the kernel, for the last
-    // n_q tokens.
+    // This thread's heads, or sequences where these share out more evenly: their new keys and
+    // values into the cache, then the kernel, for the last n_q tokens.
     void attend(int layer, int n_q) {
-        const Share heads(e.c.n_head, thread, n_threads);
-        if (heads.first == heads.last) return;
+        const int most_heads = (e.c.n_head + n_threads - 1) / n_threads * e.batch;
+        const int most_sequences = (e.batch + n_threads - 1) / n_threads * e.c.n_head;
+        const bool by_heads = most_heads <= most_sequences;
+        const Share heads =
+            by_heads ? Share(e.c.n_head, thread, n_threads) : Share(e.c.n_head, 0, 1);
+        const Share batch = by_heads ? Share(e.batch, 0, 1) : Share(e.batch, thread, n_threads);
+        if (heads.first == heads.last || batch.first == batch.last) return;
         const int d = e.head_dim(), width = e.c.n_embd, size = e.c.kv_dtype == BFLOAT16 ? 2 : 4;
         const int64_t per_head = (int64_t)e.c.n_ctx * d, per_batch = e.c.n_head * per_head;
-        const int64_t first = (int64_t)layer * e.batch * per_batch + heads.first * per_head;
-        for (int r = 0; r < n_rows(); r++)
+        const int64_t of_layer = (int64_t)layer * e.batch * per_batch;
+        for (int r = batch.first * n; r < batch.last * n; r++)
             for (int h = heads.first; h < heads.last; h++) {
                 const float *k = e.qkv.get() + (int64_t)r * 3 * width + width + h * d;
-                const int64_t at = first + r / n * per_batch + (h - heads.first) * per_head +
-                                   (int64_t)(start + r % n) * d;
+                const int64_t at =
+                    of_layer + r / n * per_batch + h * per_head + (int64_t)(start + r % n) * d;
                 keep(k, e.k_cache + at * size, d);
                 keep(k + width, e.v_cache + at * size, d);
             }
@@ -180,7 +185,7 @@ struct Step {
         a.abi_version = GPT149_ABI_VERSION, a.struct_size = sizeof a;
         a.dtype = GPT149_FLOAT32, a.kv_dtype = e.c.kv_dtype;
         a.causal = 1, a.n_threads = 1, a.br = e.c.br, a.bc = e.c.bc;
-        a.batch = e.batch, a.n_head = a.n_kv_head = heads.last - heads.first;
+        a.batch = batch.last - batch.first, a.n_head = a.n_kv_head = heads.last - heads.first;
         a.head_dim = d, a.n_q = n_q, a.n_kv = start + n, a.scale = e.layers[layer].scale;
         const int64_t q_stride[] = {(int64_t)n * 3 * width, d, 3 * width};
         const int64_t kv_stride[] = {per_batch, per_head, d};
@@ -203,9 +208,11 @@ struct Step {
             e.declined = "there is no memory for its workspace";
             return;
         }
-        a.q = e.qkv.get() + (int64_t)(n - n_q) * 3 * width + heads.first * d;
+        const int64_t first = of_layer + batch.first * per_batch + heads.first * per_head;
+        a.q = e.qkv.get() + ((int64_t)batch.first * n + n - n_q) * 3 * width + heads.first * d;
         a.k = e.k_cache + first * size, a.v = e.v_cache + first * size;
-        a.out = e.y.get() + heads.first * d, a.workspace = e.workspaces[thread].get();
+        a.out = e.y.get() + (int64_t)batch.first * n_q * width + heads.first * d;
+        a.workspace = e.workspaces[thread].get();
         if (const char *why = kernel.run(&a)) e.declined = why;
     }
 
@@ -402,28 +409,49 @@ static bool all_finite(const float *x, int n) {
     return !bad;
 }
 
-// Feeds ids (n_ids,) and then each token that is chosen, until n are chosen, `stop` is among them
-// (-1: none is), or `seconds` are over. known: the ids below it can be chosen. seen: vocab_size
-// marks, of what occurred, which grow. Returns how many were chosen, into chosen; -1 and *why if
-// the kernel declines.
+// Feeds ids (batch, n_ids) and then each token that is chosen, until n are chosen for each of
+// `samples`, `stop` is among them (-1: none is), or `seconds` are over. A sample is a sequence, or,
+// where there is one sequence and n is 1, one of several tokens behind it. known: the ids below it
+// can be chosen. seen: (samples, vocab_size) marks, of what occurred, which grow; NULL where the
+// penalty is 1. logits: (batch, vocab_size). Returns how many were chosen for each, into chosen
+// (n, samples); -1 and *why if the kernel declines.
 EXPORT int gpt149_engine_decode(Engine *e, const gpt149_kernel *kernel, const int32_t *ids,
                                 int n_ids, int start, const Sampling *sampling, int known,
-                                uint8_t *seen, int step, int stop, double seconds, int n,
-                                int32_t *chosen, float *logits, const char **why) {
+                                uint8_t *seen, int samples, int step, int stop, double seconds,
+                                int n, int32_t *chosen, float *logits, const char **why) {
     const auto begin = std::chrono::steady_clock::now();
-    const int k = likeliest(*sampling);
+    const int vocab_size = e->c.vocab_size, k = samples == 1 ? likeliest(*sampling) : 0;
     int done = 0;
     while (done < n) {
         if (e->screen) e->screen->pause = std::max(0, e->screen->pause - 1);
-        const uint64_t stream = stream_of(sampling->seed, 0, step + done);
-        const Wanted wanted = {false, k, known, noise_of(*sampling, stream)};
+        const auto stream = [&](int i) { return stream_of(sampling->seed, i, step + done); };
+        const Wanted wanted = {false, k, known, noise_of(*sampling, stream(0))};
         if ((*why = run_step(e, kernel, ids, n_ids, start, logits, wanted))) return -1;
-        if (!all_finite(logits, e->c.vocab_size)) break; // the caller looks at them
-        start += n_ids, ids = chosen + done, n_ids = 1;
-        const int token = chosen[done++] = choose(*sampling, logits, known, seen, stream);
-        seen[token] = 1;
+        int32_t *const tokens = chosen + (int64_t)done * samples;
+        start += n_ids, ids = tokens, n_ids = 1;
+        std::atomic<bool> finite{true}, stopped{false};
+        const auto choose_for = [&](int i) {
+            const float *row = logits + (int64_t)(e->batch == 1 ? 0 : i) * vocab_size;
+            uint8_t *marks = seen ? seen + (int64_t)i * vocab_size : nullptr;
+            if (!all_finite(row, vocab_size)) {
+                finite = false;
+                return;
+            }
+            tokens[i] = choose(*sampling, row, known, marks, stream(i));
+            if (marks) marks[tokens[i]] = 1;
+            if (tokens[i] == stop) stopped = true;
+        };
+        if (samples == 1) { // a team of one thread in between would cost the next step its team
+            choose_for(0);
+        } else {
+#pragma omp parallel for num_threads(e->c.n_threads)
+            for (int i = 0; i < samples; i++)
+                choose_for(i);
+        }
+        if (!finite) break; // the caller looks at them
+        done++;
         const std::chrono::duration<double> took = std::chrono::steady_clock::now() - begin;
-        if (token == stop || took.count() > seconds) break;
+        if (stopped || took.count() > seconds) break;
     }
     return done;
 }

@@ -65,67 +65,83 @@ struct Quantised {
     }
 };
 
-// Of a product with what x keeps, ROWS rows and PANELS panels.
-template <int ROWS, int PANELS>
-static void product8(const Product &product, const Quantised &x, int first_row, int p) {
-    const Matrix &w = product.w;
-    const int row = product.row + first_row;
-    const uint8_t *panel[PANELS];
-    for (int c = 0; c < PANELS; c++)
-        panel[c] = panel8(w, p + c);
+// Adds to sums what x keeps, ROWS from `row` on, times PANELS from panel p on, for group g of the
+// inputs; calls meanwhile(i) behind each four from input i on.
+template <int ROWS, int PANELS, typename Meanwhile>
+static void product8(const Matrix &w, int p, const Quantised &x, int64_t row, int g,
+                     Vector (*sums)[PANELS], const Meanwhile &meanwhile) {
+    const uint8_t *panels = panel8(w, p);
+    const int64_t stride = bytes8(w), kept = row * x.groups() + g;
     const int8_t *values = x.values.get() + row * x.width;
-    const bool distant = w.distant();
-    Vector sum[ROWS][PANELS] = {};
-    for (int g = 0; g * GROUP < w.in; g++) {
-        Ints part[ROWS][PANELS];
-        for (int r = 0; r < ROWS; r++)
+    Ints part[ROWS][PANELS];
+    for (int r = 0; r < ROWS; r++)
+        for (int c = 0; c < PANELS; c++)
+            part[r][c] = Ints{} + x.offsets[kept + r * x.groups()];
+    const int64_t to = std::min((g + 1) * GROUP, w.in);
+    for (int64_t i = g * GROUP; i < to; i += 4) {
+        Ints column[PANELS];
+        for (int c = 0; c < PANELS; c++)
+            std::memcpy(&column[c], panels + c * stride + i * LANES, sizeof column[c]);
+        for (int r = 0; r < ROWS; r++) {
+            int32_t four;
+            std::memcpy(&four, values + r * x.width + i, sizeof four);
             for (int c = 0; c < PANELS; c++)
-                part[r][c] = Ints{} + x.offsets[(row + r) * x.groups() + g];
-        const int64_t to = std::min((g + 1) * GROUP, w.in);
-        for (int64_t i = g * GROUP; i < to; i += 4) {
-            Ints column[PANELS];
-            for (int c = 0; c < PANELS; c++) {
-                std::memcpy(&column[c], panel[c] + i * LANES, sizeof column[c]);
-                if (ROWS <= 2 && distant) prefetch(panel[c] + i * LANES + AHEAD, VECTOR_BYTES);
-            }
-            for (int r = 0; r < ROWS; r++) {
-                int32_t four;
-                std::memcpy(&four, values + r * x.width + i, sizeof four);
-                for (int c = 0; c < PANELS; c++)
-                    part[r][c] = add_products(part[r][c], column[c], Ints{} + four);
-            }
+                part[r][c] = add_products(part[r][c], column[c], Ints{} + four);
         }
-        for (int r = 0; r < ROWS; r++)
-            for (int c = 0; c < PANELS; c++)
-                sum[r][c] += x.scales[(row + r) * x.groups() + g] *
-                             __builtin_convertvector(part[r][c], Vector);
+        meanwhile(i);
     }
-    float *y = product.y + first_row * product.y_stride;
-    finish(w, sum, {y, product.y_stride, p, true, true, product.epilogue, product.activation}, 1);
+    for (int r = 0; r < ROWS; r++)
+        for (int c = 0; c < PANELS; c++)
+            sums[r][c] +=
+                x.scales[kept + r * x.groups()] * __builtin_convertvector(part[r][c], Vector);
 }
 
-template <int PANELS> static void panels8(const Product &product, const Quantised &x, int p) {
-    int r = 0;
-    for (; r + MANY <= product.n_rows; r += MANY)
-        product8<MANY, PANELS>(product, x, r, p);
-    for (; r + 2 <= product.n_rows; r += 2)
-        product8<2, PANELS>(product, x, r, p);
-    for (; r < product.n_rows; r++)
-        product8<1, PANELS>(product, x, r, p);
+constexpr int AHEAD8 = 16 * GROUP; // bytes of each panel: a group of the widest vectors
+
+// PANELS at once from panel p on, while there are so many, and rows by LEAST to MOST. These go
+// through a group of the inputs one after the other, and each asks for some of what comes next.
+template <int LEAST, int MOST, int PANELS>
+static void panels8(const Product &product, const Quantised &x, int &p) {
+    const Matrix &w = product.w;
+    const int n_bands = (product.n_rows + TALL - 1) / TALL;
+    const bool distant = w.distant();
+    const Target target = {product.y, product.y_stride, p, product.epilogue, product.activation};
+    alignas(64) Vector sums[TALL][PANELS];
+    for (; p + PANELS <= product.panels.last; p += PANELS)
+        for (int b = 0; b < n_bands; b++) {
+            const Share band(product.n_rows, b, n_bands);
+            const int height = band.last - band.first, parts = (height + MOST - 1) / MOST;
+            std::memset(sums, 0, height * sizeof sums[0]);
+            for (int g = 0; g * GROUP < w.in; g++)
+                for (int part = 0; part < parts; part++) {
+                    const Share rows(height, part, parts);
+                    const int row = band.first + rows.first;
+                    int others = part; // until it is this part's turn
+                    const auto meanwhile = [&](int64_t i) {
+                        if (!distant || others-- > 0) return;
+                        others = parts - 1;
+                        for (int c = 0; c < PANELS; c++)
+                            prefetch(ahead<PANELS>(panel8(w, p + c), i * LANES + AHEAD8, bytes8(w)),
+                                     VECTOR_BYTES);
+                    };
+                    with_constant<LEAST, MOST>(rows.last - rows.first, [&](auto n) {
+                        product8<n.value, PANELS>(w, p, x, product.row + row, g, sums + rows.first,
+                                                  meanwhile);
+                        if ((g + 1) * GROUP >= w.in)
+                            finish<n.value, PANELS>(w, sums + rows.first, target.at(row, p), 1);
+                    });
+                }
+        }
 }
 
 // The product with what x keeps.
 static void multiply8(const Product &product, const Quantised &x) {
-    const int last = product.panels.last;
     int p = product.panels.first;
     if (product.n_rows == 1)
-        for (; p + 8 <= last; p += 8)
-            product8<1, 8>(product, x, 0, p);
-    if (product.n_rows <= 2)
-        for (; p + 4 <= last; p += 4)
-            panels8<4>(product, x, p);
-    for (; p + 3 <= last; p += 3)
-        panels8<3>(product, x, p);
-    for (; p < last; p++)
-        panels8<1>(product, x, p);
+        panels8<1, 1, 8>(product, x, p);
+    else if (product.n_rows == 2)
+        panels8<2, 2, 4>(product, x, p);
+    else
+        panels8<2, MANY, 3>(product, x, p);
+    panels8<1, MANY, 1>(product, x, p);
 }

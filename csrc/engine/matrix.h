@@ -1,10 +1,15 @@
 // matrix.h: weights packed once for streaming, and y = x W + b for few rows and for many.
 //
-// A panel is LANES columns of W, one run of memory, in which a step along `in` is one vector. Few
-// rows, whose product reading W bounds, go through four panels at once: distant streams, which
-// memory serves faster than one. Many rows, whose product the arithmetic bounds, keep ROWS x PANELS
-// accumulators in registers as `simd` does, 8 x 3, and multiply a copy of three panels' next inputs
-// that was taken apart once for all of them.
+// A panel is LANES columns of W, one run of memory, in which a step along `in` is one vector. Up to
+// four rows, whose product reading W bounds, go through four panels at once: distant streams, which
+// memory serves faster than one. More rows keep ROWS x PANELS accumulators in registers as `simd`
+// does, 8 x 3, and multiply a tile of three panels' next inputs that was taken apart once for all
+// of them; between its multiplications the next tile is taken apart, and memory is asked for the
+// one behind it. So from some 16 rows on the arithmetic bounds a product, and below, reading W
+// once.
+//
+// A sum takes its inputs one after the other, whatever the number of rows: a row's product is the
+// same bits in any company.
 //
 // Kept as float32 or bfloat16 in fewer bits (squeeze.h), or as int8, with a scale for each output.
 // x is float32, or bfloat16 where the CPU multiplies two of those to a lane fast; sums are float32.
@@ -157,32 +162,33 @@ static inline Vector activate(Activation activation, Vector x) {
     return x / (1 + exp2(u2));
 }
 
-// Where a product's sums go: y (rows, out) from panel p on. first, last: of the inputs.
+// Where a product's sums go: y (rows, out) from panel p on.
 struct Target {
     float *y;
     int64_t stride;
     int p;
-    bool first, last;
     Epilogue epilogue;
     Activation activation;
+
+    Target at(int row, int panel) const {
+        return {y + row * stride, stride, panel, epilogue, activation};
+    }
 };
 
 // rest: what the sums lack besides their scale. Apart from `product`, so that nothing here takes
 // registers there.
 template <int ROWS, int PANELS>
-[[gnu::noinline]] static void finish(const Matrix &w, const Vector (&sum)[ROWS][PANELS],
-                                     const Target &t, float rest) {
+[[gnu::noinline]] static void finish(const Matrix &w, const Vector (*sum)[PANELS], const Target &t,
+                                     float rest) {
     for (int c = 0; c < PANELS; c++) {
         const int o = (t.p + c) * LANES, width = std::min(LANES, w.out - o);
         const Vector bias = load(w.bias.get() + o);
         const Vector scale = load(w.scales.get() + o);
         for (int r = 0; r < ROWS; r++) {
             float *at = t.y + r * t.stride + o;
-            Vector z = scale * (rest * sum[r][c]);
-            if (t.first) z += bias;
-            if (!t.first || t.epilogue == ADD)
-                z += width == LANES ? load(at) : load_some(at, width);
-            if (t.last && t.epilogue == ACTIVATE) z = activate(t.activation, z);
+            Vector z = scale * (rest * sum[r][c]) + bias;
+            if (t.epilogue == ADD) z += width == LANES ? load(at) : load_some(at, width);
+            if (t.epilogue == ACTIVATE) z = activate(t.activation, z);
             width == LANES ? store(at, z) : store_some(at, z, width);
         }
     }
@@ -227,13 +233,20 @@ static inline Vector add_product(Vector sum, Ints x, Ints column) {
 }
 #endif
 
-constexpr int STREAMS = 4; // panels at once, of few rows
+// What is read `offset` bytes behind the start of a panel: of itself, or, behind its end, of the
+// one that is read after it, PANELS further on.
+template <int PANELS>
+static inline const uint8_t *ahead(const uint8_t *panel, int64_t offset, int64_t bytes) {
+    return panel + offset + (offset < bytes ? 0 : (PANELS - 1) * bytes);
+}
 
+constexpr int STREAMS = 4; // panels at once, of few rows
 // ROWS of x times PANELS of w, straight from memory.
 template <typename T, int ROWS, int PANELS, typename X>
 static void stream(const Matrix &w, const X *x, int64_t x_stride, const Target &target) {
     constexpr int STEPS = BLOCK / SHARING<X>;
     const bool distant = w.distant();
+    const int64_t bytes = blocks(w) * BLOCK_BYTES<T>; // of a panel
     Vector sum[ROWS][PANELS] = {};
     const auto add_block = [&](int64_t block, int inputs) {
         Column<X> xs[ROWS][STEPS] = {}, columns[STEPS];
@@ -241,9 +254,10 @@ static void stream(const Matrix &w, const X *x, int64_t x_stride, const Target &
             for (int i = 0; i < inputs; i += SHARING<X>)
                 xs[r][i / SHARING<X>] = lifted(spread(x + r * x_stride + block * BLOCK + i));
         for (int c = 0; c < PANELS; c++) {
-            const uint8_t *at = panel<T>(w, target.p + c) + block * BLOCK_BYTES<T>;
-            if (distant) prefetch(at + AHEAD, BLOCK_BYTES<T>);
-            expand<T>(at, columns);
+            const uint8_t *first = panel<T>(w, target.p + c);
+            const int64_t at = block * BLOCK_BYTES<T>;
+            if (distant) prefetch(ahead<PANELS>(first, at + AHEAD, bytes), BLOCK_BYTES<T>);
+            expand<T>(first + at, columns);
             for (int r = 0; r < ROWS; r++)
                 for (int i = 0; i < STEPS; i++)
                     sum[r][c] = add_product(sum[r][c], xs[r][i], columns[i]);
@@ -253,74 +267,117 @@ static void stream(const Matrix &w, const X *x, int64_t x_stride, const Target &
     for (int64_t block = 0; block < whole; block++)
         add_block(block, BLOCK);
     if (w.in % BLOCK) add_block(whole, w.in % BLOCK);
-    finish(w, sum, target, REST);
+    finish<ROWS, PANELS>(w, sum, target, REST);
 }
 
-template <typename T, int PANELS, typename X>
-static void few_rows(const Matrix &w, const X *x, int64_t x_stride, int n_rows, Target target) {
-    for (int rows; n_rows > 0; n_rows -= rows) {
-        rows = n_rows < 4 ? 1 : 4;
-        (rows == 4 ? stream<T, 4, PANELS, X> : stream<T, 1, PANELS, X>)(w, x, x_stride, target);
-        x += rows * x_stride, target.y += rows * target.stride;
+constexpr int FEW = 4;                        // rows whose product reading W bounds
+constexpr int MANY = REGISTERS == 32 ? 8 : 4; // rows at once, and at least half as many
+constexpr int WIDE = 3;                       // panels at once, of many rows
+constexpr int TALL = 64;                      // rows of a band, whose sums are kept meanwhile
+constexpr int COLUMNS = 64;                   // of a tile: two of three panels stay in L1
+constexpr int TILES_AHEAD = 2048;             // bytes of each panel
+
+// The next inputs of PANELS, as X multiplies them.
+template <int PANELS, typename X> using Tile = Column<X>[COLUMNS][PANELS];
+template <typename X> constexpr int INPUTS = COLUMNS * SHARING<X>;
+
+// Takes apart the tile from panel p and input `from` on, block by block.
+template <typename T, int PANELS, typename X> struct Filling {
+    Tile<PANELS, X> &tile;
+    const uint8_t *first; // of the first panel
+    int64_t at, bytes;    // of a panel
+    bool distant;
+    int left, column = 0; // left: blocks
+
+    Filling(Tile<PANELS, X> &to, const Matrix &w, int p, int from)
+        : tile(to), first(panel<T>(w, p)), at(from / BLOCK * BLOCK_BYTES<T>),
+          bytes(blocks(w) * BLOCK_BYTES<T>), distant(w.distant()),
+          left((std::min(INPUTS<X>, w.in - from) + BLOCK - 1) / BLOCK) {}
+
+    [[gnu::always_inline]] void block() {
+        constexpr int STEPS = BLOCK / SHARING<X>;
+        for (int c = 0; c < PANELS; c++) {
+            const uint8_t *panel = first + c * bytes;
+            if (distant) prefetch(ahead<PANELS>(panel, at + TILES_AHEAD, bytes), BLOCK_BYTES<T>);
+            Column<X> columns[STEPS];
+            expand<T>(panel + at, columns);
+            for (int i = 0; i < STEPS; i++)
+                tile[column + i][c] = lifted(columns[i]);
+        }
+        at += BLOCK_BYTES<T>, column += STEPS, left--;
     }
-}
+};
 
-constexpr int MANY = REGISTERS == 32 ? 8 : 4; // rows at once
-constexpr int INPUTS = 512; // at once, of many rows: so much of three panels stays in a cache
-
-// A panel's next inputs, as X multiplies them.
-template <typename X> using Tile = Column<X>[INPUTS / SHARING<X>];
-
-// Inputs from .. from + n of a panel.
-template <typename T, typename X>
-static void fill(Tile<X> &tile, const Matrix &w, int p, int from, int n) {
-    constexpr int STEPS = BLOCK / SHARING<X>;
-    const uint8_t *at = panel<T>(w, p) + from / BLOCK * BLOCK_BYTES<T>;
-    for (int i = 0; i < n; i += BLOCK, at += BLOCK_BYTES<T>) {
-        Column<X> columns[STEPS];
-        expand<T>(at, columns);
-        for (int j = 0; j < STEPS; j++)
-            tile[i / SHARING<X> + j] = lifted(columns[j]);
-    }
-}
-
-// ROWS of x times the tiles of PANELS of w, n inputs long.
-template <int ROWS, int PANELS, typename X>
-static void product(const Matrix &w, const Tile<X> *tiles, const X *x, int64_t x_stride, int n,
-                    const Target &target) {
-    Vector sum[ROWS][PANELS] = {};
-    for (int64_t i = 0; i < n; i += SHARING<X>) {
-        Column<X> column[PANELS];
+// Adds to sums ROWS of x times a tile n inputs long; calls `meanwhile` after each block of it.
+template <int ROWS, int PANELS, typename X, typename Meanwhile>
+static void product(const Tile<PANELS, X> &tile, const X *x, int64_t x_stride, int n,
+                    Vector (*sums)[PANELS], const Meanwhile &meanwhile) {
+    Vector sum[ROWS][PANELS];
+    for (int r = 0; r < ROWS; r++)
         for (int c = 0; c < PANELS; c++)
-            column[c] = tiles[c][i / SHARING<X>];
-        for (int r = 0; r < ROWS; r++)
+            sum[r][c] = sums[r][c];
+    for (int64_t i = 0; i < n;) {
+        for (const int64_t to = std::min<int64_t>(i + BLOCK, n); i < to; i += SHARING<X>) {
+            Column<X> column[PANELS];
             for (int c = 0; c < PANELS; c++)
-                sum[r][c] = add_product(sum[r][c], spread(x + r * x_stride + i), column[c]);
+                column[c] = tile[i / SHARING<X>][c];
+            for (int r = 0; r < ROWS; r++)
+                for (int c = 0; c < PANELS; c++)
+                    sum[r][c] = add_product(sum[r][c], spread(x + r * x_stride + i), column[c]);
+        }
+        meanwhile();
     }
-    finish(w, sum, target, REST);
+    for (int r = 0; r < ROWS; r++)
+        for (int c = 0; c < PANELS; c++)
+            sums[r][c] = sum[r][c];
 }
 
+// Calls f with n, which is from LEAST to MOST, as a constant.
+template <int LEAST, int MOST, typename F> static void with_constant(int n, const F &f) {
+    if constexpr (LEAST < MOST)
+        if (n > LEAST) return with_constant<LEAST + 1, MOST>(n, f);
+    f(std::integral_constant<int, LEAST>());
+}
+
+// Panels from .. to, a whole number of PANELS. While a tile is multiplied by all rows of a band,
+// the next one is taken apart, and what comes behind it is on its way from memory.
 template <typename T, int PANELS, typename X>
-static void many_rows(const Matrix &w, const X *x, int64_t x_stride, int n_rows, Target target) {
-    alignas(64) Tile<X> tiles[PANELS];
-    float *y = target.y;
-    for (int from = 0; from < w.in; from += INPUTS) {
-        const int n = std::min(INPUTS, w.in - from);
-        for (int c = 0; c < PANELS; c++)
-            fill<T, X>(tiles[c], w, target.p + c, from, n);
-        target.first = from == 0, target.last = from + n == w.in;
-        const int next = target.last ? 0 : from + n, next_p = target.p + target.last * PANELS;
-        const int64_t bytes = std::min(INPUTS, w.in - next) / BLOCK * BLOCK_BYTES<T>;
-        for (int r = 0, rows; r < n_rows; r += rows) {
-            rows = r + MANY <= n_rows ? MANY : 1;
-            target.y = y + r * target.stride;
-            (rows == MANY
-                 ? product<MANY, PANELS, X>
-                 : product<1, PANELS, X>)(w, tiles, x + r * x_stride + from, x_stride, n, target);
-            const Share share(bytes, r, n_rows, rows); // of what the next tiles are made of
-            for (int c = 0; c < PANELS && w.distant(); c++)
-                prefetch(panel<T>(w, next_p + c) + next / BLOCK * BLOCK_BYTES<T> + share.first,
-                         share.last - share.first);
+static void many_rows(const Matrix &w, const X *x, int64_t x_stride, int n_rows,
+                      const Target &target, int from, int to) {
+    alignas(64) Tile<PANELS, X> tiles[2];
+    alignas(64) Vector sums[TALL][PANELS];
+    const int n_bands = (n_rows + TALL - 1) / TALL, n_tiles = (w.in + INPUTS<X> - 1) / INPUTS<X>;
+    const int n_steps = (to - from) / PANELS * n_bands * n_tiles;
+    const auto panel_of = [=](int step) { return from + step / (n_bands * n_tiles) * PANELS; };
+    const auto filling = [&](int step) {
+        return Filling<T, PANELS, X>(tiles[step % 2], w, panel_of(step),
+                                     step % n_tiles * INPUTS<X>);
+    };
+    for (auto first = filling(0); first.left > 0;)
+        first.block();
+    for (int step = 0; step < n_steps; step++) {
+        const Share band(n_rows, step / n_tiles % n_bands, n_bands);
+        const int height = band.last - band.first, parts = (height + MANY - 1) / MANY;
+        const int input = step % n_tiles * INPUTS<X>, n = std::min(INPUTS<X>, w.in - input);
+        if (input == 0) std::memset(sums, 0, height * sizeof sums[0]);
+        auto next = filling(step + 1);
+        const int work = step + 1 < n_steps ? next.left : 0;
+        const int pieces = (n + BLOCK - 1) / BLOCK * parts;
+        int due = 0; // of the next tile's blocks, in pieces of this one
+        const auto meanwhile = [&] {
+            for (due += work; due >= pieces; due -= pieces)
+                next.block();
+        };
+        for (int part = 0; part < parts; part++) {
+            const Share rows(height, part, parts);
+            const int row = band.first + rows.first;
+            with_constant<MANY / 2, MANY>(rows.last - rows.first, [&](auto n_rows) {
+                product<n_rows.value, PANELS, X>(tiles[step % 2], x + row * x_stride + input,
+                                                 x_stride, n, sums + rows.first, meanwhile);
+                if (input + n == w.in)
+                    finish<n_rows.value, PANELS>(w, sums + rows.first,
+                                                 target.at(row, panel_of(step)), REST);
+            });
         }
     }
 }
@@ -329,15 +386,21 @@ static void many_rows(const Matrix &w, const X *x, int64_t x_stride, int n_rows,
 template <typename T, typename X>
 static void multiply_as(const Product &product, const X *x, int64_t x_stride) {
     const Matrix &w = product.w;
-    const int n_rows = product.n_rows;
-    Target target = {product.y, product.y_stride, product.panels.first, true,
-                     true,      product.epilogue, product.activation};
-    const bool few = n_rows < MANY;
-    const int wide = few ? STREAMS : 3;
-    for (; target.p + wide <= product.panels.last; target.p += wide)
-        (few ? few_rows<T, STREAMS, X> : many_rows<T, 3, X>)(w, x, x_stride, n_rows, target);
-    for (; target.p < product.panels.last; target.p++)
-        (few ? few_rows<T, 1, X> : many_rows<T, 1, X>)(w, x, x_stride, n_rows, target);
+    const int n_rows = product.n_rows, last = product.panels.last;
+    int p = product.panels.first;
+    const Target target = {product.y, product.y_stride, p, product.epilogue, product.activation};
+    if (n_rows <= FEW) {
+        with_constant<1, FEW>(n_rows, [&](auto n_rows) {
+            for (; p + STREAMS <= last; p += STREAMS)
+                stream<T, n_rows.value, STREAMS, X>(w, x, x_stride, target.at(0, p));
+            for (; p < last; p++)
+                stream<T, n_rows.value, 1, X>(w, x, x_stride, target.at(0, p));
+        });
+        return;
+    }
+    const int wide = p + (last - p) / WIDE * WIDE;
+    if (p < wide) many_rows<T, WIDE, X>(w, x, x_stride, n_rows, target, p, wide);
+    if (wide < last) many_rows<T, 1, X>(w, x, x_stride, n_rows, target, wide, last);
 }
 
 // Rows of x in bfloat16, lifted.

@@ -64,7 +64,9 @@ template <typename T> struct Keys {
     bool distant;
 
     // Elements that will be wanted soon when `at` is.
-    void fetch(const T *at, int n) const { prefetch(at + AHEAD * stride, n); }
+    [[gnu::always_inline]] void fetch(const T *at, int n) const {
+        prefetch(at + AHEAD * stride, n);
+    }
 };
 
 // s = Q K^T, (keys / G, rows, G), to whole AT_ONCE; NEVER where a key is hidden. Returns the

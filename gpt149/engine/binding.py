@@ -87,8 +87,8 @@ def library(dtype: str, *, screened: bool) -> tuple[ctypes.CDLL, Maker, Maker | 
         ("attention_seconds", c_double, (engine,)),
         ("step", c_char_p, (engine, kernel, c_void_p, c_int, c_int, c_void_p, c_bool)),
         ("decode", c_int, (engine, kernel, c_void_p, c_int, c_int, POINTER(CSampling), c_int,
-                           c_void_p, c_int, c_int, c_double, c_int, c_void_p, c_void_p,
-                           POINTER(c_char_p))),
+                           c_void_p, c_int, c_int, c_int, c_double, c_int, c_void_p,
+                           c_void_p, POINTER(c_char_p))),
     ):  # fmt: skip
         function = getattr(lib, f"gpt149_engine_{name}")
         function.restype, function.argtypes = result, arguments

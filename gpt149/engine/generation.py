@@ -164,8 +164,7 @@ class Generation:
         self._ran = True
         options, engine, stats = self.options, self.engine, self.stats
         room = engine.n_ctx - engine.length - len(self.prompt)
-        alone = options.num_samples == 1 and options.logprobs is None
-        if alone and options.n > 0 and room > 0 and isinstance(engine, Decoder):
+        if options.logprobs is None and options.n > 0 and room > 0 and isinstance(engine, Decoder):
             yield from self._decode(engine)
             yield from self._held_back()
             return
@@ -189,7 +188,7 @@ class Generation:
             else:
                 stats.ttft_s = time.perf_counter() - start
             yield from self._pieces(tokens)
-            if all(sample.finish_reason for sample in self.samples):
+            if self._finished:
                 break
         self._finish_where(reason)
         yield from self._held_back()
@@ -273,39 +272,43 @@ class Generation:
 
     def _decode(self, engine: Decoder) -> Iterator[Piece]:
         """Everything, by an engine that chooses tokens itself: the first, then several a call."""
-        sample, stats = self.samples[0], self.stats
-        ids = self.prompt
-        while not sample.finish_reason:
-            n_chosen, held = len(sample.token_ids), self.engine.length
-            room = self.engine.n_ctx - held - len(ids)  # the next token must fit too
-            n = min(self.options.n - n_chosen, room)
+        options, stats, samples = self.options, self.stats, self.options.num_samples
+        ids, n_chosen = [self.prompt], 0
+        while not self._finished:
+            held = self.engine.length
+            room = self.engine.n_ctx - held - len(ids[0])  # the next token must fit too
+            n = min(options.n - n_chosen, room)
             if n <= 0:
-                self._finish_where("length" if n_chosen >= self.options.n else "context")
+                self._finish_where("length" if n_chosen >= options.n else "context")
                 return
-            if n_chosen == 0:  # alone: the prefill is timed
+            if n_chosen == 0:  # alone: the prefill is timed, and one sequence becomes several
                 n = 1
-            burst = Burst(ids, n, self.sampling, self._known, n_chosen, self._eos)
+            burst = Burst(ids, n, self.sampling, self._known, samples, n_chosen, self._eos)
             before = time.perf_counter()
             with self._counting():
                 chosen = engine.decode(burst)
             seconds = time.perf_counter() - before
             if not chosen:  # the same step again finds out why
                 self.engine.rewind(held)
-                self._feed([ids])
+                self._feed(ids)
                 self.engine.rewind(held)
                 continue
             if n_chosen:
                 stats.decode_s += seconds
             else:
                 stats.prefill_s = stats.ttft_s = seconds
+                if samples > 1:
+                    self.engine.fork(samples)
             stats.steps += len(chosen)
-            for i, token in enumerate(chosen):
-                self._take(sample, token)
-                yield from self._pieces([token])
-                if sample.finish_reason:  # what was chosen behind it never happened
-                    self.engine.rewind(held + len(ids) + i)
+            for i, tokens in enumerate(chosen):
+                for sample, token in zip(self.samples, tokens, strict=True):
+                    if not sample.finish_reason:
+                        self._take(sample, token)
+                yield from self._pieces(tokens)
+                if self._finished:  # what was chosen behind it never happened
+                    self.engine.rewind(held + len(ids[0]) + i)
                     break
-            ids = sample.token_ids[-1:]
+            ids, n_chosen = [[token] for token in chosen[-1]], n_chosen + len(chosen)
 
     def _check_prompt(self) -> None:
         engine, vocab_size = self.engine, self.engine.config.vocab_size
@@ -356,6 +359,10 @@ class Generation:
                     sample.finish_reason = "stop"
             sample.text += text
             yield Piece(i, tokens[i], text)
+
+    @property
+    def _finished(self) -> bool:
+        return all(sample.finish_reason for sample in self.samples)
 
     def _finish_where(self, reason: str | None) -> None:
         for sample in self.samples:

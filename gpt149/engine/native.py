@@ -113,26 +113,34 @@ class NativeEngine:
         self.calls += self.config.n_layer
         self.ids = [old + list(new) for old, new in zip(self.ids, ids, strict=True)]
 
-    def decode(self, burst: Burst) -> list[int]:
+    def decode(self, burst: Burst) -> list[list[int]]:
         """See `protocol.Decoder`; raises KernelDeclined."""
-        assert len(self.ids) == 1
-        assert self.length + len(burst.ids) + burst.n - 1 <= self.n_ctx
-        ids = np.array(burst.ids, np.int32)
-        seen = np.zeros(self.config.vocab_size, np.uint8)
-        seen[self.ids[0]] = seen[ids] = 1
-        chosen, why = np.empty(burst.n, np.int32), c_char_p()
-        logits = np.empty(self.config.vocab_size, np.float32)
+        ids, samples = np.array(burst.ids, np.int32), burst.samples
+        batch, n_ids = ids.shape
+        assert batch == len(self.ids)
+        assert samples == batch or (batch == 1 and burst.n == 1)
+        assert self.length + n_ids + burst.n - 1 <= self.n_ctx
+        seen = self._seen(ids, samples) if burst.sampling.repetition_penalty != 1 else None
+        chosen, why = np.empty((burst.n, samples), np.int32), c_char_p()
         done = self._library.gpt149_engine_decode(
-            self._engine, self._kernel(), _address(ids), len(ids), self.length,
-            byref(CSampling.of(burst.sampling)), burst.known, _address(seen), burst.step,
+            self._engine, self._kernel(), _address(ids), n_ids, self.length,
+            byref(CSampling.of(burst.sampling)), burst.known, _address(seen), samples, burst.step,
             -1 if burst.stop is None else burst.stop, BURST_SECONDS, burst.n, _address(chosen),
-            _address(logits), byref(why),
+            _address(self._logits), byref(why),
         )  # fmt: skip
         self._check(why.value)
         self.calls += max(1, done) * self.config.n_layer
-        tokens: list[int] = chosen[:done].tolist()
-        self.ids[0] += [*burst.ids, *tokens[:-1]]
+        for i, held in enumerate(self.ids):
+            held += [*burst.ids[i], *chosen[: max(0, done - 1), i].tolist()]
+        tokens: list[list[int]] = chosen[:done].tolist()
         return tokens
+
+    def _seen(self, ids: NDArray[np.int32], samples: int) -> NDArray[np.uint8]:
+        """Marks of what each sample has, or is about to be fed: (samples, vocab_size)."""
+        seen = np.zeros((len(ids), self.config.vocab_size), np.uint8)
+        for marks, held, new in zip(seen, self.ids, ids, strict=True):
+            marks[held] = marks[new] = 1
+        return np.repeat(seen, samples // len(ids), axis=0)
 
     @contextmanager
     def using(self, kernel: Kernel) -> Iterator[None]:
@@ -219,6 +227,7 @@ class NativeEngine:
         c = self.config
         size = (c.n_layer, batch, c.n_head, self.n_ctx, c.head_dim)
         self._k, self._v = (_untouched(size, self._kv_type) for _ in range(2))
+        self._logits = np.empty((batch, c.vocab_size), np.float32)  # that bursts choose from
         self._library.gpt149_engine_cache(self._engine, _address(self._k), _address(self._v), batch)
 
 

@@ -67,17 +67,19 @@ class Engine(Protocol):
 
 @dataclass(frozen=True)
 class Burst:
-    """Tokens that an engine is to choose in one call.
+    """Tokens that an engine is to choose in one call, for each of several samples.
 
-    ids: the prompt, or what was chosen before. n: how many at most; fewer where a fiftieth of a
-    second is over. sampling: how. known: ids below it can be chosen. step: how many tokens the
-    sample has so far. stop: an id behind which to end.
+    ids: (batch, n_ids), the prompt, or what was chosen before. n: how many a sample at most; fewer
+    where a fiftieth of a second is over. sampling: how. known: ids below it can be chosen. samples:
+    one a sequence, numbered from 0; or several behind the only one, if n is 1. step: how many
+    tokens a sample has so far. stop: an id behind which to end, in whichever sample.
     """
 
-    ids: Sequence[int]
+    ids: Sequence[Sequence[int]]
     n: int
     sampling: Sampling
     known: int
+    samples: int = 1
     step: int = 0
     stop: int | None = None
 
@@ -86,11 +88,11 @@ class Burst:
 class Decoder(Protocol):
     """An engine that also chooses tokens itself, several a call."""
 
-    def decode(self, burst: Burst) -> list[int]:
+    def decode(self, burst: Burst) -> list[list[int]]:
         """Feed its ids in a step, and then each token chosen behind them, but not the last.
 
         Returns:
-            The chosen ids; none if a logit is no number, after the ids were fed.
+            The chosen ids, (steps, samples); none if a logit is no number, after the ids were fed.
         """
 
 

@@ -56,7 +56,17 @@ def specified(w: F32, bias: F32, x: F32) -> NDArray[np.float64]:
 
 
 @pytest.mark.parametrize(
-    ("rows", "n_in", "out"), [(1, 4, 1), (1, 513, 300), (2, 51, 77), (13, 256, 131), (31, 770, 65)]
+    ("rows", "n_in", "out"),
+    [
+        (1, 4, 1),
+        (1, 513, 300),
+        (2, 51, 77),
+        (3, 300, 64),
+        (7, 96, 48),
+        (13, 256, 131),
+        (31, 770, 65),
+        (65, 513, 100),
+    ],
 )
 def test_products_are_those_specified(library: ctypes.CDLL, rows: int, n_in: int, out: int) -> None:
     rng = np.random.default_rng(149)
@@ -68,6 +78,16 @@ def test_products_are_those_specified(library: ctypes.CDLL, rows: int, n_in: int
     step = np.abs(x).max() / 127 * np.abs(w).max()
     assert np.abs(got - want).max() < 1.1 * step
     assert np.median(np.abs(got - want)) < 1e-5 * np.abs(want).max()
+
+
+def test_a_row_is_the_same_to_the_bit_among_any_others(library: ctypes.CDLL) -> None:
+    """So that a sample is what it is alone, however many are decoded at once."""
+    rng = np.random.default_rng(149)
+    w, x = (rng.normal(size=s).astype(np.float32) for s in ((147, 303), (70, 303)))
+    bias = np.zeros(147, np.float32)
+    alone = np.concatenate([multiply(library, w, bias, row[None]) for row in x])
+    for rows in (2, 3, 4, 5, 6, 7, 8, 9, 16, 23, 64, 70):
+        np.testing.assert_array_equal(multiply(library, w, bias, x[:rows]), alone[:rows])
 
 
 def test_the_largest_values_neither_wrap_nor_saturate(library: ctypes.CDLL) -> None:

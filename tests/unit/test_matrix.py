@@ -64,7 +64,18 @@ def rounded(x: F32) -> F32:
 @pytest.mark.parametrize("dtype", TYPES)
 @pytest.mark.parametrize(
     ("rows", "n_in", "out"),
-    [(1, 1, 1), (1, 514, 300), (2, 51, 77), (7, 34, 16), (13, 1030, 131), (31, 66, 65)],
+    [
+        (1, 1, 1),
+        (1, 514, 300),
+        (2, 51, 77),
+        (3, 64, 200),
+        (5, 9, 48),
+        (7, 34, 16),
+        (9, 128, 16),
+        (13, 1030, 131),
+        (31, 66, 65),
+        (65, 130, 100),
+    ],
 )
 def test_products_add_to_what_is_there(
     library: ctypes.CDLL, dtype: str, transposed: bool, rows: int, n_in: int, out: int
@@ -84,6 +95,17 @@ def test_products_add_to_what_is_there(
     np.testing.assert_array_equal(w_row, w[-1])
     want = before + bias + x.astype(np.float64) @ w.T.astype(np.float64)
     np.testing.assert_allclose(y, want, rtol=0, atol=2e-6 * np.sqrt(n_in) * np.abs(want).max())
+
+
+@pytest.mark.parametrize("dtype", TYPES)
+def test_a_row_is_the_same_to_the_bit_among_any_others(library: ctypes.CDLL, dtype: str) -> None:
+    """So that a sample is what it is alone, however many are decoded at once."""
+    rng = np.random.default_rng(149)
+    w, x = (rng.normal(size=s).astype(np.float32) for s in ((147, 203), (70, 203)))
+    _, alone = zip(*(packed(library, dtype, w, row[None]) for row in x), strict=True)
+    for rows in (2, 3, 4, 5, 6, 7, 8, 9, 16, 23, 64, 70):
+        _, together = packed(library, dtype, w, x[:rows])
+        np.testing.assert_array_equal(together, np.concatenate(alone[:rows]))
 
 
 def test_nan_and_infinity_stay(library: ctypes.CDLL) -> None:

@@ -94,7 +94,8 @@ def test_shapes_that_fill_no_vector_and_every_option(
     config: GPTConfig, make_model: Callable[[GPTConfig], GPT], tmp_path: Path
 ) -> None:
     save_gpt2(make_model(config), tmp_path)
-    assert_same_logits(*pair(checkpoint.load(tmp_path)))
+    for n in (1, 4):  # two threads share out three heads, or four sequences
+        assert_same_logits(*pair(checkpoint.load(tmp_path), n=n))
 
 
 def test_a_spoiled_weight_is_seen(tiny: Checkpoint) -> None:
@@ -136,15 +137,34 @@ def test_every_position_is_what_step_by_step_gives(tiny: Checkpoint) -> None:
     ],
     ids=str,
 )
-def test_bursts_write_what_single_steps_write(tiny: Checkpoint, sampling: dict[str, float]) -> None:
+@pytest.mark.parametrize("num_samples", [1, 5])
+def test_bursts_write_what_single_steps_write(
+    tiny: Checkpoint, sampling: dict[str, float], num_samples: int
+) -> None:
     """The torch engine asks for its tokens one by one, the native one for many at once."""
-    texts = [
-        [
-            list(generate(tiny, PROMPT, n=59, engine=engine, **sampling)),  # type: ignore[arg-type]
-        ]
+    settings = {"n": 59, "num_samples": num_samples, **sampling}
+    native, torch = (
+        list(generate(tiny, PROMPT, engine=engine, **settings))  # type: ignore[arg-type]
         for engine in ("native", "torch")
-    ]
-    assert texts[0] == texts[1]
+    )
+    assert native == torch
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bf16", "int8"])
+def test_sequences_are_the_same_to_the_bit_together_and_alone(tiny: Checkpoint, dtype: str) -> None:
+    """So that the number of samples changes none of them."""
+    ids = np.random.default_rng(149).integers(0, tiny.config.vocab_size, (3, 17)).tolist()
+
+    def logits(rows: list[list[int]]) -> list[NDArray[np.float32]]:
+        engine = NativeEngine(tiny, simd(), n_threads=2, dtype=dtype)
+        engine.feed([PROMPT])
+        engine.fork(len(rows[0]))
+        return [engine.feed([[token] for token in row]) for row in rows]
+
+    together = logits(ids)
+    for i in (0, 7, 16):
+        alone = logits([[row[i]] for row in ids])
+        np.testing.assert_array_equal([rows[i] for rows in together], [rows[0] for rows in alone])
 
 
 WIDE = GPTConfig(n_layer=1, n_head=2, n_embd=48, n_ctx=40, vocab_size=4099)
@@ -166,7 +186,7 @@ def burst_of_one(
     logits = np.empty(engine.config.vocab_size, np.float32)
     done = engine._library.gpt149_engine_decode(
         engine._engine, engine._kernel(), ids.ctypes.data, 1, engine.length,
-        ctypes.byref(CSampling.of(sampling)), known, seen.ctypes.data, 0, -1, 1.0, 1,
+        ctypes.byref(CSampling.of(sampling)), known, seen.ctypes.data, 1, 0, -1, 1.0, 1,
         chosen.ctypes.data, logits.ctypes.data, ctypes.byref(why),
     )  # fmt: skip
     assert (done, why.value) == (1, None)
@@ -270,8 +290,9 @@ def test_large_heads_are_screened_unless_they_are_in_int8(
         assert (logits == np.finfo(np.float32).min).any() == some
 
 
+@pytest.mark.parametrize("num_samples", [1, 3])
 @pytest.mark.parametrize("stop", ["", "text"])
-def test_what_follows_the_end_never_happened(tiny: Checkpoint, stop: str) -> None:
+def test_what_follows_the_end_never_happened(tiny: Checkpoint, stop: str, num_samples: int) -> None:
     """A stop text is found behind a burst: the engine is then where one-by-one would be."""
     whole = generate(tiny, PROMPT, n=50, temperature=0, ignore_eos=True)
     list(whole)
@@ -279,10 +300,19 @@ def test_what_follows_the_end_never_happened(tiny: Checkpoint, stop: str) -> Non
     wanted = text[20:23] if stop else "never said"
     sides = {}
     for engine in ("native", "torch"):
-        g = generate(tiny, PROMPT, n=50, temperature=0, stop=wanted, ignore_eos=True, engine=engine)
+        g = generate(
+            tiny,
+            PROMPT,
+            n=50,
+            temperature=0,
+            stop=wanted,
+            ignore_eos=True,
+            engine=engine,
+            num_samples=num_samples,
+        )
         list(g)
         sample = g.samples[0]
-        assert g.engine.ids[0] == PROMPT + sample.token_ids[:-1]
+        assert g.engine.ids == [PROMPT + sample.token_ids[:-1]] * num_samples
         sides[engine] = (sample.text, sample.token_ids, sample.finish_reason, g.stats.kernel_calls)
     assert sides["native"][:3] == sides["torch"][:3]
 
@@ -308,6 +338,10 @@ def test_statistics_count_steps(tiny: Checkpoint) -> None:
     g = generate(tiny, PROMPT, n=30, temperature=0, ignore_eos=True)
     list(g)
     assert (g.stats.engine, g.stats.steps, g.stats.kernel_calls) == ("native", 30, 60)
+    several = generate(tiny, PROMPT, n=30, temperature=0, ignore_eos=True, num_samples=3)
+    list(several)
+    assert (several.stats.steps, several.stats.kernel_calls) == (30, 60)
+    assert (several.stats.generated_tokens, several.stats.decoded_tokens) == (90, 87)
     assert 0 < g.stats.attention_s < g.stats.prefill_s + g.stats.decode_s
 
 
