@@ -111,7 +111,7 @@ def test_peers_take_turns_and_warm_ups_do_not_count(
     child, log = [sys.executable, "-c", CHILD, str(FOLDER.parent)], tmp_path / "log"
     commands = {name: [*child, name, str(log)] for name in "AXB"}
     found = turns.take_turns(commands, {"of": "the start"}, {"of": "a turn"}, 2)
-    assert log.read_text() == "AAA" + "BBB" + "AB" + "AB"  # two starts and a warm-up each
+    assert log.read_text() == "AABB" + "AB" + "AB" + "AB"  # two starts, a warm-up, two rounds
     assert list(found) == ["A", "X", "B"]
     assert found["X"] == "failed: there is no X"
     for name in "AB":
