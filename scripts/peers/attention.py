@@ -90,10 +90,11 @@ def try_out(player: Talker, row: Row, n_threads: int) -> Entry:
         question = {"row": row.name, "threads": n}
         [found] = play({"": player}, {"": question}, TRIALS, settle=SETTLE_SECONDS).values()
         if isinstance(found, str):
-            entry.why = found
-        elif not found.said["computes"]:
-            entry.why = found.said["why"]
-        elif (least := min(found.seconds["call"])) < CLEARLY * entry.trial:
+            return Entry(n_threads, why=found)
+        if not found.said["computes"]:
+            return Entry(n_threads, why=found.said["why"])
+        least = min(found.seconds["call"])
+        if least < CLEARLY * entry.trial:
             entry.n_threads, entry.trial = n, least
     return entry
 
@@ -119,7 +120,7 @@ def race(
 
 
 def kept_to(isa: str, names: Sequence[str]) -> list[str]:
-    """The peers that can be kept to this instruction set, and the environment that does it."""
+    """The peers that can be kept to this instruction set; the environment then does it."""
     if isa == "native":
         return list(names)
     here = []

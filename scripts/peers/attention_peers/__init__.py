@@ -26,9 +26,8 @@ SAMPLE_SECONDS = 0.01  # of calls at least, for each time that is taken
 LINE = 64
 
 F32 = NDArray[np.float32]
-Inputs = tuple[
-    F32, F32, F32
-]  # q (1, n_head, n_q, head_dim), k and v (1, n_kv_head, n_kv, head_dim)
+# q (1, n_head, n_q, head_dim); k and v (1, n_kv_head, n_kv, head_dim)
+Inputs = tuple[F32, F32, F32]
 
 
 class Racer(Peer, ABC):
