@@ -48,7 +48,7 @@ TRIALS = 2  # turns, of which the faster counts
 CLEARLY = 0.9  # of the time with more threads: what is no faster than that is noise
 BEHIND = 2.0  # times the fastest peer's time, in the trial: who took longer is not the best
 NOTHING = {"call": 0.0}
-SETTLE_SECONDS = 0.25  # the longest that threads of these libraries spin on for
+PACE = {"turn": 0.1, "settle": 0.2}  # seconds; these libraries' threads spin on for less
 
 
 def peer_of(name: str) -> type[Racer]:
@@ -88,7 +88,7 @@ def try_out(player: Talker, row: Row, n_threads: int) -> Entry:
     entry = Entry(n_threads)
     for n in counts(n_threads):
         question = {"row": row.name, "threads": n}
-        [found] = play({"": player}, {"": question}, TRIALS, settle=SETTLE_SECONDS).values()
+        [found] = play({"": player}, {"": question}, TRIALS, **PACE).values()
         if isinstance(found, str):
             return Entry(n_threads, why=found)
         if not found.said["computes"]:
@@ -111,7 +111,7 @@ def race(
         for name, entry in entries.items()
         if entry.trial < math.inf and (name in always or entry.trial <= fast)
     }
-    for name, found in play(players, questions, rounds, settle=SETTLE_SECONDS).items():
+    for name, found in play(players, questions, rounds, **PACE).items():
         if isinstance(found, Measured):
             entries[name].samples = found.seconds["call"]
         else:

@@ -100,12 +100,13 @@ def play(
     questions: Mapping[Name, Reply],
     rounds: int,
     *,
-    settle: float = SETTLE_SECONDS,
+    turn: float,
+    settle: float,
 ) -> dict[Name, Measured | str]:
     """What each player measured of its question, or why there is nothing.
 
     The questions' players take part, in their order, after a warm-up each, that does not count.
-    settle: seconds of rest before each turn.
+    turn: seconds that a turn lasts at least. settle: of rest before each.
     """
     found: dict[Name, Measured | str] = {}
     for name, question in questions.items():
@@ -116,7 +117,7 @@ def play(
             if isinstance(kept, str):
                 continue
             time.sleep(settle)
-            reply = _ask(players[name], questions[name], TURN_SECONDS)
+            reply = _ask(players[name], questions[name], turn)
             if isinstance(reply, str):
                 found[name] = reply
                 continue
@@ -140,7 +141,7 @@ def take_turns(
     with started(commands) as players:
         begun = {name: time_start(player, first, starts) for name, player in players.items()}
         questions = {name: question for name, start in begun.items() if not isinstance(start, str)}
-        found = play(players, questions, rounds)
+        found = play(players, questions, rounds, turn=TURN_SECONDS, settle=SETTLE_SECONDS)
     for name, start in begun.items():
         kept = found.get(name)
         if isinstance(start, str):

@@ -122,7 +122,7 @@ def test_kernels_race_who_can_win(monkeypatch: pytest.MonkeyPatch) -> None:
     """Of two and one thread the faster is taken, and who is far behind plays no rounds."""
     speed = {"simd": 9.0, "quick": 2.0, "near": 3.9, "slow": 4.1, Ceiling.name: 1.0}
 
-    def play(players: Any, questions: Any, rounds: int, settle: float) -> Any:
+    def play(players: Any, questions: Any, rounds: int, **pace: float) -> Any:
         found: dict[str, Measured | str] = {}
         for name, question in questions.items():
             who = name or players[""].name
