@@ -44,7 +44,7 @@ from peer import choose
 from turns import Measured, Run, counts, play, serve_turns, started
 
 PEERS = attention_peers.by_name()
-TRIALS = 2  # turns, of which the faster counts
+TRIALS = 3  # turns with each number of threads, of which the fastest counts
 CLEARLY = 0.9  # of the time with more threads: what is no faster than that is noise
 BEHIND = 2.0  # times the fastest peer's time, in the trial: who took longer is not the best
 NOTHING = {"call": 0.0}
@@ -86,9 +86,9 @@ def load(name: str) -> Run:
 def try_out(player: Talker, row: Row, n_threads: int) -> Entry:
     """With which number of threads it is fastest; no samples yet."""
     entry = Entry(n_threads)
-    for n in counts(n_threads):
-        question = {"row": row.name, "threads": n}
-        [found] = play({"": player}, {"": question}, TRIALS, **PACE).values()
+    questions = {n: {"row": row.name, "threads": n} for n in counts(n_threads)}
+    tried = play(dict.fromkeys(questions, player), questions, TRIALS, **PACE)
+    for n, found in tried.items():
         if isinstance(found, str):
             return Entry(n_threads, why=found)
         if not found.said["computes"]:

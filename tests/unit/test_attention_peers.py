@@ -123,9 +123,9 @@ def test_kernels_race_who_can_win(monkeypatch: pytest.MonkeyPatch) -> None:
     speed = {"simd": 9.0, "quick": 2.0, "near": 3.9, "slow": 4.1, Ceiling.name: 1.0}
 
     def play(players: Any, questions: Any, rounds: int, **pace: float) -> Any:
-        found: dict[str, Measured | str] = {}
+        found: dict[str | int, Measured | str] = {}
         for name, question in questions.items():
-            who = name or players[""].name
+            who = players[name].name
             if who == "lost":
                 found[name] = "failed: no"
                 continue
