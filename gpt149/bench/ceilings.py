@@ -87,6 +87,15 @@ def read_bandwidth(memory: NDArray[np.float32], n_threads: int) -> float:
     return _reading(_load(_built()), memory, n_threads)
 
 
+def fma_peak(n_threads: int) -> float:
+    """Float32 operations a second of fused multiply-adds in registers, over SECONDS.
+
+    Raises:
+        BuildError, MissingDependency: the program that measures cannot be compiled.
+    """
+    return float(_load(_built()).gpt149_fma_peak(n_threads, SECONDS))
+
+
 def _built() -> Path:
     return build(shipped("csrc") / "tools" / "ceilings.cpp")
 

@@ -11,11 +11,21 @@ from turns import Measured
 COMPARED = 8  # first tokens that must be the same everywhere
 
 
-def table(found: Mapping[str, Measured | str], n_prompt: int, n: int) -> str:
-    """Markdown: medians, and from where to where."""
+def table(
+    found: Mapping[str, Measured | str],
+    threads: Mapping[str, int],
+    n_prompt: int,
+    n: int,
+    n_batch: int,
+) -> str:
+    """Markdown: medians, and from where to where. threads: how many each engine had.
+
+    The prefill of several sequences stays out: some share the one prompt, some read it for each.
+    """
     lines = [
-        "| engine | prefill tok/s | decode tok/s | start to first token | peak RSS | same tokens |",
-        "|---|---:|---:|---:|---:|---|",
+        "| engine | threads | prefill tok/s | decode tok/s | start to first token | peak RSS "
+        "| same tokens |",
+        "|---|---:|---:|---:|---:|---:|---|",
     ]
     told = [
         tokens
@@ -24,18 +34,18 @@ def table(found: Mapping[str, Measured | str], n_prompt: int, n: int) -> str:
     ]
     for name, m in found.items():
         if isinstance(m, str):
-            lines.append(f"| {name} | {m} | | | | |")
+            lines.append(f"| {name} | {threads[name]} | {m} | | | | |")
             continue
         tokens = m.said["tokens"][:COMPARED]
-        decode = spread([(n - 1) / s for s in m.seconds["decode"]])
+        decode = spread([n_batch * (n - 1) / s for s in m.seconds["decode"]])
         if not tokens:
-            lines.append(f"| {name} | | {decode} | | | |")
+            lines.append(f"| {name} | {threads[name]} | | {decode} | | | |")
             continue
-        prefill = spread([n_prompt / s for s in m.seconds["prefill"]])
+        prefill = spread([n_prompt / s for s in m.seconds["prefill"]]) if n_batch == 1 else ""
         same = "yes" if tokens == told[0] else "NO"
         lines.append(
-            f"| {name} | {prefill} | {decode} | {m.start:.2f} s | {m.peak_rss / 1e6:.0f} MB "
-            f"| {same} |"
+            f"| {name} | {threads[name]} | {prefill} | {decode} | {m.start:.2f} s "
+            f"| {m.peak_rss / 1e6:.0f} MB | {same} |"
         )
     return "\n".join(lines)
 

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from typing import TypeVar
 
 from gpt149.system.child import Reply, serve
 from gpt149.system.memory import peak_rss
@@ -20,6 +22,7 @@ TIMEOUT = 600.0
 TURN_SECONDS = 0.25  # one run of a small model is a matter of when its threads wake
 SETTLE_SECONDS = 1.0  # some peers' threads spin on for a while, and would slow the next one
 
+Name = TypeVar("Name", str, int)  # a peer's, or its number of threads
 # From a question to the seconds of what was timed, by name, and to what else there is to say.
 Run = Callable[[Reply], tuple[dict[str, float], Reply]]
 
@@ -28,14 +31,19 @@ Run = Callable[[Reply], tuple[dict[str, float], Reply]]
 class Measured:
     """What a peer's turns came to.
 
-    start: seconds from its process to its first answer. said: what else a run said.
-    seconds: by name, a sample a round. peak_rss: bytes.
+    start: seconds from its process to its first answer; 0 where that was not timed. said: what
+    else a run said. seconds: by name, a sample a round. peak_rss: bytes.
     """
 
     start: float
     said: Reply
     seconds: dict[str, list[float]]
     peak_rss: int
+
+    @classmethod
+    def empty(cls, reply: Reply) -> Measured:
+        """Of a warm-up's reply: no samples yet."""
+        return cls(0.0, reply["said"], {name: [] for name in reply["seconds"]}, reply["peak_rss"])
 
 
 def serve_turns(answers: int, load: Callable[[], Run]) -> None:
@@ -62,48 +70,99 @@ def serve_turns(answers: int, load: Callable[[], Run]) -> None:
     serve(answers, begin)
 
 
-def take_turns(
-    commands: Mapping[str, Sequence[str]], first: Reply, question: Reply, rounds: int
-) -> dict[str, Measured | str]:
-    """What each peer measured, or why there is nothing.
+@contextmanager
+def started(commands: Mapping[Name, Sequence[str]]) -> Iterator[dict[Name, Talker]]:
+    """A child for each name, which comes to `serve_turns`; it starts when it is first asked."""
+    with ExitStack() as stack:
+        yield {
+            name: stack.enter_context(Talker(command, MEMORY)) for name, command in commands.items()
+        }
 
-    commands: by the peer's name, what starts a child that comes to `serve_turns`.
-    first: the question of a start, which is the fastest of STARTS.
-    question: of the warm-up, and then of every round.
+
+def time_start(player: Talker, first: Reply, starts: int) -> float | str:
+    """Seconds from the process to the answer of this question, the least of so many starts.
+
+    A text where it fails.
     """
-    found: dict[str, Measured | str] = {}
-    players: dict[str, Talker] = {}
-    once = {"seconds": 0}
-    try:
-        for name, command in commands.items():
-            players[name] = Talker(command, MEMORY)
-            starts = []
-            for _ in range(STARTS):
-                players[name].restart()
-                born = time.time()
-                started = players[name].ask(first | once, TIMEOUT)
-                if isinstance(started, Ending):
-                    break
-                starts.append(started["finished"] - born)
-            if isinstance(started, Ending):
-                noise = players[name].noise().strip().splitlines() or [started.detail]
-                found[name] = f"failed: {noise[-1][:100]}"
+    seconds = []
+    for _ in range(starts):
+        player.restart()
+        born = time.time()
+        reply = _ask(player, first, 0)
+        if isinstance(reply, str):
+            return reply
+        seconds.append(float(reply["finished"]) - born)
+    return min(seconds)
+
+
+def play(
+    players: Mapping[Name, Talker],
+    questions: Mapping[Name, Reply],
+    rounds: int,
+    *,
+    turn: float,
+    settle: float,
+) -> dict[Name, Measured | str]:
+    """What each player measured of its question, or why there is nothing.
+
+    The questions' players take part, in their order, after a warm-up each, that does not count.
+    turn: seconds that a turn lasts at least. settle: of rest before each.
+    """
+    found: dict[Name, Measured | str] = {}
+    for name, question in questions.items():
+        reply = _ask(players[name], question, 0)  # some compile now
+        found[name] = reply if isinstance(reply, str) else Measured.empty(reply)
+    for _ in range(rounds):
+        for name, kept in found.items():
+            if isinstance(kept, str):
                 continue
-            warm = players[name].ask(question | once, TIMEOUT)  # some compile now
-            assert isinstance(warm, dict)
-            found[name] = Measured(min(starts), warm["said"], {s: [] for s in warm["seconds"]}, 0)
-        for _ in range(rounds):
-            for name, kept in found.items():
-                if isinstance(kept, str):
-                    continue
-                time.sleep(SETTLE_SECONDS)
-                reply = players[name].ask(question | {"seconds": TURN_SECONDS}, TIMEOUT)
-                assert isinstance(reply, dict)
-                for what, sample in reply["seconds"].items():
-                    kept.seconds[what].append(sample)
-                kept.peak_rss = reply["peak_rss"]
-    finally:
-        for player in players.values():
-            with player:
-                pass
+            time.sleep(settle)
+            reply = _ask(players[name], questions[name], turn)
+            if isinstance(reply, str):
+                found[name] = reply
+                continue
+            for what, sample in reply["seconds"].items():
+                kept.seconds[what].append(sample)
+            kept.peak_rss = reply["peak_rss"]
     return found
+
+
+def take_turns(
+    commands: Mapping[Name, Sequence[str]],
+    first: Reply,
+    question: Reply,
+    rounds: int,
+    starts: int = STARTS,
+) -> dict[Name, Measured | str]:
+    """What each peer measured of one question, and how fast it starts.
+
+    first: the question of a start.
+    """
+    with started(commands) as players:
+        begun = {name: time_start(player, first, starts) for name, player in players.items()}
+        questions = {name: question for name, start in begun.items() if not isinstance(start, str)}
+        found = play(players, questions, rounds, turn=TURN_SECONDS, settle=SETTLE_SECONDS)
+    for name, start in begun.items():
+        kept = found.get(name)
+        if isinstance(start, str):
+            found[name] = start
+        elif isinstance(kept, Measured):
+            kept.start = start
+    return {name: found[name] for name in commands}
+
+
+def counts(n_threads: int) -> list[int]:
+    """The numbers of threads to try: all, half as many, and so on to 1."""
+    found = [n_threads]
+    while found[-1] > 1:
+        found.append(found[-1] // 2)
+    return found
+
+
+def _ask(player: Talker, question: Reply, seconds: float) -> Reply | str:
+    """The reply to a turn that lasts so long; a text where there is none."""
+    reply = player.ask(question | {"seconds": seconds}, TIMEOUT)
+    if isinstance(reply, Ending):
+        noise = player.noise().strip().splitlines() or [reply.detail]
+        return f"failed: {noise[-1][:100]}"
+    return reply

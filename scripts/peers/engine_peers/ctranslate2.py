@@ -11,7 +11,7 @@ from . import Engine
 
 
 class CTranslate2(Engine):
-    name = "CTranslate2"
+    name, batches = "CTranslate2", True
     needs = ("ctranslate2", "transformers")
     compute_type = "float32"
 
@@ -29,9 +29,10 @@ class CTranslate2(Engine):
         write_words(source)
         TransformersConverter(str(source)).convert(str(model / "ctranslate2"))
 
-    def __init__(self, model: Path, n_threads: int, n_ctx: int) -> None:
+    def __init__(self, model: Path, n_threads: int, n_ctx: int, n_batch: int) -> None:
         import ctranslate2
 
+        self.n_batch = n_batch
         self.generator = ctranslate2.Generator(
             str(model / "ctranslate2"),
             inter_threads=1,
@@ -42,12 +43,13 @@ class CTranslate2(Engine):
     def run(self, ids: list[int], n: int) -> tuple[float, float, list[int]]:
         start = time.perf_counter()
         steps = self.generator.generate_tokens(
-            [f"t{i}" for i in ids], max_length=n, min_length=n, sampling_topk=1
+            [[f"t{i}" for i in ids]] * self.n_batch, max_length=n, min_length=n, sampling_topk=1
         )
-        tokens = [next(steps).token_id]
+        firsts = [next(steps) for _ in range(self.n_batch)]  # of each sequence
         prefill = time.perf_counter()
-        tokens += [step.token_id for step in steps]
-        return prefill - start, time.perf_counter() - prefill, tokens
+        told = [*firsts, *steps]
+        decode = time.perf_counter() - prefill
+        return prefill - start, decode, [step.token_id for step in told if step.batch_id == 0]
 
 
 class CTranslate2Int8(CTranslate2):

@@ -9,15 +9,23 @@ from . import Engine
 
 
 class Gpt149(Engine):
-    name = "gpt149"
+    name, batches = "gpt149", True
     how: ClassVar[dict[str, Any]] = {}
 
-    def __init__(self, model: Path, n_threads: int, n_ctx: int) -> None:
+    @classmethod
+    def missing(cls) -> list[str]:
+        from gpt149.engine.choices import DTYPES
+
+        dtype = cls.how.get("dtype", "float32")
+        return super().missing() + ([] if dtype in DTYPES else [f"--dtype {dtype}"])
+
+    def __init__(self, model: Path, n_threads: int, n_ctx: int, n_batch: int) -> None:
         from gpt149.engine.start import start
         from gpt149.model.checkpoint import load
 
         kernel = self.how.get("kernel", "simd")
         how = {k: v for k, v in self.how.items() if k != "kernel"}
+        self.n_batch = n_batch
         self.engine = start(load(str(model)), kernel, n_threads=n_threads, **how)
 
     def run(self, ids: list[int], n: int) -> tuple[float, float, list[int]]:
@@ -25,7 +33,7 @@ class Gpt149(Engine):
         from gpt149.engine.sampling import Sampling
 
         self.engine.clear()
-        options = Options(n, ignore_eos=True)
+        options = Options(n, num_samples=self.n_batch, ignore_eos=True)
         generation = Generation(self.engine, ids, sampling=Sampling(temperature=0), options=options)
         for _ in generation:
             pass
@@ -42,6 +50,7 @@ class Gpt149Torch(Gpt149):
 class NanoGpt(Gpt149):
     """What nanoGPT and cs149gpt do: all tokens again at every step."""
 
+    batches = False
     name = "nanoGPT-style, no cache"
     needs = ("torch",)
     how: ClassVar = {"kernel": "torch", "kv_cache": False}
@@ -57,4 +66,9 @@ class Gpt149Int8(Gpt149):
     how: ClassVar = {"dtype": "int8"}
 
 
-PEERS = (Gpt149, Gpt149Torch, NanoGpt, Gpt149Bf16, Gpt149Int8)
+class Gpt149Int4(Gpt149):
+    name, precision = "gpt149, int4", "int4"
+    how: ClassVar = {"dtype": "int4"}
+
+
+PEERS = (Gpt149, Gpt149Torch, NanoGpt, Gpt149Bf16, Gpt149Int8, Gpt149Int4)

@@ -10,9 +10,11 @@ from typing import Any
 
 from . import Stepper
 
+CACHE_STEP = 256  # a sequence's cache is rounded up to as many tokens
+
 
 class LlamaCpp(Stepper):
-    name = "llama.cpp"
+    name, batches = "llama.cpp", True
     needs = ("llama_cpp", "gguf")
     flash = False
     file = "model.gguf"
@@ -22,23 +24,59 @@ class LlamaCpp(Stepper):
         if not (model / "model.gguf").exists():
             write_gguf(model)
 
-    def __init__(self, model: Path, n_threads: int, n_ctx: int) -> None:
-        from llama_cpp import Llama
+    def __init__(self, model: Path, n_threads: int, n_ctx: int, n_batch: int) -> None:
+        import llama_cpp
 
-        self.llama = Llama(
-            str(model / self.file), n_ctx=n_ctx, n_batch=n_ctx, n_ubatch=n_ctx,
-            n_threads=n_threads, n_threads_batch=n_threads, flash_attn=self.flash, verbose=False,
-        )  # fmt: skip
+        self.api, self.n_batch = llama_cpp, n_batch
+        llama_cpp.llama_backend_init()
+        self.model = llama_cpp.llama_model_load_from_file(
+            str(model / self.file).encode(), llama_cpp.llama_model_default_params()
+        )
+        room = -(-n_ctx // CACHE_STEP) * CACHE_STEP  # of a sequence
+        params = llama_cpp.llama_context_default_params()
+        params.n_ctx, params.n_seq_max = n_batch * room, n_batch
+        params.n_batch = params.n_ubatch = max(n_ctx, n_batch)
+        params.n_threads = params.n_threads_batch = n_threads
+        params.flash_attn_type = int(self.flash)
+        self.context = llama_cpp.llama_init_from_model(self.model, params)
+        if not self.context:
+            raise RuntimeError(f"llama.cpp makes no context of {n_batch} x {room} tokens")
+        self.memory = llama_cpp.llama_get_memory(self.context)
+        self.batch = llama_cpp.llama_batch_init(params.n_batch, 0, 1)
+        vocab = llama_cpp.llama_model_get_vocab(self.model)
+        self.n_vocab = llama_cpp.llama_vocab_n_tokens(vocab)
 
     def reset(self) -> None:
-        self.llama.reset()
+        self.api.llama_memory_clear(self.memory, True)
+        self.held = 0
 
     def feed(self, ids: list[int]) -> Any:
+        places = [(self.held + i, 0, i == len(ids) - 1) for i in range(len(ids))]
+        self.held += len(ids)
+        return self.decode(ids, places, 1)[0]
+
+    def share(self) -> None:
+        for sequence in range(1, self.n_batch):
+            self.api.llama_memory_seq_cp(self.memory, 0, sequence, -1, -1)
+
+    def feed_each(self, tokens: list[int]) -> Any:
+        places = [(self.held, sequence, True) for sequence in range(self.n_batch)]
+        self.held += 1
+        return self.decode(tokens, places, self.n_batch)
+
+    def decode(self, ids: list[int], places: list[tuple[int, int, bool]], n_logits: int) -> Any:
+        """A step of tokens at (position, sequence, whether logits are wanted)."""
         import numpy as np
 
-        self.llama.eval(ids)
-        logits = self.llama._ctx.get_logits_ith(-1)
-        return np.ctypeslib.as_array(logits, (self.llama.n_vocab(),))
+        batch = self.batch
+        batch.n_tokens = len(ids)
+        for i, (token, (position, sequence, wanted)) in enumerate(zip(ids, places, strict=True)):
+            batch.token[i], batch.pos[i], batch.logits[i] = token, position, wanted
+            batch.n_seq_id[i], batch.seq_id[i][0] = 1, sequence
+        if status := self.api.llama_decode(self.context, batch):
+            raise RuntimeError(f"llama_decode says {status}")
+        logits = self.api.llama_get_logits(self.context)
+        return np.ctypeslib.as_array(logits, (n_logits, self.n_vocab))
 
 
 class LlamaCppFlash(LlamaCpp):
@@ -62,6 +100,15 @@ class LlamaCppInt8(LlamaCpp):
     @staticmethod
     def prepare(model: Path) -> None:
         write_small_gguf(model, LlamaCppInt8.file, "LLAMA_FTYPE_MOSTLY_Q8_0")
+
+
+class LlamaCppInt4(LlamaCpp):
+    name, precision = "llama.cpp, q4_0", "int4"
+    file = "model-q4_0.gguf"
+
+    @staticmethod
+    def prepare(model: Path) -> None:
+        write_small_gguf(model, LlamaCppInt4.file, "LLAMA_FTYPE_MOSTLY_Q4_0")
 
 
 def write_gguf(folder: Path) -> None:
@@ -121,4 +168,4 @@ def write_small_gguf(folder: Path, name: str, kind: str) -> None:
     target.replace(folder / name)
 
 
-PEERS = (LlamaCpp, LlamaCppFlash, LlamaCppBf16, LlamaCppInt8)
+PEERS = (LlamaCpp, LlamaCppFlash, LlamaCppBf16, LlamaCppInt8, LlamaCppInt4)

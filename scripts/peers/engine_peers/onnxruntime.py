@@ -21,7 +21,7 @@ class OnnxRuntime(Stepper):
         if not (model / OnnxRuntime.file).exists():
             write_onnx(model)
 
-    def __init__(self, model: Path, n_threads: int, n_ctx: int) -> None:
+    def __init__(self, model: Path, n_threads: int, n_ctx: int, n_batch: int) -> None:
         import numpy as np
         import onnxruntime
 

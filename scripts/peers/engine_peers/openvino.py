@@ -23,7 +23,7 @@ class OpenVino(Stepper):
         if not (model / OpenVino.file).exists():
             write_openvino(model)
 
-    def __init__(self, model: Path, n_threads: int, n_ctx: int) -> None:
+    def __init__(self, model: Path, n_threads: int, n_ctx: int, n_batch: int) -> None:
         import openvino
 
         settings = {"INFERENCE_NUM_THREADS": n_threads, **self.settings}
@@ -57,7 +57,20 @@ class OpenVinoInt8(OpenVino):
     def prepare(model: Path) -> None:
         OpenVino.prepare(model)
         if not (model / OpenVinoInt8.file).exists():
-            quantise_openvino(model, OpenVinoInt8.file)
+            quantise_openvino(model, OpenVinoInt8.file, "INT8_SYM")
+
+
+class OpenVinoInt4(OpenVinoInt8):
+    """Weights in groups of 32 with a scale each, but for the embedding and the head: int8."""
+
+    name, precision = "OpenVINO, int4", "int4"
+    file = "openvino-int4.xml"
+
+    @staticmethod
+    def prepare(model: Path) -> None:
+        OpenVino.prepare(model)
+        if not (model / OpenVinoInt4.file).exists():
+            quantise_openvino(model, OpenVinoInt4.file, "INT4_SYM", group_size=32)
 
 
 def write_openvino(folder: Path) -> None:
@@ -107,14 +120,14 @@ def save_openvino(model: Any, path: Path) -> None:
     whole.replace(path)  # last: where it is, the rest is too
 
 
-def quantise_openvino(folder: Path, name: str) -> None:
-    """The float32 file with its matrices in int8, a scale a row."""
+def quantise_openvino(folder: Path, name: str, mode: str, **how: Any) -> None:
+    """The float32 file with its matrices in a mode of nncf; how: its other arguments."""
     import nncf
     import openvino
 
     model = openvino.Core().read_model(str(folder / "openvino.xml"))
-    model = nncf.compress_weights(model, mode=nncf.CompressWeightsMode.INT8_SYM)
+    model = nncf.compress_weights(model, mode=nncf.CompressWeightsMode[mode], **how)
     save_openvino(model, folder / name)
 
 
-PEERS = (OpenVino, OpenVinoBf16, OpenVinoInt8)
+PEERS = (OpenVino, OpenVinoBf16, OpenVinoInt8, OpenVinoInt4)

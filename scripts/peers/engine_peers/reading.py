@@ -13,7 +13,7 @@ class ReadingAlone(Engine):
 
     name, precision = "(reading the weights alone)", "none"
 
-    def __init__(self, model: Path, n_threads: int, n_ctx: int) -> None:
+    def __init__(self, model: Path, n_threads: int, n_ctx: int, n_batch: int) -> None:
         import numpy as np
 
         self.memory = np.ones((model / "model.safetensors").stat().st_size // 4, np.float32)

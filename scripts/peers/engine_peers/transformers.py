@@ -9,16 +9,16 @@ from . import Stepper
 
 
 class Transformers(Stepper):
-    name = "transformers"
+    name, batches = "transformers", True
     needs = ("torch", "transformers")
 
-    def __init__(self, model: Path, n_threads: int, n_ctx: int) -> None:
+    def __init__(self, model: Path, n_threads: int, n_ctx: int, n_batch: int) -> None:
         import torch
         from transformers import GPT2LMHeadModel
 
         torch.set_num_threads(n_threads)
         torch.set_grad_enabled(False)
-        self.n_ctx = n_ctx
+        self.n_ctx, self.n_batch = n_ctx, n_batch
         self.model = GPT2LMHeadModel.from_pretrained(str(model)).eval()
         self.step: Any = self.model
         self.reset()
@@ -35,16 +35,25 @@ class Transformers(Stepper):
         out = run(torch.tensor([ids]), past_key_values=self.cache, use_cache=True, logits_to_keep=1)
         return out.logits[0, -1]
 
+    def share(self) -> None:
+        self.cache.batch_repeat_interleave(self.n_batch)
+
+    def feed_each(self, tokens: list[int]) -> Any:
+        import torch
+
+        ids = torch.tensor(tokens)[:, None]
+        return self.model(ids, past_key_values=self.cache, use_cache=True).logits[:, -1]
+
 
 class TransformersCompiled(Transformers):
     """With a static cache, and decode steps through torch.compile."""
 
-    name = "transformers, static cache + compile"
+    name, batches = "transformers, static cache + compile", False
 
-    def __init__(self, model: Path, n_threads: int, n_ctx: int) -> None:
+    def __init__(self, model: Path, n_threads: int, n_ctx: int, n_batch: int) -> None:
         import torch
 
-        super().__init__(model, n_threads, n_ctx)
+        super().__init__(model, n_threads, n_ctx, n_batch)
         self.step = torch.compile(self.model)
 
     def reset(self) -> None:
