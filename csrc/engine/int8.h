@@ -115,7 +115,7 @@ template <int PANELS> static void panels8(const Product &product, const Quantise
 }
 
 // The product with what x keeps.
-static void multiply8(const Product &product, const Quantised &x) {
+static inline void multiply8(const Product &product, const Quantised &x) {
     const int last = product.panels.last;
     int p = product.panels.first;
     if (product.n_rows == 1)
