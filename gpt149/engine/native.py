@@ -28,7 +28,7 @@ from .protocol import Burst, checked_n_ctx
 from .sampling import CSampling
 
 SCREENED_BYTES = 16 << 20  # of a head in float32, from which on reading all of it costs
-SCREENED = ("float32", "bf16")  # of int8 and int4, bounds of 4 bits would rule nothing out
+SCREENED = ("float32", "bf16")  # others are no larger than the copy
 BURST_SECONDS = 0.02  # of tokens chosen without a look at them: text still flows
 
 F32 = NDArray[np.float32]
