@@ -45,6 +45,10 @@ template <typename V> static inline V load_as(const void *at) {
     return x;
 }
 
+template <typename V> static inline void store_as(void *at, V x) {
+    std::memcpy(at, &x, sizeof x);
+}
+
 static inline Vector load(const float *at) {
     return load_as<Vector>(at);
 }
@@ -113,7 +117,7 @@ template <int N> static inline Vector load_repeated(const float *at) {
 }
 
 static inline void store(float *at, Vector x) {
-    std::memcpy(at, &x, sizeof x);
+    store_as(at, x);
 }
 
 static inline void store_some(float *at, Vector x, int n) {

@@ -48,7 +48,7 @@ def generate(
         kv_dtype: what the cache holds: float32, bf16, which only some kernels read, or auto; see
             `engine.start`.
         engine: auto, native (C++) or torch; see `engine.start`.
-        dtype: of the weights: float32, bf16 or int8 (native only).
+        dtype: of the weights: float32, bf16, int8 or int4 (native only).
         **sampling: the fields of `Sampling`: temperature, top_k, top_p, ..., seed.
 
     Raises:

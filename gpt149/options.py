@@ -76,7 +76,7 @@ DTYPE = option(
     "--dtype",
     type=click.Choice(DTYPES),
     default="float32",
-    help="What the native engine keeps the weights in.",
+    help="What the native engine keeps the weights in; int4: 32 of them share a scale.",
 )
 THREADS = option("--threads", type=int, help="Default: OMP_NUM_THREADS, else every processor.")
 JSON = option("--json", "as_json", is_flag=True, help="One JSON object instead of text.")
@@ -125,8 +125,8 @@ GENERATE = in_groups(
                 "--kv-dtype",
                 type=click.Choice(("auto", *KV_DTYPES)),
                 default="auto",
-                help="What the KV cache holds; auto: bf16 with --dtype bf16 and int8, if the "
-                "kernel reads it.",
+                help="What the KV cache holds; auto: bf16 with any --dtype but float32, if "
+                "the kernel reads it.",
             ),
             option("--no-kv-cache", is_flag=True, help="Recompute all tokens at every step."),
             THREADS,

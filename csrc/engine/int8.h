@@ -135,7 +135,7 @@ static void panels8(const Product &product, const Quantised &x, int &p) {
 }
 
 // The product with what x keeps.
-static void multiply8(const Product &product, const Quantised &x) {
+static inline void multiply8(const Product &product, const Quantised &x) {
     int p = product.panels.first;
     if (product.n_rows == 1)
         panels8<1, 1, 8>(product, x, p);

@@ -13,7 +13,7 @@
 //
 // Kept as float32 or bfloat16 in fewer bits (squeeze.h), or as int8, with a scale for each output.
 // x is float32, or bfloat16 where the CPU multiplies two of those to a lane fast; sums are float32.
-// Products with int8 are another matter, see int8.h.
+// Products with int8 and int4 are another matter, see int8.h and int4.h.
 #pragma once
 
 #include "engine/squeeze.h"
@@ -59,17 +59,21 @@ constexpr WeightType TYPE = WHOLE<T>                   ? INT8
                             : std::is_same_v<T, float> ? FLOAT32
                                                        : BFLOAT16;
 
-// Memory for what is packed; false where there is none.
-template <typename T> static bool reserve(Matrix &m, Pool &pool, int in, int out) {
-    m.in = in, m.out = out, m.type = TYPE<T>;
-    if constexpr (WHOLE<T>)
-        m.bytes = m.panels() * bytes8(m);
-    else
-        m.bytes = m.panels() * blocks(m) * BLOCK_BYTES<T>;
+// Memory for what is packed, so many bytes a panel; false where there is none.
+static inline bool reserve(Matrix &m, Pool &pool, int64_t panel_bytes) {
+    m.bytes = m.panels() * panel_bytes;
     m.data = pool.take(m.bytes);
     m.bias = allocate<float>(m.panels() * LANES);
     m.scales = allocate<float>(m.panels() * LANES);
     return m.data && m.bias && m.scales;
+}
+
+template <typename T> static bool reserve(Matrix &m, Pool &pool, int in, int out) {
+    m.in = in, m.out = out, m.type = TYPE<T>;
+    if constexpr (WHOLE<T>)
+        return reserve(m, pool, bytes8(m));
+    else
+        return reserve(m, pool, blocks(m) * BLOCK_BYTES<T>);
 }
 
 // For inputs i to i + LANES, the outputs of panel p; zeros outside the matrix.

@@ -66,10 +66,8 @@ static inline void fold(const typename Squeezed<T>::Words (&words)[WORDS<T>], ui
     using Words = typename Squeezed<T>::Words;
     constexpr int LAST = WORDS<T> - 1, LOWEST = 8 * sizeof(T) - 5; // of the bits to spare
     const Words sign = words[LAST] & SIGN<T>, last = (words[LAST] ^ sign) | sign >> 4;
-    for (int j = 0; j < LAST; j++) {
-        const Words word = words[j] | (last >> 4 * j << LOWEST & SPARE<T>);
-        std::memcpy(to + j * VECTOR_BYTES, &word, sizeof word);
-    }
+    for (int j = 0; j < LAST; j++)
+        store_as(to + j * VECTOR_BYTES, words[j] | (last >> 4 * j << LOWEST & SPARE<T>));
 }
 
 // A block as it is multiplied by floats: its inputs one by one.

@@ -1,6 +1,7 @@
 // weights.h: what the engine knows of weights. How they are kept and multiplied, a unit for each
-// type says: float32.cpp, bfloat16.cpp, int8.cpp; screen.cpp bounds the logits of a head. The
-// engine gets these as pointers, so that a run compiles what it needs, and all of it side by side.
+// type says: float32.cpp, bfloat16.cpp, int8.cpp, int4.cpp; screen.cpp bounds the logits of a head.
+// The engine gets these as pointers, so that a run compiles what it needs, and all of it side by
+// side.
 #pragma once
 
 #include "engine/memory.h"
@@ -9,7 +10,7 @@
 
 #define EXPORT extern "C" __attribute__((visibility("default")))
 
-enum WeightType : int32_t { FLOAT32 = 0, BFLOAT16 = 1, INT8 = 2 };
+enum WeightType : int32_t { FLOAT32 = 0, BFLOAT16 = 1, INT8 = 2, INT4 = 3 };
 
 // What becomes of x W + b: replaces y; through the activation first; is added to y.
 enum Epilogue { REPLACE, ACTIVATE, ADD };

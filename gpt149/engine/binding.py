@@ -24,7 +24,7 @@ from .choices import DTYPES, KV_DTYPES
 from .sampling import CSampling
 
 # The unit of the engine for weights of a type: csrc/engine/NAME.cpp.
-UNITS = dict(zip(DTYPES, ("float32", "bfloat16", "int8"), strict=True))
+UNITS = dict(zip(DTYPES, ("float32", "bfloat16", "int8", "int4"), strict=True))
 KV_TYPES = dict(zip(KV_DTYPES, (abi.FLOAT32, abi.BFLOAT16), strict=True))
 ACTIVATIONS = {"gelu": 0, "gelu_new": 1, "gelu_pytorch_tanh": 1, "gelu_fast": 1, "relu": 2}
 VECTORS = ("ln_1.weight", "ln_1.bias", "ln_2.weight", "ln_2.bias")

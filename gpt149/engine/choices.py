@@ -9,7 +9,7 @@ from collections.abc import Collection
 from ..errors import InputError
 
 ENGINES = ("auto", "native", "torch")
-DTYPES = ("float32", "bf16", "int8")  # of the weights
+DTYPES = ("float32", "bf16", "int8", "int4")  # of the weights
 KV_DTYPES = ("float32", "bf16")  # of the KV cache; `start` also takes auto
 
 

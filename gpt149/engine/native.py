@@ -1,6 +1,6 @@
 """The engine in C++ (csrc/engine/), fed through ctypes; imports no torch.
 
-It runs kernels of the contract; weights are packed once, in float32, bfloat16 or int8.
+It runs kernels of the contract; weights are packed once, in float32, bfloat16, int8 or int4.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from .protocol import Burst, checked_n_ctx
 from .sampling import CSampling
 
 SCREENED_BYTES = 16 << 20  # of a head in float32, from which on reading all of it costs
+SCREENED = ("float32", "bf16")  # others are no larger than the copy
 BURST_SECONDS = 0.02  # of tokens chosen without a look at them: text still flows
 
 F32 = NDArray[np.float32]
@@ -53,9 +54,8 @@ class NativeEngine:
     ) -> None:
         """dtype: of the weights, one of DTYPES. kv_dtype: of the KV cache, one of KV_DTYPES.
 
-        screened: whether a head that is not in int8 anyway has a copy in int8, for decoding to read
-        instead of most of it, without filters or with top-k (csrc/engine/screen.h); None: if it is
-        large.
+        screened: whether a head in float32 or bf16 has a copy in int8, for decoding to read instead
+        of most of it, without filters or with top-k (csrc/engine/screen.h); None: if it is large.
 
         Raises:
             InputError: a value that means nothing, or there is not enough memory.
@@ -73,7 +73,7 @@ class NativeEngine:
         self.calls = 0
         if screened is None:
             screened = 4 * self.config.n_embd * self.config.vocab_size >= SCREENED_BYTES
-        self._engine = self._new(br, bc, screened and dtype != "int8")
+        self._engine = self._new(br, bc, screened and dtype in SCREENED)
         self._load(checkpoint.weights)
         self._reserve(1)
 
@@ -279,7 +279,7 @@ def _untouched(size: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
 def _no_memory() -> InputError:
     return InputError(
         "there is not enough memory for the weights and the KV cache. Ask for a shorter context "
-        "(-c), fewer samples (--num-samples), or --dtype bf16 or int8."
+        "(-c), fewer samples (--num-samples), or --dtype bf16, int8 or int4."
     )
 
 

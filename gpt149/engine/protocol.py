@@ -22,8 +22,8 @@ from .sampling import Sampling
 class Engine(Protocol):
     """A model that is fed tokens: one sequence, or several after `fork`.
 
-    name: torch or native. dtype, kv_dtype: of the weights, and of the KV cache: float32, bf16 or
-    int8. calls: of the kernel, and attention_seconds spent in them.
+    name: torch or native. dtype, kv_dtype: of the weights, one of DTYPES, and of the KV cache, one
+    of KV_DTYPES. calls: of the kernel, and attention_seconds spent in them.
     """
 
     name: str

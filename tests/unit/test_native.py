@@ -109,7 +109,7 @@ def test_a_spoiled_weight_is_seen(tiny: Checkpoint) -> None:
         assert_same_logits(mine, theirs)
 
 
-@pytest.mark.parametrize(("dtype", "error"), [("bf16", 0.02), ("int8", 0.05)])
+@pytest.mark.parametrize(("dtype", "error"), [("bf16", 0.02), ("int8", 0.05), ("int4", 0.2)])
 def test_smaller_weights_err_by_little(tiny: Checkpoint, dtype: str, error: float) -> None:
     exact = start(tiny, "simd").feed([PROMPT * 8])
     small = start(tiny, "simd", dtype=dtype).feed([PROMPT * 8])
@@ -279,11 +279,16 @@ def test_a_head_that_cannot_be_screened_is_multiplied_whole(wide: Path) -> None:
             np.testing.assert_array_equal(got, want)
 
 
-def test_large_heads_are_screened_unless_they_are_in_int8(
+def test_large_heads_are_screened_unless_they_are_in_int8_or_int4(
     wide: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model = checkpoint.load(wide)
-    for least, dtype, some in ((1 << 30, "float32", False), (1, "bf16", True), (1, "int8", False)):
+    for least, dtype, some in (
+        (1 << 30, "float32", False),
+        (1, "bf16", True),
+        (1, "int8", False),
+        (1, "int4", False),
+    ):
         monkeypatch.setattr(native, "SCREENED_BYTES", least)
         engine = NativeEngine(model, simd(), n_threads=2, dtype=dtype)
         logits, _ = burst_of_one(engine, Sampling(temperature=0), WIDE.vocab_size)
@@ -397,9 +402,10 @@ def test_declining_is_an_error(tiny: Checkpoint) -> None:
     ("settings", "words"),
     [
         ({"engine": "fast"}, "engine is 'fast'"),
-        ({"dtype": "int4"}, "dtype 'int4'"),
+        ({"dtype": "int2"}, "dtype 'int2'"),
         ({"kernel": "torch", "engine": "native"}, "'torch' is no kernel of the contract"),
         ({"kernel": "torch", "dtype": "int8"}, "weights in int8 cannot be had"),
+        ({"kernel": "torch", "dtype": "int4"}, "weights in int4 cannot be had"),
         ({"engine": "torch", "dtype": "bf16"}, "the torch engine runs float32 only"),
         ({"engine": "native", "kv_cache": False}, "it always has a KV cache"),
         ({"n_ctx": 65}, "n_ctx is 65"),
@@ -426,6 +432,7 @@ def test_the_cache_is_short_where_weights_are_and_the_kernel_reads_it(tiny: Chec
         ("simd", {}, "float32"),
         ("simd", {"dtype": "bf16"}, "bf16"),
         ("simd", {"dtype": "int8"}, "bf16"),
+        ("simd", {"dtype": "int4"}, "bf16"),
         ("simd", {"dtype": "int8", "kv_dtype": "float32"}, "float32"),
         ("flash", {"dtype": "int8"}, "float32"),  # declines bfloat16
         (str(wrong), {"dtype": "int8"}, "float32"),  # takes it for float32
