@@ -4,7 +4,8 @@
 // is the bound (simd_prefill.cpp), and few rows, where reading K and V is (simd_decode.cpp). This
 // file shares the work out to threads and merges what decode splits.
 //
-// How the work is split depends on the shape alone: any number of threads gives the same bits.
+// How a head's work is split depends on its own shape alone: any number of threads, and any other
+// heads and sequences in the call, give the same bits.
 //
 // Bottleneck: the FMA units; exp2, which shares them, is most of what keeps a long prefill from
 // their peak. Decode: memory.

@@ -11,7 +11,8 @@ constexpr int BR = VECTORS * LANES;     // queries a tile at most
 constexpr int DEFAULT_BC = 128;         // keys a tile: P^T takes 24 KB of AVX-512
 constexpr int FEW = 16;                 // rows that simd_decode.cpp takes, by LANES at most
 constexpr int SHARE = 512, CHUNK = 128; // keys of a share at least; of it, at once
-constexpr int ENOUGH = 64;              // items; with less, the keys are split
+constexpr int MOST_SHARES = 64;         // of the keys of few rows
+constexpr int ENOUGH = 8;               // tiles of a unit; with less, the keys are split
 constexpr int64_t FAR = 64 << 10;       // floats of K: no L2 keeps it and V for the next token
 constexpr float NEVER = -1e30f, LOG2E = 1.44269504f;
 
@@ -22,8 +23,10 @@ struct Item {
     int64_t row; // counted over all units
 };
 
-// How the call is cut into items. A unit is a batch's head, or, where queries are few, all heads
-// that share a key head: its rows are the queries of the first head, then of the second, ...
+// How the call is cut into items. How a unit is, neither batch nor heads decide: each sequence gets
+// the same bits in any company, for the engine's threads share out heads. A unit is a batch's head,
+// or, where queries are few, all heads that share a key head: its rows are the queries of the first
+// head, then of the second, ...
 struct Plan {
     const gpt149_args *a;
     int heads, rows, units; // heads and rows of a unit
@@ -42,7 +45,7 @@ struct Plan {
         bc = std::min(a->bc > 0 ? a->bc : DEFAULT_BC, a->n_kv);
         bc = (bc + KEYS - 1) / KEYS * KEYS;
         tiles = (rows + br - 1) / br;
-        const int wanted = (ENOUGH + units * tiles - 1) / (units * tiles);
+        const int wanted = few ? MOST_SHARES : (ENOUGH + tiles - 1) / tiles;
         const int keys = std::max((a->n_kv + wanted - 1) / wanted, SHARE);
         share_keys = (keys + CHUNK - 1) / CHUNK * CHUNK;
         splits = (a->n_kv + share_keys - 1) / share_keys;

@@ -40,6 +40,7 @@ SHAPES = [
     (2, 1, 8, 513, 33),
     (1, 1, 100, 1500, 64),  # shares that the first queries see nothing of
     (1, 1, 700, 1100, 16),
+    (6, 6, 2, 5000, 16),
 ]
 
 
@@ -89,6 +90,15 @@ def test_clang_builds_it_right(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_bfloat16_keys_and_values(march: str, shape: tuple[int, ...]) -> None:
     q, k, v = tensors(shape)
     assert_right(Attention("simd", n_threads=2), q, k.bfloat16(), v.bfloat16(), True)
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_alone_and_in_company_a_head_has_the_same_bits(shape: tuple[int, ...]) -> None:
+    """The engine's threads share out heads, and a batch has other sequences."""
+    q, k, v = tensors(shape)
+    attend, group = Attention("simd", n_threads=2), shape[0] // shape[1]
+    alone = attend(q[:1, :group], k[:1, :1], v[:1, :1], causal=True)
+    assert torch.equal(alone, attend(q, k, v, causal=True)[:1, :group])
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
