@@ -237,20 +237,13 @@ static inline Vector add_product(Vector sum, Ints x, Ints column) {
 }
 #endif
 
-// What is read `offset` bytes behind the start of a panel: of itself, or, behind its end, of the
-// one that is read after it, PANELS further on.
-template <int PANELS>
-static inline const uint8_t *ahead(const uint8_t *panel, int64_t offset, int64_t bytes) {
-    return panel + offset + (offset < bytes ? 0 : (PANELS - 1) * bytes);
-}
-
 constexpr int STREAMS = 4; // panels at once, of few rows
+
 // ROWS of x times PANELS of w, straight from memory.
 template <typename T, int ROWS, int PANELS, typename X>
 static void stream(const Matrix &w, const X *x, int64_t x_stride, const Target &target) {
     constexpr int STEPS = BLOCK / SHARING<X>;
     const bool distant = w.distant();
-    const int64_t bytes = blocks(w) * BLOCK_BYTES<T>; // of a panel
     Vector sum[ROWS][PANELS] = {};
     const auto add_block = [&](int64_t block, int inputs) {
         Column<X> xs[ROWS][STEPS] = {}, columns[STEPS];
@@ -258,10 +251,9 @@ static void stream(const Matrix &w, const X *x, int64_t x_stride, const Target &
             for (int i = 0; i < inputs; i += SHARING<X>)
                 xs[r][i / SHARING<X>] = lifted(spread(x + r * x_stride + block * BLOCK + i));
         for (int c = 0; c < PANELS; c++) {
-            const uint8_t *first = panel<T>(w, target.p + c);
-            const int64_t at = block * BLOCK_BYTES<T>;
-            if (distant) prefetch(ahead<PANELS>(first, at + AHEAD, bytes), BLOCK_BYTES<T>);
-            expand<T>(first + at, columns);
+            const uint8_t *at = panel<T>(w, target.p + c) + block * BLOCK_BYTES<T>;
+            if (distant) prefetch(at + AHEAD, BLOCK_BYTES<T>);
+            expand<T>(at, columns);
             for (int r = 0; r < ROWS; r++)
                 for (int i = 0; i < STEPS; i++)
                     sum[r][c] = add_product(sum[r][c], xs[r][i], columns[i]);
@@ -280,6 +272,13 @@ constexpr int WIDE = 3;                       // panels at once, of many rows
 constexpr int TALL = 64;                      // rows of a band, whose sums are kept meanwhile
 constexpr int COLUMNS = 64;                   // of a tile: two of three panels stay in L1
 constexpr int TILES_AHEAD = 2048;             // bytes of each panel
+
+// What is read `offset` bytes behind the start of a panel: of itself, or, behind its end, of the
+// one that is read after it, PANELS further on.
+template <int PANELS>
+static inline const uint8_t *ahead(const uint8_t *panel, int64_t offset, int64_t bytes) {
+    return panel + offset + (offset < bytes ? 0 : (PANELS - 1) * bytes);
+}
 
 // The next inputs of PANELS, as X multiplies them.
 template <int PANELS, typename X> using Tile = Column<X>[COLUMNS][PANELS];
