@@ -50,9 +50,9 @@ def test_engines_are_compared_at_several_depths(tmp_path: Path) -> None:
         cwd=tmp_path,
     )  # fmt: skip
     for prompt in (3, 9):
-        assert f"tiny, {prompt} + 12 tokens, 1 threads" in table
-    assert len(re.findall(r"^\| gpt149 \| [1-9].* \| [1-9].* MB \| yes \|$", table, re.M)) == 2
-    assert len(re.findall(r"^\| \(reading .*\) \| \| [1-9].* \| \| \| \|$", table, re.M)) == 2
+        assert f"tiny, {prompt} + 12 tokens, 1 at once" in table
+    assert len(re.findall(r"^\| gpt149 \| 1 \| [1-9].* \| [1-9].* MB \| yes \|$", table, re.M)) == 2
+    assert len(re.findall(r"^\| \(reading .*\) \| 1 \| \| [1-9].* \| \| \| \|$", table, re.M)) == 2
     assert (tmp_path / "depth.png").read_bytes().startswith(b"\x89PNG")
 
 

@@ -7,6 +7,7 @@ import os
 import random
 import shutil
 from collections.abc import Callable
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -86,11 +87,12 @@ def _json(data: bytes, rng: random.Random) -> bytes:
         value = parent[key]
         what = rng.randrange(6)
         if what <= 1:
-            parent[key] = rng.choice(ODD)
+            parent[key] = deepcopy(rng.choice(ODD))
         elif what == 2 and parent is not root:
             del parent[key]
         elif what == 3 and isinstance(parent, dict):
-            parent[rng.choice([*parent, "eos_token_id", "hidden_size", "x"])] = value
+            # Copies: a container that stands in two places might be put into itself.
+            parent[rng.choice([*parent, "eos_token_id", "hidden_size", "x"])] = deepcopy(value)
         elif what == 4 and isinstance(value, int) and not isinstance(value, bool):
             parent[key] = value + rng.choice([-1, 1, 2, 1000])
         else:
