@@ -257,6 +257,7 @@ template <typename T, typename X>
 static void attend_tile(const Plan &plan, const Item &it, float *scratch) {
     const gpt149_args *a = plan.a;
     const int d = a->head_dim, n_vectors = (it.n_rows + LANES - 1) / LANES;
+    const bool lasts = it.end - it.begin > 2 * plan.bc; // long enough to fetch something meanwhile
     Tile whole(plan, scratch);
     const float *q[BR];
     float *to[BR];
@@ -264,7 +265,8 @@ static void attend_tile(const Plan &plan, const Item &it, float *scratch) {
         q[r] = gpt149_q(a, it.batch, head, query);
         to[r] = plan.target(it, r, head, query);
         whole.visible[r] = plan.visible(it, query);
-        prefetch(q[r] + plan.br * a->q_stride[2], d); // by the next tile
+        if (!lasts) return;
+        prefetch(q[r] + plan.br * a->q_stride[2], d); // for the next tile
         prefetch(to[r], d);
     });
     if (it.begin == it.end) { // a share of the keys that none of them sees
