@@ -73,7 +73,7 @@ template <typename T> struct Keys {
 // largest of each lane. qt: (head_dim / G, rows, G), zeros behind head_dim. visible: how many keys
 // a lane's row sees.
 template <int G>
-static Vector score_keys(const float *qt, const Keys<float> &k, int d, Ints visible, float *s) {
+static Vector score_keys(const float *qt, Keys<float> k, int d, Ints visible, float *s) {
     constexpr int AT_ONCE = 8; // keys
     Vector most = splat(NEVER);
     for (int i = 0; i < LANES; i++)
@@ -131,7 +131,7 @@ static Vector score_keys(const float *qt, const Keys<float> &k, int d, Ints visi
 // The same for a row that has vectors for itself, by one key after the other: memory serves that
 // best. STEPS: vectors of head_dim where that is whole and known ahead, else 0.
 template <int STEPS, bool DISTANT, typename T>
-static Vector score_alone(const float *q, const Keys<T> &k, int d, Ints visible, float *s) {
+static Vector score_alone(const float *q, Keys<T> k, int d, Ints visible, float *s) {
     const int whole = STEPS ? STEPS : d / LANES, rest = STEPS ? 0 : d % LANES;
     Vector most = splat(NEVER);
     for (int i = 0; i < LANES; i++)
@@ -163,7 +163,7 @@ static Vector score_alone(const float *q, const Keys<T> &k, int d, Ints visible,
 }
 
 template <bool DISTANT, typename T>
-static Vector score_alone(const float *q, const Keys<T> &k, int d, Ints visible, float *s) {
+static Vector score_alone(const float *q, Keys<T> k, int d, Ints visible, float *s) {
     const auto score = d == 2 * LANES   ? score_alone<2, DISTANT, T>
                        : d == 4 * LANES ? score_alone<4, DISTANT, T>
                        : d == 5 * LANES ? score_alone<5, DISTANT, T>
@@ -174,7 +174,7 @@ static Vector score_alone(const float *q, const Keys<T> &k, int d, Ints visible,
 }
 
 template <int G, typename T>
-static Vector score(const float *qt, const Keys<T> &k, int d, Ints visible, float *s) {
+static Vector score(const float *qt, Keys<T> k, int d, Ints visible, float *s) {
     if constexpr (G < LANES)
         return score_keys<G>(qt, k, d, visible, s);
     else if constexpr (sizeof(T) == sizeof(float))
@@ -204,7 +204,7 @@ struct LoneWeights {
 // o[r] += sum over the keys of weight (r, j) v_j: R rows of weights, W vectors of head_dim from x
 // on, by twos if there are two.
 template <int R, int W, typename P, typename T>
-static void add_values(const P &p, const Keys<T> &v, int x, float *o, int o_stride) {
+static void add_values(const P &p, Keys<T> v, int x, float *o, int o_stride) {
     // Keys at once, so that sums wait less for themselves.
     constexpr int CHAINS = std::max(1, (REGISTERS == 32 ? 16 : 8) / (R * W));
     Vector acc[CHAINS][R][W] = {};

@@ -10,7 +10,7 @@ constexpr int VECTORS = 3, KEYS = REGISTERS == 32 ? 8 : 4;
 constexpr int BR = VECTORS * LANES;     // queries a tile at most
 constexpr int DEFAULT_BC = 128;         // keys a tile: P^T takes 24 KB of AVX-512
 constexpr int FEW = 16;                 // rows that simd_decode.cpp takes, by LANES at most
-constexpr int SHARE = 512, CHUNK = 128; // keys of a share at least; of it, at once
+constexpr int SHARE = 512, CHUNK = 256; // keys of a share at least; of it, at once
 constexpr int MOST_SHARES = 64;         // of the keys of few rows
 constexpr int ENOUGH = 8;               // tiles of a unit; with less, the keys are split
 constexpr int64_t FAR = 64 << 10;       // floats of K: no L2 keeps it and V for the next token
