@@ -49,6 +49,11 @@ template <typename V> static inline void store_as(void *at, V x) {
     std::memcpy(at, &x, sizeof x);
 }
 
+// The four bytes there, in every lane.
+static inline Ints repeat_four(const void *at) {
+    return Ints{} + load_as<int32_t>(at);
+}
+
 static inline Vector load(const float *at) {
     return load_as<Vector>(at);
 }
@@ -96,9 +101,7 @@ template <int N> static inline Vector load_repeated(const float *at) {
     if constexpr (N == 1) {
         return splat(*at);
     } else if constexpr (N == 2) {
-        int64_t two;
-        std::memcpy(&two, at, sizeof two);
-        return (Vector)(Longs{} + two);
+        return (Vector)(Longs{} + load_as<int64_t>(at));
     } else if constexpr (N == LANES) {
         return load(at);
 #if defined(__AVX512F__)

@@ -148,12 +148,6 @@ struct Quantised4 : Quantised {
     }
 };
 
-static inline Ints four_of(const int8_t *x) {
-    int32_t four;
-    std::memcpy(&four, x, sizeof four);
-    return Ints{} + four;
-}
-
 // Of a product with what x keeps, ROWS rows and PANELS panels.
 template <int ROWS, int PANELS>
 static void product4(const Product &product, const Quantised4 &x, int first_row, int p) {
@@ -190,8 +184,9 @@ static void product4(const Product &product, const Quantised4 &x, int first_row,
                     const Bits halves = load_as<Bits>(at[c] + j * VECTOR_BYTES);
                     for (int r = 0; r < ROWS; r++) {
                         const int8_t *eight = values + r * x.width + 8 * j;
-                        part[r][c] = add_products(part[r][c], lower(halves), four_of(eight));
-                        part[r][c] = add_products(part[r][c], upper(halves), four_of(eight + 4));
+                        part[r][c] = add_products(part[r][c], lower(halves), repeat_four(eight));
+                        part[r][c] =
+                            add_products(part[r][c], upper(halves), repeat_four(eight + 4));
                     }
                 }
             for (int c = 0; c < PANELS; c++, at[c - 1] += SHARED_BYTES) {

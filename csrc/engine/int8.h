@@ -81,12 +81,11 @@ static void product8(const Matrix &w, int p, const Quantised &x, int64_t row, in
     for (int64_t i = g * GROUP; i < to; i += 4) {
         Ints column[PANELS];
         for (int c = 0; c < PANELS; c++)
-            std::memcpy(&column[c], panels + c * stride + i * LANES, sizeof column[c]);
+            column[c] = load_as<Ints>(panels + c * stride + i * LANES);
         for (int r = 0; r < ROWS; r++) {
-            int32_t four;
-            std::memcpy(&four, values + r * x.width + i, sizeof four);
+            const Ints four = repeat_four(values + r * x.width + i);
             for (int c = 0; c < PANELS; c++)
-                part[r][c] = add_products(part[r][c], column[c], Ints{} + four);
+                part[r][c] = add_products(part[r][c], column[c], four);
         }
         meanwhile(i);
     }

@@ -227,9 +227,7 @@ static inline Vector add_product(Vector sum, Vector x, Vector column) {
 
 #if defined(FAST_PAIRS)
 static inline Ints spread(const bfloat16 *x) {
-    int32_t pair;
-    std::memcpy(&pair, x, sizeof pair);
-    return Ints{} + pair;
+    return repeat_four(x);
 }
 
 static inline Vector add_product(Vector sum, Ints x, Ints column) {

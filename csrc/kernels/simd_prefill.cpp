@@ -61,7 +61,7 @@ static inline Vector add_product(Vector sum, const float *x, const float *column
 
 #if defined(FAST_PAIRS)
 static inline Vector add_product(Vector sum, const bfloat16 *x, const float *column) {
-    return add_products(sum, load_as<Ints>(column), Ints{} + load_as<int32_t>(x));
+    return add_products(sum, load_as<Ints>(column), repeat_four(x));
 }
 
 static inline void store_pairs(float *at, Vector first, Vector second) {

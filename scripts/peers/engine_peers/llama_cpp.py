@@ -6,7 +6,7 @@ import ctypes
 import json
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from . import Stepper
 
@@ -84,31 +84,29 @@ class LlamaCppFlash(LlamaCpp):
     flash = True
 
 
-class LlamaCppBf16(LlamaCpp):
+class LlamaCppSmall(LlamaCpp):
+    """From a file that llama.cpp makes of the one in float32. ftype: which type it is to have."""
+
+    ftype: ClassVar[str]
+
+    @classmethod
+    def prepare(cls, model: Path) -> None:
+        write_small_gguf(model, cls.file, cls.ftype)
+
+
+class LlamaCppBf16(LlamaCppSmall):
     name, precision = "llama.cpp, bf16", "bf16"
-    file = "model-bf16.gguf"
-
-    @staticmethod
-    def prepare(model: Path) -> None:
-        write_small_gguf(model, LlamaCppBf16.file, "LLAMA_FTYPE_MOSTLY_BF16")
+    file, ftype = "model-bf16.gguf", "LLAMA_FTYPE_MOSTLY_BF16"
 
 
-class LlamaCppInt8(LlamaCpp):
+class LlamaCppInt8(LlamaCppSmall):
     name, precision = "llama.cpp, q8_0", "int8"
-    file = "model-q8_0.gguf"
-
-    @staticmethod
-    def prepare(model: Path) -> None:
-        write_small_gguf(model, LlamaCppInt8.file, "LLAMA_FTYPE_MOSTLY_Q8_0")
+    file, ftype = "model-q8_0.gguf", "LLAMA_FTYPE_MOSTLY_Q8_0"
 
 
-class LlamaCppInt4(LlamaCpp):
+class LlamaCppInt4(LlamaCppSmall):
     name, precision = "llama.cpp, q4_0", "int4"
-    file = "model-q4_0.gguf"
-
-    @staticmethod
-    def prepare(model: Path) -> None:
-        write_small_gguf(model, LlamaCppInt4.file, "LLAMA_FTYPE_MOSTLY_Q4_0")
+    file, ftype = "model-q4_0.gguf", "LLAMA_FTYPE_MOSTLY_Q4_0"
 
 
 def write_gguf(folder: Path) -> None:
