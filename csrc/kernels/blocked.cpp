@@ -20,24 +20,25 @@ static void score_tile(const gpt149_args *a, int b, int h, int i0, int i1, int j
                        float *scores) {
     for (int i = i0; i < i1; i++) {
         const float *q = gpt149_q(a, b, h, i);
-        for (int j = j0; j < std::min(j1, gpt149_visible(a, i)); j++) {
+        for (int j = std::max(j0, gpt149_first(a, b, i)); j < std::min(j1, gpt149_visible(a, i));
+             j++) {
             const float *k = gpt149_k(a, b, h, j);
             float dot = 0;
 #pragma omp simd reduction(+ : dot)
             for (int x = 0; x < a->head_dim; x++)
                 dot += q[x] * k[x];
-            scores[(int64_t)i * a->n_kv + j] = a->scale * dot;
+            scores[(int64_t)i * a->n_kv + j] = gpt149_score(a, h, i, j, dot);
         }
     }
 }
 
-static void softmax_row(float *s, int n) {
+static void softmax_row(float *s, int first, int end) {
     float m = -INFINITY, l = 0;
-    for (int j = 0; j < n; j++)
+    for (int j = first; j < end; j++)
         m = std::fmax(m, s[j]);
-    for (int j = 0; j < n; j++)
+    for (int j = first; j < end; j++)
         l += s[j] = std::exp(s[j] - m);
-    for (int j = 0; j < n; j++)
+    for (int j = first; j < end; j++)
         s[j] /= l;
 }
 
@@ -46,7 +47,8 @@ static void value_tile(const gpt149_args *a, int b, int h, int i0, int i1, int j
                        const float *scores) {
     for (int i = i0; i < i1; i++) {
         float *out = gpt149_out(a, b, h, i);
-        for (int j = j0; j < std::min(j1, gpt149_visible(a, i)); j++) {
+        for (int j = std::max(j0, gpt149_first(a, b, i)); j < std::min(j1, gpt149_visible(a, i));
+             j++) {
             const float p = scores[(int64_t)i * a->n_kv + j], *v = gpt149_v(a, b, h, j);
             for (int x = 0; x < a->head_dim; x++)
                 out[x] += p * v[x];
@@ -55,7 +57,6 @@ static void value_tile(const gpt149_args *a, int b, int h, int i0, int i1, int j
 }
 
 static const char *run(const gpt149_args *a) {
-    if (const char *why = gpt149_only_float32(a)) return why;
     const int n_q = a->n_q, n_kv = a->n_kv;
     const int br = a->br > 0 ? a->br : DEFAULT_TILE, bc = a->bc > 0 ? a->bc : DEFAULT_TILE;
     float *scores = (float *)a->workspace; // (n_q, n_kv)
@@ -67,7 +68,8 @@ static const char *run(const gpt149_args *a) {
                     score_tile(a, b, h, i, std::min<int64_t>(i + br, n_q), j,
                                std::min<int64_t>(j + bc, n_kv), scores);
             for (int i = 0; i < n_q; i++) {
-                softmax_row(scores + (int64_t)i * n_kv, gpt149_visible(a, i));
+                softmax_row(scores + (int64_t)i * n_kv, gpt149_first(a, b, i),
+                            gpt149_visible(a, i));
                 std::fill_n(gpt149_out(a, b, h, i), a->head_dim, 0.0f);
             }
             for (int64_t i = 0; i < n_q; i += br)
@@ -79,4 +81,5 @@ static const char *run(const gpt149_args *a) {
 }
 
 GPT149_KERNEL({"blocked", "tiled matrix products around an unfused softmax; serial", "n_q n_kv",
-               workspace_bytes, run})
+               workspace_bytes, run,
+               GPT149_WINDOW | GPT149_SOFTCAP | GPT149_ALIBI | GPT149_KV_BEGIN})

@@ -13,25 +13,25 @@ static int64_t workspace_bytes(const gpt149_args *a) {
 }
 
 static void attend_row(const gpt149_args *a, int b, int h, int i, float *s) {
-    const int d = a->head_dim, n = gpt149_visible(a, i);
+    const int d = a->head_dim, first = gpt149_first(a, b, i), end = gpt149_visible(a, i);
     const float *q = gpt149_q(a, b, h, i);
     float m = -INFINITY, l = 0;
-    for (int j = 0; j < n; j++) {
+    for (int j = first; j < end; j++) {
         const float *k = gpt149_k(a, b, h, j);
         float dot = 0;
 #pragma omp simd reduction(+ : dot)
         for (int x = 0; x < d; x++)
             dot += q[x] * k[x];
-        s[j] = a->scale * dot;
+        s[j] = gpt149_score(a, h, i, j, dot);
         m = std::fmax(m, s[j]);
     }
-    for (int j = 0; j < n; j++)
+    for (int j = first; j < end; j++)
         l += s[j] = std::exp(s[j] - m);
 
     float *out = gpt149_out(a, b, h, i);
     for (int x = 0; x < d; x++)
         out[x] = 0;
-    for (int j = 0; j < n; j++) {
+    for (int j = first; j < end; j++) {
         const float p = s[j] / l, *v = gpt149_v(a, b, h, j);
         for (int x = 0; x < d; x++)
             out[x] += p * v[x];
@@ -39,7 +39,6 @@ static void attend_row(const gpt149_args *a, int b, int h, int i, float *s) {
 }
 
 static const char *run(const gpt149_args *a) {
-    if (const char *why = gpt149_only_float32(a)) return why;
     float *rows = (float *)a->workspace; // (n_threads, n_kv)
 
     // Causal rows grow longer towards the end, so they are dealt out as threads come free.
@@ -52,4 +51,5 @@ static const char *run(const gpt149_args *a) {
 }
 
 GPT149_KERNEL({"fused", "one row of scores a thread, parallel over batch x head x query",
-               "n_threads n_kv", workspace_bytes, run})
+               "n_threads n_kv", workspace_bytes, run,
+               GPT149_WINDOW | GPT149_SOFTCAP | GPT149_ALIBI | GPT149_KV_BEGIN})

@@ -50,7 +50,6 @@ static void attend_items(const Plan &plan, int64_t total, int thread, int n_thre
 }
 
 static const char *run(const gpt149_args *a) {
-    if (a->dtype != GPT149_FLOAT32) return "it computes in float32 only";
     const Plan plan(a);
     const int64_t n_rows = plan.splits > 1 ? (int64_t)plan.units * plan.rows : 0; // to merge
     int64_t total = 0;
@@ -76,4 +75,5 @@ static const char *run(const gpt149_args *a) {
 }
 
 GPT149_KERNEL({"simd", "flash on register-blocked micro-kernels, lanes over queries; split decode",
-               "n_threads br (bc + head_dim) + 64 br head_dim", workspace_bytes, run})
+               "n_threads br (bc + head_dim) + 64 br head_dim", workspace_bytes, run,
+               GPT149_KV_BFLOAT16})

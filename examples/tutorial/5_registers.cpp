@@ -98,7 +98,6 @@ static void attend(const gpt149_args *a, int b, int h, int i0, Row *q) {
 }
 
 static const char *run(const gpt149_args *a) {
-    if (const char *why = gpt149_only_float32(a)) return why;
 #pragma omp parallel for collapse(3) schedule(dynamic) num_threads(a->n_threads)
     for (int b = 0; b < a->batch; b++)
         for (int h = 0; h < a->n_head; h++)

@@ -3,14 +3,42 @@
 from __future__ import annotations
 
 import ctypes
-from ctypes import POINTER, Structure, c_char_p, c_float, c_int32, c_int64, c_void_p
+from ctypes import POINTER, Structure, c_char_p, c_float, c_int32, c_int64, c_uint32, c_void_p
+from enum import IntFlag
 
-ABI_VERSION = 1
+ABI_VERSION = 2
 
 FLOAT32 = 0
 BFLOAT16 = 1
 
 Strides = c_int64 * 3  # elements along (batch, head, token)
+
+
+class Feature(IntFlag):
+    """`gpt149_feature`: variants of attention, and types, that a kernel may claim."""
+
+    WINDOW = 1
+    SOFTCAP = 2
+    ALIBI = 4
+    SINKS = 8
+    KV_BEGIN = 16
+    HEAD_DIM_V = 32
+    LSE = 64
+    KV_BFLOAT16 = 128
+    Q_BFLOAT16 = 256
+
+
+IN_WORDS = {
+    Feature.WINDOW: "a sliding window",
+    Feature.SOFTCAP: "a softcap",
+    Feature.ALIBI: "slopes (ALiBi)",
+    Feature.SINKS: "sinks",
+    Feature.KV_BEGIN: "padding on the left (kv_begin)",
+    Feature.HEAD_DIM_V: "values of another length than keys (head_dim_v)",
+    Feature.LSE: "the log-sum-exp",
+    Feature.KV_BFLOAT16: "keys and values in bfloat16",
+    Feature.Q_BFLOAT16: "queries and output in bfloat16",
+}
 
 
 class Args(Structure):
@@ -42,6 +70,14 @@ class Args(Structure):
         ("k_stride", Strides),
         ("v_stride", Strides),
         ("out_stride", Strides),
+        ("window", c_int32),
+        ("head_dim_v", c_int32),
+        ("softcap", c_float),
+        ("alibi_slopes", c_void_p),
+        ("sinks", c_void_p),
+        ("kv_begin", c_void_p),
+        ("lse", c_void_p),
+        ("lse_stride", c_int64 * 2),
     )
 
 
@@ -58,13 +94,17 @@ def shape_args(
     n_threads: int,
     br: int = 0,
     bc: int = 0,
+    dtype: int = FLOAT32,
     kv_dtype: int = FLOAT32,
+    window: int = 0,
+    softcap: float = 0.0,
+    head_dim_v: int = 0,
 ) -> Args:
-    """A call with float32 q and out, and everything but its pointers and strides."""
+    """A call without its pointers and strides."""
     return Args(
         abi_version=ABI_VERSION,
         struct_size=ctypes.sizeof(Args),
-        dtype=FLOAT32,
+        dtype=dtype,
         kv_dtype=kv_dtype,
         causal=causal,
         n_threads=n_threads,
@@ -77,7 +117,30 @@ def shape_args(
         br=br,
         bc=bc,
         scale=scale,
+        window=window,
+        softcap=softcap,
+        head_dim_v=head_dim_v,
     )
+
+
+def needs(args: Args) -> Feature:
+    """What a kernel must claim to be given this call."""
+    asked = (
+        (args.window, Feature.WINDOW),
+        (args.softcap, Feature.SOFTCAP),
+        (args.alibi_slopes, Feature.ALIBI),
+        (args.sinks, Feature.SINKS),
+        (args.kv_begin, Feature.KV_BEGIN),
+        (args.head_dim_v, Feature.HEAD_DIM_V),
+        (args.lse, Feature.LSE),
+        (args.kv_dtype, Feature.KV_BFLOAT16),
+        (args.dtype, Feature.Q_BFLOAT16),
+    )
+    needed = Feature(0)
+    for value, feature in asked:
+        if value:
+            needed |= feature
+    return needed
 
 
 WorkspaceBytes = ctypes.CFUNCTYPE(c_int64, POINTER(Args))
@@ -93,6 +156,7 @@ class KernelEntry(Structure):
         ("memory", c_char_p),
         ("workspace_bytes", WorkspaceBytes),
         ("run", Run),
+        ("features", c_uint32),
         ("isa", c_char_p),
     )
 

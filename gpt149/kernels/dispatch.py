@@ -5,9 +5,11 @@ Every attention of a model passes through here, whichever kernel computes it.
 
 from __future__ import annotations
 
+import ctypes
 import threading
 import time
 from pathlib import Path
+from typing import Literal, overload
 
 import torch
 from torch import Tensor
@@ -15,14 +17,19 @@ from torch import Tensor
 from ..errors import InputError
 from ..system.threads import checked_threads
 from . import abi
-from .loaders.contract import ContractKernel, check_tiles
+from .abi import Feature
+from .loaders.contract import ContractKernel, check_claims, check_tiles
+from .loaders.tensors import TensorKernel
 from .registry import DEFAULT, Kernel, resolve
+from .variants import PLAIN, Variants
 
 INT32_MAX = 2**31 - 1
 DTYPES = (
     (torch.float32, torch.float32, torch.float32),
     (torch.float32, torch.bfloat16, torch.bfloat16),
+    (torch.bfloat16, torch.bfloat16, torch.bfloat16),
 )
+ABI_DTYPES = {torch.float32: abi.FLOAT32, torch.bfloat16: abi.BFLOAT16}
 
 
 class _Prepared(threading.local):
@@ -52,17 +59,23 @@ class Attention:
         self._prepared = _Prepared()
 
     def __call__(
-        self, q: Tensor, k: Tensor, v: Tensor, *, causal: bool, scale: float | None = None
+        self,
+        q: Tensor,
+        k: Tensor,
+        v: Tensor,
+        *,
+        causal: bool,
+        scale: float | None = None,
+        variants: Variants = PLAIN,
+        lse: Tensor | None = None,
     ) -> Tensor:
-        """See `attention`."""
+        """See `attention`. lse: float32 (batch, n_head, n_q) to be filled; its last stride is 1."""
         start = time.perf_counter()
         if isinstance(self.kernel, ContractKernel):
-            out = self._run_contract(self.kernel, q, k, v, causal, scale)
+            out = self._run_contract(self.kernel, q, k, v, causal, scale, variants, lse)
         else:
-            check_shapes(q, k, v, causal)
-            scale = q.shape[3] ** -0.5 if scale is None else scale
-            k, v = k.to(q.dtype), v.to(q.dtype)
-            out = self.kernel.function(q, k, v, causal=causal, scale=scale)
+            check_call(q, k, v, causal, variants)
+            out = _run_tensors(self.kernel, q, k, v, causal, scale, variants, lse)
         self.calls += 1
         self.seconds += time.perf_counter() - start
         return out
@@ -75,30 +88,45 @@ class Attention:
         v: Tensor,
         causal: bool,
         scale: float | None,
+        variants: Variants,
+        lse: Tensor | None,
     ) -> Tensor:
         shapes = (x for t in (q, k, v) for x in (t.shape, t.stride(), t.dtype, t.is_cpu))
-        call = (*shapes, causal, scale)
+        call = (*shapes, causal, scale, variants)
         mine = self._prepared
         known = call == mine.call  # the layers of a step are alike
         if not known:
-            check_shapes(q, k, v, causal)
+            check_call(q, k, v, causal, variants)
         q, k, v = (t if t.stride(3) == 1 or t.shape[3] == 1 else t.contiguous() for t in (q, k, v))
         # Token-major memory, so that joining the heads behind the call is a view.
-        batch, n_head, n_q, head_dim = q.shape
-        size = (batch, n_q, n_head, head_dim)
-        out = torch.empty(size, dtype=torch.float32, device="cpu").transpose(1, 2)
+        batch, n_head, n_q, _ = q.shape
+        size = (batch, n_q, n_head, v.shape[3])
+        out = torch.empty(size, dtype=q.dtype, device="cpu").transpose(1, 2)
         if not known:
-            mine.call, mine.args = (), self._filled(q, k, v, out, causal, scale)
+            mine.call, mine.args = (), self._filled(q, k, v, out, causal, scale, variants)
             self._reserve(kernel.workspace_bytes(mine.args))
             mine.call = call
         args = mine.args
         args.q, args.k, args.v = q.data_ptr(), k.data_ptr(), v.data_ptr()
         args.out, args.workspace = out.data_ptr(), mine.workspace.data_ptr()
+        vectors = _vectors(variants)  # kept until the call has ended
+        for name, vector in vectors.items():
+            setattr(args, name, vector.data_ptr())
+        args.lse = None
+        if lse is not None:
+            args.lse, args.lse_stride = lse.data_ptr(), (ctypes.c_int64 * 2)(*lse.stride()[:2])
         kernel.run(args)
         return out
 
     def _filled(
-        self, q: Tensor, k: Tensor, v: Tensor, out: Tensor, causal: bool, scale: float | None
+        self,
+        q: Tensor,
+        k: Tensor,
+        v: Tensor,
+        out: Tensor,
+        causal: bool,
+        scale: float | None,
+        variants: Variants,
     ) -> abi.Args:
         """The struct of a call, without its pointers."""
         batch, n_head, n_q, head_dim = q.shape
@@ -114,7 +142,11 @@ class Attention:
             n_threads=self.n_threads,
             br=self.br,
             bc=self.bc,
-            kv_dtype=abi.BFLOAT16 if k.dtype == torch.bfloat16 else abi.FLOAT32,
+            dtype=ABI_DTYPES[q.dtype],
+            kv_dtype=ABI_DTYPES[k.dtype],
+            window=variants.window,
+            softcap=variants.softcap,
+            head_dim_v=0 if v.shape[3] == head_dim else v.shape[3],
         )
         args.q_stride = abi.Strides(*q.stride()[:3])
         args.k_stride = abi.Strides(*k.stride()[:3])
@@ -135,6 +167,80 @@ class Attention:
             ) from e
 
 
+def _vectors(variants: Variants) -> dict[str, Tensor]:
+    """The tensors among the variants, each in one piece, named as in the struct."""
+    given = variants.given()
+    return {n: given[n].contiguous() for n in ("alibi_slopes", "sinks", "kv_begin") if n in given}
+
+
+def _run_tensors(
+    kernel: TensorKernel,
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    causal: bool,
+    scale: float | None,
+    variants: Variants,
+    lse: Tensor | None,
+) -> Tensor:
+    given, needed = variants.given(), variants.needs()
+    if v.shape[3] != q.shape[3]:
+        given["head_dim_v"], needed = v.shape[3], needed | Feature.HEAD_DIM_V
+    if lse is not None:
+        given["return_lse"], needed = True, needed | Feature.LSE
+    check_claims(kernel.name, kernel.features, needed)
+    scale = q.shape[3] ** -0.5 if scale is None else scale
+    wide = (t.to(torch.float32) for t in (q, k, v))
+    out = kernel.function(*wide, causal=causal, scale=scale, **given)
+    if lse is not None:
+        out, found = out
+        lse.copy_(found)
+    result: Tensor = out.to(q.dtype)
+    return result
+
+
+@overload
+def attention(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    *,
+    causal: bool = ...,
+    scale: float | None = ...,
+    kernel: Kernel | str | Path = ...,
+    n_threads: int | None = ...,
+    br: int = ...,
+    bc: int = ...,
+    window: int = ...,
+    softcap: float = ...,
+    alibi_slopes: Tensor | None = ...,
+    sinks: Tensor | None = ...,
+    kv_begin: Tensor | None = ...,
+    return_lse: Literal[False] = ...,
+) -> Tensor: ...
+
+
+@overload
+def attention(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    *,
+    causal: bool = ...,
+    scale: float | None = ...,
+    kernel: Kernel | str | Path = ...,
+    n_threads: int | None = ...,
+    br: int = ...,
+    bc: int = ...,
+    window: int = ...,
+    softcap: float = ...,
+    alibi_slopes: Tensor | None = ...,
+    sinks: Tensor | None = ...,
+    kv_begin: Tensor | None = ...,
+    return_lse: Literal[True],
+) -> tuple[Tensor, Tensor]: ...
+
+
 def attention(
     q: Tensor,
     k: Tensor,
@@ -146,40 +252,59 @@ def attention(
     n_threads: int | None = None,
     br: int = 0,
     bc: int = 0,
-) -> Tensor:
+    window: int = 0,
+    softcap: float = 0.0,
+    alibi_slopes: Tensor | None = None,
+    sinks: Tensor | None = None,
+    kv_begin: Tensor | None = None,
+    return_lse: bool = False,
+) -> Tensor | tuple[Tensor, Tensor]:
     """softmax(scale * Q K^T + mask) V, computed by the kernel of your choice.
 
     A name is looked up (and compiled if need be) at every call; keep `resolve(name)` or an
     `Attention` where that matters. A file of yours runs in this process.
 
     Args:
-        q: float32 (batch, n_head, n_q, head_dim), any strides, on the CPU.
+        q: float32 (batch, n_head, n_q, head_dim), any strides, on the CPU; or bfloat16, if k is.
         k: float32 or bfloat16 (batch, n_kv_head, n_kv, head_dim); n_kv_head divides n_head.
-        v: like k.
+        v: like k; its rows, and so those of the output, may have another length.
         causal: query i sees the keys j <= i + n_kv - n_q (aligned to the bottom right).
         scale: what the scores are multiplied by; None: 1/sqrt(head_dim).
         kernel: a name, a path, or what `resolve` returned.
         n_threads: at most this many; None: every processor.
         br: queries a tile, 0 for the kernel's choice; kernels without tiles ignore it.
         bc: keys a tile, likewise.
+        window: how many keys a query sees at most, its own the last; 0: all. Causal calls only.
+        softcap: scores become softcap tanh(score / softcap); 0: they do not.
+        alibi_slopes: float32 (n_head,): slope (j - p) is added to the score of key j and the query
+            at position p = i + n_kv - n_q.
+        sinks: float32 (n_head,): one more score of every softmax, which has no value.
+        kv_begin: int32 (batch,): keys before it are hidden, such as padding on the left.
+        return_lse: return (out, lse) instead, lse float32 (batch, n_head, n_q): the logarithm of
+            the sum of the exponentials of a query's scores, and of its sink.
 
     Returns:
-        float32 (batch, n_head, n_q, head_dim).
+        (batch, n_head, n_q, v's head_dim), of the dtype of q. Zeros where no key is seen.
 
     Raises:
         InputError: shapes or dtypes that do not fit together, or an unknown kernel.
-        KernelDeclined: the kernel cannot do this.
+        KernelDeclined: the kernel cannot do this, or does not claim to.
     """
     given = [type(t).__name__ for t in (q, k, v) if not isinstance(t, Tensor)]
     if given:
         raise InputError(f"q, k and v must be torch tensors, not {given[0]}.")
     call = Attention(kernel, n_threads=n_threads, br=br, bc=bc)
-    return call(q, k, v, causal=causal, scale=scale)
+    variants = Variants(window, softcap, alibi_slopes, sinks, kv_begin)
+    lse = q.new_empty(q.shape[:3], dtype=torch.float32) if return_lse else None
+    out = call(q, k, v, causal=causal, scale=scale, variants=variants, lse=lse)
+    return out if lse is None else (out, lse)
 
 
-def check_shapes(q: Tensor, k: Tensor, v: Tensor, causal: bool) -> None:
+def check_call(q: Tensor, k: Tensor, v: Tensor, causal: bool, variants: Variants = PLAIN) -> None:
     """Raise InputError, with the shapes, unless q, k and v make an attention call."""
     problem = _problem(q, k, v, causal)
+    if problem is None:
+        problem = variants.problem(q.shape[0], q.shape[1], k.shape[2], causal)
     if problem:
         shapes = f"q {tuple(q.shape)}, k {tuple(k.shape)}, v {tuple(v.shape)}"
         raise InputError(f"{problem}: {shapes}.")
@@ -191,11 +316,11 @@ def _problem(q: Tensor, k: Tensor, v: Tensor, causal: bool) -> str | None:
         return "q, k and v must have four dimensions (batch, n_head, n, head_dim)"
     if any(t.device.type != "cpu" for t in tensors) or (q.dtype, k.dtype, v.dtype) not in DTYPES:
         return (
-            "q must be float32, k and v float32 or both bfloat16, on the CPU, "
+            "q, k and v must be float32, or k and v bfloat16, or all three, on the CPU, "
             f"not {q.dtype}, {k.dtype}, {v.dtype}"
         )
-    if k.shape != v.shape:
-        return "k and v must have the same shape"
+    if k.shape[:3] != v.shape[:3]:
+        return "k and v must agree in all but the length of their rows"
     if q.shape[0] != k.shape[0] or q.shape[3] != k.shape[3]:
         return "q and k must agree in batch and head_dim"
     if any(not 1 <= n <= INT32_MAX for t in tensors for n in t.shape):

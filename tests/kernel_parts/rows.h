@@ -123,13 +123,9 @@ inline int64_t one_row(const gpt149_args *a) {
 inline int64_t no_bytes(const gpt149_args *) {
     return 0;
 }
-template <class Kernel> const char *run_any_dtype(const gpt149_args *a) {
+template <class Kernel> const char *run(const gpt149_args *a) {
     Kernel kernel;
     kernel.a = a;
     kernel.call();
     return nullptr;
-}
-template <class Kernel> const char *run(const gpt149_args *a) {
-    const char *why = gpt149_only_float32(a);
-    return why ? why : run_any_dtype<Kernel>(a);
 }

@@ -25,7 +25,6 @@ struct Dealt : Rows {
 };
 
 template <class Kernel> const char *run_threads(const gpt149_args *a) {
-    if (const char *why = gpt149_only_float32(a)) return why;
     std::vector<std::thread> team;
     for (int t = 0; t < a->n_threads; t++)
         team.emplace_back([=] {

@@ -17,7 +17,6 @@ struct Right : Dealt {
 };
 
 static const char *run_fetching(const gpt149_args *a) {
-    if (const char *why = gpt149_only_float32(a)) return why;
     std::atomic<int64_t> next{0};
     std::vector<std::thread> team;
     for (int t = 0; t < a->n_threads; t++)

@@ -22,7 +22,6 @@ static int64_t workspace_bytes(const gpt149_args *a) {
 }
 
 static const char *run(const gpt149_args *a) {
-    if (a->dtype != GPT149_FLOAT32) return "its q and out are float32";
     float *s = (float *)a->workspace;
     for (int b = 0; b < a->batch; b++)
         for (int h = 0; h < a->n_head; h++)
@@ -48,4 +47,4 @@ static const char *run(const gpt149_args *a) {
 }
 
 GPT149_KERNEL({"bf16_read", "a row of scores; K and V of either dtype", "n_kv", workspace_bytes,
-               run})
+               run, GPT149_KV_BFLOAT16})

@@ -14,7 +14,6 @@ static int64_t workspace_bytes(const gpt149_args *a) {
 }
 
 static const char *run(const gpt149_args *a) {
-    if (const char *why = gpt149_only_float32(a)) return why;
     float *s = (float *)a->workspace;
     for (int b = 0; b < a->batch; b++)
         for (int h = 0; h < a->n_head; h++)

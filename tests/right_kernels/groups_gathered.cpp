@@ -10,7 +10,6 @@ static int64_t workspace_bytes(const gpt149_args *a) {
 }
 
 static const char *run(const gpt149_args *a) {
-    if (const char *why = gpt149_only_float32(a)) return why;
     const int group = a->n_head / a->n_kv_head, d = a->head_dim;
     for (int b = 0; b < a->batch; b++)
         for (int first = 0; first < a->n_head; first += group)

@@ -5,7 +5,6 @@
 #include <omp.h>
 
 static const char *run_rows(const gpt149_args *a) {
-    if (const char *why = gpt149_only_float32(a)) return why;
 #pragma omp parallel for collapse(3) schedule(dynamic, 1) num_threads(a->n_threads)
     for (int b = 0; b < a->batch; b++)
         for (int h = 0; h < a->n_head; h++)

@@ -5,7 +5,6 @@
 #include <omp.h>
 
 static const char *run_tasks(const gpt149_args *a) {
-    if (const char *why = gpt149_only_float32(a)) return why;
 #pragma omp parallel num_threads(a->n_threads)
 #pragma omp single
     for (int bh = 0; bh < a->batch * a->n_head; bh++)

@@ -65,7 +65,6 @@ class Pool {
 };
 
 static const char *run_pooled(const gpt149_args *a) {
-    if (const char *why = gpt149_only_float32(a)) return why;
     static Pool pool;
     gpt149_args call = *a;
     call.n_threads = a->n_threads > Pool::N ? Pool::N + 1 : a->n_threads;

@@ -30,4 +30,4 @@ struct Wrong : Rows {
 };
 
 GPT149_KERNEL({"bf16_without_scale", "a row of scores; bfloat16 without a scale", "n_kv", one_row,
-               run_any_dtype<Wrong>})
+               run<Wrong>, GPT149_KV_BFLOAT16})

@@ -15,7 +15,6 @@ static int64_t rows_of_team(const gpt149_args *a) {
 }
 
 static const char *run_as_team(const gpt149_args *a) {
-    if (const char *why = gpt149_only_float32(a)) return why;
 #pragma omp parallel for collapse(2) schedule(static, 1) // wrong: num_threads(a->n_threads)
     for (int b = 0; b < a->batch; b++)
         for (int h = 0; h < a->n_head; h++) {

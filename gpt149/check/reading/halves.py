@@ -36,7 +36,7 @@ def read_kv_dtype(probe: Probe, _others: Sequence[Probe] = ()) -> Iterator[tuple
                 yield (
                     "kv_dtype_ignored",
                     f"{both} in bfloat16 are read as if they were {name}: look at kv_dtype, or "
-                    "decline them (gpt149_only_float32)",
+                    "do not claim GPT149_KV_BFLOAT16",
                 )
                 return
 

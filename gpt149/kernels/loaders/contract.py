@@ -28,6 +28,7 @@ class ContractKernel:
             for text in (entry.name, entry.idea, entry.memory, entry.isa)
         )
         self.name, self.idea, self.memory, self.isa = name, idea, f"O({memory})", isa
+        self.features = abi.Feature(entry.features)
 
     def workspace_bytes(self, args: abi.Args) -> int:
         """Bytes of workspace for a call of this shape; the pointers in `args` are not read.
@@ -47,8 +48,9 @@ class ContractKernel:
         """Make the call.
 
         Raises:
-            KernelDeclined: the kernel says that it cannot, and why.
+            KernelDeclined: it claims not all that the call needs, or says that it cannot, and why.
         """
+        check_claims(self.name, self.features, abi.needs(args))
         why = self.entry.run(byref(args))
         if why is not None:
             shape = (
@@ -64,6 +66,21 @@ def declined(kernel: str, why: bytes, shape: str = "", *, others: str = "") -> K
     return KernelDeclined(
         f"the kernel '{kernel}' declines this call: {reason}. {shape}"
         f"Choose another with -a{others}."
+    )
+
+
+def check_claims(kernel: str, claimed: abi.Feature, needed: abi.Feature) -> None:
+    """Raise KernelDeclined where a kernel does not claim all that a call needs."""
+    missing = needed & ~claimed
+    if not missing:
+        return
+    features = [feature for feature in abi.Feature if feature & missing]
+    words = " and ".join(abi.IN_WORDS[feature] for feature in features)
+    flags = " | ".join(f"GPT149_{feature.name}" for feature in features)
+    raise KernelDeclined(
+        f"the kernel '{kernel}' does not claim to compute what this call asks for: {words}. Choose "
+        f"another with -a; a kernel of yours that does compute it claims it by {flags} in "
+        "GPT149_KERNEL."
     )
 
 
@@ -102,8 +119,14 @@ def open_library(path: Path, source: str) -> list[ContractKernel]:
         )
     entries = [table.kernels[i] for i in range(table.n_kernels)]
     for i, entry in enumerate(entries):
-        if not all(getattr(entry, field) for field, _ in abi.KernelEntry._fields_):
+        pointers = (name for name, _ in abi.KernelEntry._fields_ if name != "features")
+        if not all(getattr(entry, name) for name in pointers):
             raise BuildError(f"{source}: kernel {i} of its table leaves a field empty (NULL).")
+        if unknown := entry.features & ~sum(abi.Feature):
+            raise BuildError(
+                f"{source}: kernel {i} of its table claims features {unknown:#x}, which gpt149.h "
+                "does not know. They are a sum (|) of GPT149_WINDOW and the like."
+            )
     kernels = [ContractKernel(entry, library) for entry in entries]
     if len({kernel.name for kernel in kernels}) != len(kernels):
         raise BuildError(f"{source}: two kernels of its table have the same name.")

@@ -6,14 +6,16 @@ import inspect
 import itertools
 import sys
 import traceback
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ...errors import BuildError, InputError, KernelRaised
 from ...system.files import read_bytes
 from ...system.words import in_shell
-from .tensors import TensorFunction, TensorKernel
+from ..abi import Feature
+from .tensors import CONVERTED, TensorFunction, TensorKernel, features_of
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -44,7 +46,15 @@ def load(path: Path, name: str) -> TensorKernel:
         "chosen by Python",
         _checked(function, path),
         "python",
+        _features(function),
     )
+
+
+def _features(function: Callable[..., Any]) -> Feature:
+    try:
+        return features_of(function)
+    except ValueError:  # compiled ones may not tell their parameters
+        return CONVERTED
 
 
 def _execute(path: Path) -> ModuleType:
@@ -64,21 +74,34 @@ def _execute(path: Path) -> ModuleType:
 def _checked(function: TensorFunction, path: Path) -> TensorFunction:
     """The function, with its exceptions and odd results as errors of ours."""
 
-    def run(q: Tensor, k: Tensor, v: Tensor, *, causal: bool, scale: float) -> Tensor:
-        import torch
-
+    def run(q: Tensor, k: Tensor, v: Tensor, *, causal: bool, scale: float, **variants: Any) -> Any:
         try:
-            out = function(q, k, v, causal=causal, scale=scale)
+            out = function(q, k, v, causal=causal, scale=scale, **variants)
         except (Exception, SystemExit) as e:
             raise KernelRaised(f"the kernel {path} raised {_said(e, path)}") from e
+        size = (*q.shape[:3], v.shape[3])
+        if not variants.get("return_lse"):
+            check(out, size, "(batch, n_head, n_q, head_dim)")
+            return out
+        if not isinstance(out, tuple) or len(out) != 2:
+            raise KernelRaised(
+                f"the kernel {path} returned {type(out).__name__}, and with return_lse must return "
+                "the pair (out, lse)."
+            )
+        check(out[0], size, "(batch, n_head, n_q, head_dim)")
+        check(out[1], size[:3], "(batch, n_head, n_q)")
+        return out
+
+    def check(out: object, size: tuple[int, ...], words: str) -> None:
+        import torch
+
         if not isinstance(out, torch.Tensor):
             raise KernelRaised(f"the kernel {path} returned {type(out).__name__}, not a tensor.")
-        if out.shape != q.shape or out.dtype != torch.float32:
+        if out.shape != size or out.dtype != torch.float32:
             raise KernelRaised(
                 f"the kernel {path} returned {out.dtype} {tuple(out.shape)}, and must return "
-                f"torch.float32 {tuple(q.shape)} (batch, n_head, n_q, head_dim)."
+                f"torch.float32 {size} {words}."
             )
-        return out
 
     return run
 

@@ -2,20 +2,33 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any
+
+from ..abi import Feature
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 
-class TensorFunction(Protocol):
-    """q (batch, n_head, n_q, head_dim), k and v (batch, n_kv_head, n_kv, head_dim), float32."""
+# (q, k, v, *, causal, scale) -> out: q and out (batch, n_head, n_q, head_dim), k and v (batch,
+# n_kv_head, n_kv, head_dim), float32. Besides, of PARAMETERS what it has; with return_lse it
+# returns a pair, the second (batch, n_head, n_q).
+TensorFunction = Callable[..., Any]
 
-    def __call__(
-        self, q: Tensor, k: Tensor, v: Tensor, *, causal: bool, scale: float
-    ) -> Tensor: ...
+# What a feature is called as a parameter of a function on tensors. Types are converted for it.
+PARAMETERS = {
+    "window": Feature.WINDOW,
+    "softcap": Feature.SOFTCAP,
+    "alibi_slopes": Feature.ALIBI,
+    "sinks": Feature.SINKS,
+    "kv_begin": Feature.KV_BEGIN,
+    "head_dim_v": Feature.HEAD_DIM_V,
+    "return_lse": Feature.LSE,
+}
+CONVERTED = Feature.KV_BFLOAT16 | Feature.Q_BFLOAT16
 
 
 @dataclass(frozen=True)
@@ -27,6 +40,17 @@ class TensorKernel:
     memory: str
     function: TensorFunction
     isa: str = "torch"
+    features: Feature = CONVERTED
+
+
+def features_of(function: Callable[..., Any]) -> Feature:
+    """What a function claims by the names of its parameters."""
+    names = inspect.signature(function).parameters
+    claimed = CONVERTED
+    for name, feature in PARAMETERS.items():
+        if name in names:
+            claimed |= feature
+    return claimed
 
 
 def torch_kernel() -> TensorKernel:
@@ -35,6 +59,7 @@ def torch_kernel() -> TensorKernel:
         "torch's scaled_dot_product_attention: the yardstick",
         "chosen by torch",
         _torch_attention,
+        features=features_of(_torch_attention),
     )
 
 
@@ -44,10 +69,23 @@ def reference_kernel() -> TensorKernel:
         "float64, the specification",
         "O(batch n_head n_q n_kv)",
         _reference_attention,
+        features=features_of(_reference_attention),
     )
 
 
-def _torch_attention(q: Tensor, k: Tensor, v: Tensor, *, causal: bool, scale: float) -> Tensor:
+def _torch_attention(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    *,
+    causal: bool,
+    scale: float,
+    window: int = 0,
+    alibi_slopes: Tensor | None = None,
+    kv_begin: Tensor | None = None,
+    head_dim_v: int = 0,
+) -> Tensor:
+    import torch
     from torch.nn.functional import scaled_dot_product_attention as sdpa
 
     n_q, n_kv = q.shape[2], k.shape[2]
@@ -55,30 +93,74 @@ def _torch_attention(q: Tensor, k: Tensor, v: Tensor, *, causal: bool, scale: fl
     # torch's is_causal is aligned to the top left: the same as ours when the call is square. One
     # query sees every key. What lies between needs the mask written out.
     square = n_q == n_kv
-    mask = _causal_mask(n_q, n_kv) if causal and not square and n_q > 1 else None
-    is_causal = causal and square
-    return sdpa(q, k, v, attn_mask=mask, is_causal=is_causal, scale=scale, enable_gqa=grouped)
+    plain = not window and alibi_slopes is None and kv_begin is None
+    if plain and (square or n_q == 1 or not causal):
+        is_causal = causal and square
+        return sdpa(q, k, v, is_causal=is_causal, scale=scale, enable_gqa=grouped)
+    sees = _sees(n_q, n_kv, causal, window, kv_begin)
+    mask = sees
+    if alibi_slopes is not None:
+        mask = (alibi_slopes[:, None, None] * _distance(n_q, n_kv)).masked_fill(~sees, -torch.inf)
+    out = sdpa(q, k, v, attn_mask=mask, scale=scale, enable_gqa=grouped)
+    return out.masked_fill(~sees.any(-1, keepdim=True), 0)
 
 
-def _reference_attention(q: Tensor, k: Tensor, v: Tensor, *, causal: bool, scale: float) -> Tensor:
+def _reference_attention(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    *,
+    causal: bool,
+    scale: float,
+    window: int = 0,
+    softcap: float = 0.0,
+    alibi_slopes: Tensor | None = None,
+    sinks: Tensor | None = None,
+    kv_begin: Tensor | None = None,
+    head_dim_v: int = 0,
+    return_lse: bool = False,
+) -> Tensor | tuple[Tensor, Tensor]:
     import torch
 
-    group = q.shape[1] // k.shape[1]
-    hidden = ~_causal_mask(q.shape[2], k.shape[2]) if causal else None
-    out = torch.empty_like(q)
-    for h in range(q.shape[1]):  # one at a time: float64 scores of all take much memory
+    batch, n_head, n_q, _ = q.shape
+    group, n_kv = n_head // k.shape[1], k.shape[2]
+    hidden = ~_sees(n_q, n_kv, causal, window, kv_begin)[:, 0]
+    out = q.new_empty(batch, n_head, n_q, v.shape[3])
+    lse = q.new_empty(batch, n_head, n_q)
+    for h in range(n_head):  # one at a time: float64 scores of all take much memory
         scores = scale * q[:, h].double() @ k[:, h // group].double().transpose(-2, -1)
-        if hidden is not None:
-            scores.masked_fill_(hidden, float("-inf"))
-        out[:, h] = scores.softmax(-1) @ v[:, h // group].double()
-    return out
+        if softcap:
+            scores = softcap * (scores / softcap).tanh()
+        if alibi_slopes is not None:
+            scores = scores + alibi_slopes[h].double() * _distance(n_q, n_kv)
+        scores.masked_fill_(hidden, -torch.inf)
+        if sinks is not None:
+            scores = torch.cat((scores, sinks[h].double().expand(batch, n_q, 1)), -1)
+        weights = scores.softmax(-1).nan_to_num()[..., :n_kv]  # NaN: nothing is seen
+        out[:, h] = weights @ v[:, h // group].double()
+        lse[:, h] = scores.logsumexp(-1)
+    return (out, lse) if return_lse else out
 
 
-def _causal_mask(n_q: int, n_kv: int) -> Tensor:
-    """True where query i sees key j: j <= i + n_kv - n_q. Shape (n_q, n_kv)."""
+def _sees(n_q: int, n_kv: int, causal: bool, window: int, kv_begin: Tensor | None) -> Tensor:
+    """True where query i sees key j: (batch or 1, 1, n_q, n_kv)."""
     import torch
 
-    return torch.ones(n_q, n_kv, dtype=torch.bool).tril(n_kv - n_q)
+    sees = torch.ones(1, 1, n_q, n_kv, dtype=torch.bool)
+    if causal:  # j <= i + n_kv - n_q
+        sees = sees.tril(n_kv - n_q)
+    if window:
+        sees = sees.triu(n_kv - n_q - window + 1)
+    if kv_begin is not None:
+        sees = sees & (torch.arange(n_kv) >= kv_begin[:, None, None, None])
+    return sees
+
+
+def _distance(n_q: int, n_kv: int) -> Tensor:
+    """J - p of query i, at p = i + n_kv - n_q, and key j: (n_q, n_kv)."""
+    import torch
+
+    return torch.arange(n_kv) - (torch.arange(n_q)[:, None] + n_kv - n_q)
 
 
 TENSOR_KERNELS: dict[str, Callable[[], TensorKernel]] = {

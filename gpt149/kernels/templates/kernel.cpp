@@ -58,7 +58,6 @@ static void attend(const gpt149_args *a, int b, int h, int i, float *s) {
 
 // NULL when it is done, or why it declines: a static string, before anything is written.
 static const char *run(const gpt149_args *a) {
-    if (const char *why = gpt149_only_float32(a)) return why;
     for (int b = 0; b < a->batch; b++)
         for (int h = 0; h < a->n_head; h++)
             for (int i = 0; i < a->n_q; i++)
