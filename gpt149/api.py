@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from .engine.generation import Generation, Options
+from .engine.generation import Generation
 from .engine.sampling import Sampling
 from .engine.start import start
+from .engine.texts import Options
 from .errors import InputError
 from .kernels.registry import DEFAULT, Kernel
 from .model.checkpoint import Checkpoint

@@ -23,8 +23,9 @@ from ..system.words import duration
 from .text import argument, load, read_utf8, utf8
 
 if TYPE_CHECKING:
-    from ..engine.generation import Generation, Piece, Stats
+    from ..engine.generation import Generation
     from ..engine.protocol import Engine
+    from ..engine.texts import Piece, Stats
 
 SQUARE_NOTE = (
     "A kernel of cs149gpt is square: a decode step of t tokens costs O(t^2) in each layer, a "
@@ -105,9 +106,9 @@ class _Session:
     """The loaded model with the request's settings."""
 
     def __init__(self, request: Request) -> None:
-        from ..engine.generation import Options
         from ..engine.sampling import Sampling
         from ..engine.start import prepare, start
+        from ..engine.texts import Options
 
         r = self.request = request
         self.load_s = 0.0
@@ -116,7 +117,7 @@ class _Session:
         )
         self.options = Options(r.n, r.stop, r.num_samples, r.ignore_eos, r.logprobs)
         # What is wrong with the kernel comes before the weights.
-        kernel = prepare(r.attention, engine=r.engine, dtype=r.dtype, kv_cache=not r.no_kv_cache)
+        (kernel,) = prepare(r.attention, engine=r.engine, dtype=r.dtype, kv_cache=not r.no_kv_cache)
         loaded = self.checkpoint = load(r.model, r.meta)
         self.tokenizer = loaded.tokenizer
         self.behind_ids = r.prompt_ids is not None or r.prompt_tokens is not None
