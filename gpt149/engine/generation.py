@@ -78,12 +78,13 @@ class Generation:
             kv_dtype=engine.kv_dtype,
             kernel=engine.kernel.name,
             isa=engine.kernel.isa,
-            decode_kernel=engine.decode_kernel.name,
-            decode_isa=engine.decode_kernel.isa,
             n_layer=engine.config.n_layer,
             n_threads=engine.n_threads,
             prompts=len(prompts),
         )
+        if engine.decode_kernel is not engine.kernel:
+            self.stats.decode_kernel = engine.decode_kernel.name
+            self.stats.decode_isa = engine.decode_kernel.isa
 
     @property
     def prompt(self) -> list[int]:
@@ -324,11 +325,11 @@ class Generation:
             sample.logprobs.append(_top_logprobs(logits, self._known, token, k))
         return token
 
-    def _take(self, track: Track, token: int) -> Iterator[Piece]:
+    def _take(self, track: Track, token: int) -> list[Piece]:
         self.stats.generated_tokens += 1
         self.stats.decoded_tokens += len(track.sample.token_ids) > 0
         track.sample.seconds = self.stats.busy_s - track.began
-        yield from track.take(token)
+        return track.take(token)
 
 
 def _top_logprobs(logits: NDArray[np.float32], known: int, token: int, k: int) -> TokenLogprobs:

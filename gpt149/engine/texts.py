@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
-from ..errors import InputError
+from ..errors import InputError, TokenizerError
+
+if TYPE_CHECKING:
+    from ..model.checkpoint import Checkpoint
 
 MOST_SAMPLES = 4096
 
@@ -60,6 +64,34 @@ class Prompt:
     name: str = "the prompt"
 
 
+def encoded(
+    prompts: Sequence[Prompt], checkpoint: Checkpoint, *, special: bool = False
+) -> list[Prompt]:
+    """The prompts with ids in place of their texts.
+
+    Raises:
+        InputError: some are texts and some are ids, behind which a model may choose other tokens.
+        TokenizerError: a text cannot be encoded.
+    """
+    texts = [prompt for prompt in prompts if isinstance(prompt.prompt, str)]
+    ids = [prompt for prompt in prompts if not isinstance(prompt.prompt, str)]
+    if texts and ids:
+        raise InputError(
+            f"{texts[0].name} is a text, and {ids[0].name} token ids. Give all as texts, or all "
+            "as ids."
+        )
+    if ids:
+        return ids
+    tokenizer, found = checkpoint.need_tokenizer(), []
+    for prompt in texts:
+        try:
+            of_text = tokenizer.encode_prompt(str(prompt.prompt), special=special)
+        except TokenizerError as e:
+            raise TokenizerError(f"{prompt.name}: {e}") from e
+        found.append(replace(prompt, prompt=of_text))
+    return found
+
+
 @dataclass(frozen=True)
 class TokenLogprobs:
     """Natural logarithms of the model's own probabilities, before temperature and filters."""
@@ -102,7 +134,7 @@ class Stats:
     """What a generation cost. Times in seconds; a step is one forward pass.
 
     kernel_calls, attention_s: of all steps; decode_kernel_calls, decode_attention_s: of these by
-    decode steps, which `decode_kernel` does.
+    decode steps. prompt_tokens, prefill_s, ...: of all prompts.
     """
 
     engine: str
@@ -110,10 +142,10 @@ class Stats:
     kv_dtype: str
     kernel: str
     isa: str
-    decode_kernel: str
-    decode_isa: str
     n_layer: int
     n_threads: int
+    decode_kernel: str | None = None  # None: the same
+    decode_isa: str | None = None
     prompts: int = 1
     load_s: float = 0.0
     prompt_tokens: int = 0  # that were fed

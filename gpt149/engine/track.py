@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from functools import cached_property
 
 from ..model.tokenizer import TextStream, Tokenizer
@@ -63,7 +62,7 @@ class Track:
         step = len(self.sample.token_ids)
         return Draw(sequence, self._sampling.seed, self._of_prompt, step)
 
-    def take(self, token: int) -> Iterator[Piece]:
+    def take(self, token: int) -> list[Piece]:
         """Another token, and what it adds to the text."""
         sample, text = self.sample, ""
         sample.token_ids.append(token)
@@ -76,9 +75,7 @@ class Track:
         sample.finish_reason = reason
         sample.text += text
         self.end_where_full()
-        yield Piece(self.number, token, text)
-        if self.finished:
-            yield from self.held_back()
+        return [Piece(self.number, token, text), *(self.held_back() if self.finished else [])]
 
     def end_where_full(self) -> None:
         """End it if there is no room for another token."""
@@ -89,9 +86,8 @@ class Track:
     def end(self, reason: str) -> None:
         self.sample.finish_reason = self.sample.finish_reason or reason
 
-    def held_back(self) -> Iterator[Piece]:
+    def held_back(self) -> list[Piece]:
         """What might have become a stop text, or a whole character; once."""
         text = self._stream.finish() if self._stream is not None else ""
-        if text:
-            self.sample.text += text
-            yield Piece(self.number, None, text)
+        self.sample.text += text
+        return [Piece(self.number, None, text)] if text else []
