@@ -38,8 +38,12 @@ def run(session: Session, prompts: Sequence[Prompt]) -> int:
     except KeyboardInterrupt:
         generation.interrupt()
         status = 130
-    for i in range(shown, len(prompts)):
+    # Text shows what there is; JSON has an object for each prompt, whatever happens.
+    n_shown = len(prompts) if request.as_json else generation.stats.prompts
+    for i in range(shown, n_shown):
         show(session, generation, i, prompts[i])
+    if n_shown < len(prompts):
+        click.echo(f"{len(prompts) - n_shown} of {len(prompts)} prompts were not begun.", err=True)
     if request.as_json:
         click.echo(json.dumps({"stats": stats_as_json(generation.stats)}), err=True)
     else:

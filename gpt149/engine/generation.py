@@ -80,7 +80,6 @@ class Generation:
             isa=engine.kernel.isa,
             n_layer=engine.config.n_layer,
             n_threads=engine.n_threads,
-            prompts=len(prompts),
         )
         if engine.decode_kernel is not engine.kernel:
             self.stats.decode_kernel = engine.decode_kernel.name
@@ -190,6 +189,7 @@ class Generation:
         began = stats.busy_s
         with self._counting(decoding=False):
             chosen = self._choose([*([] for _ in staying), *prompts], wanted)
+        stats.prompts += len(prompts)
         stats.prompt_tokens += sum(map(len, prompts))
         if wanted and stats.ttft_s is None:
             stats.ttft_s = stats.prefill_s

@@ -134,7 +134,7 @@ class Stats:
     """What a generation cost. Times in seconds; a step is one forward pass.
 
     kernel_calls, attention_s: of all steps; decode_kernel_calls, decode_attention_s: of these by
-    decode steps. prompt_tokens, prefill_s, ...: of all prompts.
+    decode steps.
     """
 
     engine: str
@@ -146,9 +146,9 @@ class Stats:
     n_threads: int
     decode_kernel: str | None = None  # None: the same
     decode_isa: str | None = None
-    prompts: int = 1
     load_s: float = 0.0
-    prompt_tokens: int = 0  # that were fed
+    prompts: int = 0  # that were fed
+    prompt_tokens: int = 0  # of these
     prefill_s: float = 0.0  # with the first tokens' choice
     ttft_s: float | None = None  # from the start of the first prefill to the first token
     generated_tokens: int = 0
@@ -175,7 +175,7 @@ class Stats:
     @property
     def generated_tok_s(self) -> float | None:
         """Of all texts together, prefills included."""
-        return self.generated_tokens / self.busy_s if self.busy_s else None
+        return self.generated_tokens / self.busy_s if self.generated_tokens else None
 
     @property
     def attention_share(self) -> float | None:
