@@ -62,8 +62,7 @@ def declined(kernel: str, why: bytes, shape: str = "", *, others: str = "") -> K
     """The error for what a kernel's `run` returned. others: what to choose besides a kernel."""
     reason = one_line(why.decode(errors="replace")).rstrip(".")
     return KernelDeclined(
-        f"the kernel '{kernel}' declines this call: {reason}. {shape}"
-        f"Choose another with -a{others}."
+        f"the kernel '{kernel}' declines this call: {reason}. {shape}Choose another kernel{others}."
     )
 
 
