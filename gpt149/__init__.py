@@ -21,8 +21,9 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from .api import generate as generate
     from .engine.generation import Generation as Generation
-    from .engine.generation import Options as Options
     from .engine.sampling import Sampling as Sampling
+    from .engine.texts import Options as Options
+    from .engine.texts import Prompt as Prompt
     from .errors import Gpt149Error as Gpt149Error
     from .kernels.dispatch import Attention as Attention
     from .kernels.dispatch import attention as attention
@@ -37,7 +38,8 @@ _HOME = {
     "Checkpoint": "model.checkpoint",
     "Generation": "engine.generation",
     "Gpt149Error": "errors",
-    "Options": "engine.generation",
+    "Options": "engine.texts",
+    "Prompt": "engine.texts",
     "Sampling": "engine.sampling",
     "attention": "kernels.dispatch",
     "generate": "api",

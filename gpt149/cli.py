@@ -84,12 +84,12 @@ def _fail(error: Gpt149Error) -> NoReturn:
     sys.exit(error.exit_status)
 
 
-def _run_users_kernel_in_child(*attentions: str) -> None:
+def _run_users_kernel_in_child(*attentions: str | None) -> None:
     """A user's kernel may do anything: the whole command runs again in a child, and we end."""
     from .kernels.registry import is_file_spec
 
-    theirs = [attention for attention in attentions if is_file_spec(attention)]
-    if theirs and not in_child():
+    theirs = [spec if spec and is_file_spec(spec) else "" for spec in attentions]
+    if any(theirs) and not in_child():
         sys.exit(run_in_child("gpt149.cli", theirs))
 
 
@@ -135,19 +135,20 @@ def _start(ctx: click.Context) -> str:
     gpt149 generate "ROMEO:" --seed 1
     gpt149 generate "ROMEO:" -a flash --temperature 0
     gpt149 generate "ROMEO:" -n 1000 --dtype int8
+    gpt149 generate --prompts prompts.txt --json    a file of them, side by side
     """
 )
 @click.argument("prompt", required=False)
 @options.GENERATE
-def generate(attention: str, **settings: Any) -> None:
+def generate(attention: str, decode_attention: str | None, **settings: Any) -> None:
     """Generate text behind PROMPT (`-` reads it from stdin).
 
     Text goes to stdout, statistics and warnings to stderr.
     """
-    _run_users_kernel_in_child(attention)
+    _run_users_kernel_in_child(attention, decode_attention)
     from .commands.generate import Request, run
 
-    sys.exit(run(Request(attention=attention, **settings)))
+    sys.exit(run(Request(attention=attention, decode_attention=decode_attention, **settings)))
 
 
 @main.command(

@@ -86,6 +86,11 @@ GENERATE = in_groups(
         "Prompt": [
             option("-f", "--file", type=FILE, help="Read the prompt from a file."),
             option("-i", "--interactive", is_flag=True, help="Prompt after prompt, one context."),
+            option(
+                "--prompts",
+                type=FILE,
+                help="A prompt a line, or a JSON object with prompt, n, stop, seed; - is stdin.",
+            ),
             option("--prompt-ids", metavar="IDS", help='The prompt as token ids: "15496 995".'),
             option("--prompt-tokens", type=int, help="A prompt of N seeded random tokens."),
             option(
@@ -108,10 +113,17 @@ GENERATE = in_groups(
             option("--seed", default=149, help="The same seed, the same text, with any kernel."),
             option("--stop", multiple=True, help="End before this text; repeatable."),
             option("--num-samples", default=1, help="Samples of one prompt, as a batch."),
+            option("--batch", type=int, help="Texts of --prompts that grow at once. Default: 16."),
             option("--ignore-eos", is_flag=True, help="Go on behind the end-of-text token."),
         ],
         "Kernel": [
             ATTENTION,
+            option(
+                "--decode-attention",
+                metavar="NAME|FILE",
+                shell_complete=complete_kernel,
+                help="Another kernel for the tokens behind the prompt.",
+            ),
             option("--br", default=0, help="Queries a tile; 0: the kernel's choice."),
             option("--bc", default=0, help="Keys a tile; 0: the kernel's choice."),
         ],

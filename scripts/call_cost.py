@@ -16,7 +16,7 @@ import time
 import click
 
 from gpt149.engine.native import NativeEngine
-from gpt149.engine.protocol import Burst
+from gpt149.engine.protocol import Burst, Draw
 from gpt149.engine.sampling import Sampling
 from gpt149.engine.start import start
 from gpt149.model.checkpoint import load
@@ -38,7 +38,8 @@ def decode(engine: NativeEngine, n: int, depth: int) -> tuple[float, float]:
     before, done = time.perf_counter(), 0
     while done < n:  # a call ends after a fiftieth of a second
         greedy = Sampling(temperature=0)
-        burst = Burst([[1]], n - done, greedy, engine.config.vocab_size, step=done)
+        draws = [Draw(0, seed=0, step=done)]
+        burst = Burst([[1]], n - done, greedy, engine.config.vocab_size, draws)
         done += len(engine.decode(burst))
     took = time.perf_counter() - before
     return took / n, (engine.attention_seconds - in_attention) / n

@@ -1,28 +1,19 @@
 // engine: whole steps of a GPT-2 in plain C++, around any attention kernel of the contract.
 //
-// A step is one parallel region. Threads share out the columns of every product and the heads, or
-// the sequences, of the attention, where each calls the kernel for its own with n_threads = 1;
-// between these they meet at a barrier, five times a layer (oftener where many rows are normed or
-// rounded). gpt149/model/gpt.py says the same in torch and is the specification.
+// A step is one parallel region over the tokens of all sequences, one behind the other as rows.
+// Threads share out the columns of every product and the heads, or the sequences, of the attention,
+// where each calls the kernel for its own with n_threads = 1 (attention.h); between these they meet
+// at a barrier, five times a layer (oftener where many rows are normed or rounded).
+// gpt149/model/gpt.py says the same in torch and is the specification.
 //
 // Decode is bound by reading the weights, prefill by the FMA units: see matrix.h.
+#include "engine/attention.h"
 #include "engine/sample.h"
-#include "engine/weights.h"
-#include "gpt149.h"
 
-#include <atomic>
 #include <chrono>
 #include <limits>
 #include <omp.h>
 #include <sched.h>
-#include <vector>
-
-// Mirrored by gpt149/engine/binding.py.
-struct Config {
-    int32_t n_layer, n_head, n_embd, n_inner, n_ctx, vocab_size;
-    int32_t activation, kv_dtype, n_threads, br, bc;
-    float layer_norm_epsilon;
-};
 
 enum Vectors { LN_1_WEIGHT, LN_1_BIAS, LN_2_WEIGHT, LN_2_BIAS, N_VECTORS };
 enum Matrices { C_ATTN, ATTN_PROJ, C_FC, MLP_PROJ, N_MATRICES };
@@ -64,16 +55,13 @@ struct Engine {
     std::unique_ptr<Weights> weights;
     std::unique_ptr<Bounds> screen; // of the head, where it is screened
     Memory<float> positions, ln_f_weight, ln_f_bias;
-    uint8_t *k_cache = nullptr, *v_cache = nullptr; // (n_layer, batch, n_head, n_ctx, head_dim)
-    int batch = 1, rows = 0;                        // rows: tokens that the buffers hold
-    Memory<float> x, norm, qkv, y, hidden;          // (rows, width)
-    std::vector<Memory<uint8_t>> workspaces;        // a thread's, for the kernel
-    std::vector<int64_t> workspace_sizes;
+    Attention attention;
+    int rows = 0;                          // tokens that the buffers hold
+    Memory<float> x, norm, qkv, y, hidden; // (rows, width)
     Barrier barrier;
-    double attention_seconds = 0;
-    std::atomic<const char *> declined{nullptr};
 
-    int head_dim() const { return c.n_embd / c.n_head; }
+    explicit Engine(const Config &config) : c(config), layers(c.n_layer), attention(c) {}
+
     // Rows 4 KB apart would all fall into the same sets of the cache.
     int inner_stride() const { return c.n_inner + LANES; }
 
@@ -105,14 +93,7 @@ static void layer_norm(const float *x, const float *weight, const float *bias, i
         y[i] = (x[i] - mean) * scale * weight[i] + bias[i];
 }
 
-// n rows of n_embd activations, from `first` on.
-struct Rows {
-    float *first;
-    int64_t stride;
-    int n;
-};
-
-// Which logits of a step somebody looks at: behind each id, or behind the last of each sequence;
+// Which logits of a step somebody looks at: behind each id, or behind the last of each run;
 // all of them, or, where likeliest > 0, so many of the largest, noise included, of ids below
 // `known`.
 struct Wanted {
@@ -121,25 +102,28 @@ struct Wanted {
     Noise noise = {};
 };
 
-// One step of one thread. ids: (batch, n), behind `start` tokens.
+static int n_rows(const std::vector<Run> &runs) {
+    return runs.back().row + runs.back().n;
+}
+
+// One step of one thread.
 struct Step {
     Engine &e;
     const gpt149_kernel &kernel;
-    int n, start;
+    const std::vector<Run> &runs;
     Wanted wanted;
     int thread, n_threads;
 
-    int n_rows() const { return e.batch * n; }
     void meet() { e.barrier.wait(n_threads); }
 
-    // The rows normed. A single row each thread norms for itself, which spares a meeting.
-    float *normed(const Rows &x, const float *weight, const float *bias) {
+    // n rows of x normed. A single row each thread norms for itself, which spares a meeting.
+    float *normed(int n, const float *weight, const float *bias) {
         const int width = e.c.n_embd, stride = width + LANES;
-        const bool alone = x.n == 1;
+        const bool alone = n == 1;
         float *own = e.norm.get() + (alone ? (int64_t)thread * stride : 0);
-        const Share share = alone ? Share(1, 0, 1) : Share(x.n, thread, n_threads);
+        const Share share = alone ? Share(1, 0, 1) : Share(n, thread, n_threads);
         for (int r = share.first; r < share.last; r++)
-            layer_norm(x.first + r * x.stride, weight, bias, width, e.c.layer_norm_epsilon,
+            layer_norm(e.x.get() + (int64_t)r * width, weight, bias, width, e.c.layer_norm_epsilon,
                        own + (int64_t)r * stride);
         if (!alone) meet();
         return own;
@@ -147,81 +131,27 @@ struct Step {
 
     void embed(const int32_t *ids) {
         const int width = e.c.n_embd;
-        const Share share(n_rows(), thread, n_threads);
+        const Share share(n_rows(runs), thread, n_threads);
         const Matrix &table = e.embedding.in ? e.embedding : e.head;
-        for (int r = share.first; r < share.last; r++) {
-            float *x = e.x.get() + (int64_t)r * width;
-            const float *position = e.positions.get() + (int64_t)(start + r % n) * width;
-            e.weights->row(table, ids[r], x);
-            for (int i = 0; i < width; i++)
-                x[i] += position[i];
-        }
+        for (const Run &run : runs)
+            for (int r = std::max(share.first, run.row); r < std::min(share.last, run.row + run.n);
+                 r++) {
+                float *x = e.x.get() + (int64_t)r * width;
+                const int64_t position = run.start + r - run.row;
+                e.weights->row(table, ids[r], x);
+                for (int i = 0; i < width; i++)
+                    x[i] += e.positions.get()[position * width + i];
+            }
         meet();
     }
 
-    // This thread's heads, or sequences where these share out more evenly: their new keys and
-    // values into the cache, then the kernel, for the last n_q tokens.
-    void attend(int layer, int n_q) {
-        const int most_heads = (e.c.n_head + n_threads - 1) / n_threads * e.batch;
-        const int most_sequences = (e.batch + n_threads - 1) / n_threads * e.c.n_head;
-        const bool by_heads = most_heads <= most_sequences;
-        const Share heads =
-            by_heads ? Share(e.c.n_head, thread, n_threads) : Share(e.c.n_head, 0, 1);
-        const Share batch = by_heads ? Share(e.batch, 0, 1) : Share(e.batch, thread, n_threads);
-        if (heads.first == heads.last || batch.first == batch.last) return;
-        const int d = e.head_dim(), width = e.c.n_embd, size = e.c.kv_dtype == BFLOAT16 ? 2 : 4;
-        const int64_t per_head = (int64_t)e.c.n_ctx * d, per_batch = e.c.n_head * per_head;
-        const int64_t of_layer = (int64_t)layer * e.batch * per_batch;
-        for (int r = batch.first * n; r < batch.last * n; r++)
-            for (int h = heads.first; h < heads.last; h++) {
-                const float *k = e.qkv.get() + (int64_t)r * 3 * width + width + h * d;
-                const int64_t at =
-                    of_layer + r / n * per_batch + h * per_head + (int64_t)(start + r % n) * d;
-                keep(k, e.k_cache + at * size, d);
-                keep(k + width, e.v_cache + at * size, d);
-            }
-
-        gpt149_args a = {};
-        a.abi_version = GPT149_ABI_VERSION, a.struct_size = sizeof a;
-        a.dtype = GPT149_FLOAT32, a.kv_dtype = e.c.kv_dtype;
-        a.causal = 1, a.n_threads = 1, a.br = e.c.br, a.bc = e.c.bc;
-        a.batch = batch.last - batch.first, a.n_head = a.n_kv_head = heads.last - heads.first;
-        a.head_dim = d, a.n_q = n_q, a.n_kv = start + n, a.scale = e.layers[layer].scale;
-        const int64_t q_stride[] = {(int64_t)n * 3 * width, d, 3 * width};
-        const int64_t kv_stride[] = {per_batch, per_head, d};
-        const int64_t out_stride[] = {(int64_t)n_q * width, d, width};
-        std::copy_n(q_stride, 3, a.q_stride);
-        std::copy_n(kv_stride, 3, a.k_stride);
-        std::copy_n(kv_stride, 3, a.v_stride);
-        std::copy_n(out_stride, 3, a.out_stride);
-
-        const int64_t needed = kernel.workspace_bytes(&a);
-        if (needed < 0) {
-            e.declined = "its workspace_bytes is negative";
-            return;
-        }
-        if (needed > e.workspace_sizes[thread]) {
-            e.workspaces[thread] = allocate<uint8_t>(needed);
-            e.workspace_sizes[thread] = e.workspaces[thread] ? needed : 0;
-        }
-        if (needed > e.workspace_sizes[thread]) {
-            e.declined = "there is no memory for its workspace";
-            return;
-        }
-        const int64_t first = of_layer + batch.first * per_batch + heads.first * per_head;
-        a.q = e.qkv.get() + ((int64_t)batch.first * n + n - n_q) * 3 * width + heads.first * d;
-        a.k = e.k_cache + first * size, a.v = e.v_cache + first * size;
-        a.out = e.y.get() + (int64_t)batch.first * n_q * width + heads.first * d;
-        a.workspace = e.workspaces[thread].get();
-        if (const char *why = kernel.run(&a)) e.declined = why;
-    }
-
-    void keep(const float *row, uint8_t *to, int d) const {
-        if (e.c.kv_dtype == BFLOAT16)
-            for (int i = 0; i < d; i++)
-                ((bfloat16 *)to)[i] = to_bfloat16(row[i]);
-        else
-            std::memcpy(to, row, d * sizeof(float));
+    // x of each run's last row alone: nobody else looks at it meanwhile.
+    void keep_last_rows() {
+        const int width = e.c.n_embd;
+        for (size_t s = 0; s < runs.size(); s++) // to a row that was read, or is its own
+            std::memmove(e.x.get() + (int64_t)s * width,
+                         e.x.get() + (int64_t)(runs[s].row + runs[s].n - 1) * width,
+                         width * sizeof(float));
     }
 
     // Rounds x where the products want that; the row from which it is kept. As for `normed`, a
@@ -279,55 +209,52 @@ struct Step {
         meet();
     }
 
-    // logits: (batch, vocab_size), behind the last id of each; where every one is wanted:
-    // (batch, n, vocab_size).
+    // logits: (runs, vocab_size), behind the last id of each; where every one is wanted:
+    // (rows, vocab_size).
     void run(const int32_t *ids, float *logits) {
         const int width = e.c.n_embd;
         const int64_t normed_stride = width + LANES, inner_stride = e.inner_stride();
-        float *qkv = e.qkv.get(), *y = e.y.get(), *hidden = e.hidden.get();
-        Rows x = {e.x.get(), width, e.batch * n};
+        float *x = e.x.get(), *qkv = e.qkv.get(), *y = e.y.get(), *hidden = e.hidden.get();
+        int n = n_rows(runs);
         embed(ids);
         for (int i = 0; i < e.c.n_layer; i++) {
             const Layer &layer = e.layers[i];
             const auto &v = layer.vectors;
             const Matrix *m = layer.matrices;
-            const float *normed_x = normed(x, v[LN_1_WEIGHT].get(), v[LN_1_BIAS].get());
-            multiply(m[C_ATTN], normed_x, normed_stride, qkv, 3 * width, x.n, REPLACE);
+            const float *normed_x = normed(n, v[LN_1_WEIGHT].get(), v[LN_1_BIAS].get());
+            multiply(m[C_ATTN], normed_x, normed_stride, qkv, 3 * width, n, REPLACE);
+            // From the last layer's attention on only the last tokens matter.
             const bool ends = i == e.c.n_layer - 1 && !wanted.every;
             const auto before = std::chrono::steady_clock::now();
-            attend(i, ends ? 1 : n);
+            e.attention.attend(kernel, runs, i, layer.scale, qkv, y, ends, thread, n_threads);
+            if (ends) n = runs.size();
+            if (ends && thread == n_threads - 1) keep_last_rows();
             meet();
             if (thread == 0)
-                e.attention_seconds +=
+                e.attention.seconds +=
                     std::chrono::duration<double>(std::chrono::steady_clock::now() - before)
                         .count();
-            if (ends) // from here on only the last tokens matter
-                x = {x.first + (int64_t)(n - 1) * width, (int64_t)n * width, e.batch};
-            multiply(m[ATTN_PROJ], y, width, x.first, x.stride, x.n, ADD);
-            normed_x = normed(x, v[LN_2_WEIGHT].get(), v[LN_2_BIAS].get());
-            multiply(m[C_FC], normed_x, normed_stride, hidden, inner_stride, x.n, ACTIVATE);
-            multiply(m[MLP_PROJ], hidden, inner_stride, x.first, x.stride, x.n, ADD);
+            multiply(m[ATTN_PROJ], y, width, x, width, n, ADD);
+            normed_x = normed(n, v[LN_2_WEIGHT].get(), v[LN_2_BIAS].get());
+            multiply(m[C_FC], normed_x, normed_stride, hidden, inner_stride, n, ACTIVATE);
+            multiply(m[MLP_PROJ], hidden, inner_stride, x, width, n, ADD);
         }
-        float *normed_x = normed(x, e.ln_f_weight.get(), e.ln_f_bias.get());
+        float *normed_x = normed(n, e.ln_f_weight.get(), e.ln_f_bias.get());
         const int k = wanted.likeliest;
-        if (x.n == 1 && 0 < k && k <= e.head.panels() / 8 && e.screen && !e.screen->pause)
+        if (n == 1 && 0 < k && k <= e.head.panels() / 8 && e.screen && !e.screen->pause)
             screen(normed_x, logits);
         else
-            multiply(e.head, normed_x, normed_stride, logits, e.c.vocab_size, x.n, REPLACE);
+            multiply(e.head, normed_x, normed_stride, logits, e.c.vocab_size, n, REPLACE);
     }
 };
 
 // weights, screen: make those of the units; no screen where it is NULL.
 EXPORT Engine *gpt149_engine_new(const Config *config, Weights *(*weights)(), Bounds *(*screen)()) {
-    std::unique_ptr<Engine> e(new (std::nothrow) Engine);
+    std::unique_ptr<Engine> e(new (std::nothrow) Engine(*config));
     if (!e) return nullptr;
-    e->c = *config;
     e->weights.reset(weights());
     if (screen) e->screen.reset(screen());
     if (!e->weights || (screen && !e->screen)) return nullptr;
-    e->layers.resize(config->n_layer);
-    e->workspaces.resize(config->n_threads);
-    e->workspace_sizes.resize(config->n_threads);
     return e.release();
 }
 
@@ -376,30 +303,30 @@ EXPORT bool gpt149_engine_ends(Engine *e, const float *head, const float *embedd
            keep_vector(e->ln_f_bias, bias, c.n_embd);
 }
 
-// Keys and values of `batch` sequences; the memory stays the caller's.
-EXPORT void gpt149_engine_cache(Engine *e, void *k, void *v, int batch) {
-    e->k_cache = (uint8_t *)k, e->v_cache = (uint8_t *)v, e->batch = batch;
+// See Attention::cache.
+EXPORT void gpt149_engine_cache(Engine *e, void *k, void *v, int slots) {
+    e->attention.cache(k, v, slots);
 }
 
 EXPORT double gpt149_engine_attention_seconds(const Engine *e) {
-    return e->attention_seconds;
+    return e->attention.seconds;
 }
 
-// Feeds ids (batch, n) behind `start` tokens. Returns NULL, or why not.
-static const char *run_step(Engine *e, const gpt149_kernel *kernel, const int32_t *ids, int n,
-                            int start, float *logits, Wanted wanted) {
-    if (!e->reserve(e->batch * n)) return "there is no memory for its activations";
-    e->declined = nullptr;
+// Feeds ids (rows,). Returns NULL, or why not.
+static const char *run_step(Engine *e, const gpt149_kernel *kernel, const int32_t *ids,
+                            const std::vector<Run> &runs, float *logits, Wanted wanted) {
+    if (!e->reserve(n_rows(runs))) return "there is no memory for its activations";
+    e->attention.declined = nullptr;
 #pragma omp parallel num_threads(e->c.n_threads)
-    Step{*e, *kernel, n, start, wanted, omp_get_thread_num(), omp_get_num_threads()}.run(ids,
-                                                                                         logits);
-    return e->declined;
+    Step{*e, *kernel, runs, wanted, omp_get_thread_num(), omp_get_num_threads()}.run(ids, logits);
+    return e->attention.declined;
 }
 
-// logits: (batch, vocab_size), or of every position, (batch, n, vocab_size).
+// ids: (rows,), those of the runs one behind the other. logits: (runs, vocab_size), or of every
+// row, (rows, vocab_size).
 EXPORT const char *gpt149_engine_step(Engine *e, const gpt149_kernel *kernel, const int32_t *ids,
-                                      int n, int start, float *logits, bool every) {
-    return run_step(e, kernel, ids, n, start, logits, {every});
+                                      const Run *runs, int n_runs, float *logits, bool every) {
+    return run_step(e, kernel, ids, {runs, runs + n_runs}, logits, {every});
 }
 
 static bool all_finite(const float *x, int n) {
@@ -409,29 +336,34 @@ static bool all_finite(const float *x, int n) {
     return !bad;
 }
 
-// Feeds ids (batch, n_ids) and then each token that is chosen, until n are chosen for each of
-// `samples`, `stop` is among them (-1: none is), or `seconds` are over. A sample is a sequence, or,
-// where there is one sequence and n is 1, one of several tokens behind it. known: the ids below it
-// can be chosen. seen: (samples, vocab_size) marks, of what occurred, which grow; NULL where the
-// penalty is 1. logits: (batch, vocab_size). Returns how many were chosen for each, into chosen
-// (n, samples); -1 and *why if the kernel declines.
+// Feeds ids (rows,) and then each token that is chosen, until n are chosen for each of the draws,
+// `stop` is among them (-1: none is), or `seconds` are over. Where n is not 1, each run has one
+// draw, in their order. known: the ids below it can be chosen. seen: (draws, vocab_size) marks, of
+// what occurred, which grow; NULL where the penalty is 1. logits: (runs, vocab_size). Returns how
+// many were chosen for each, into chosen (n, draws); -1 and *why if the kernel declines.
 EXPORT int gpt149_engine_decode(Engine *e, const gpt149_kernel *kernel, const int32_t *ids,
-                                int n_ids, int start, const Sampling *sampling, int known,
-                                uint8_t *seen, int samples, int step, int stop, double seconds,
-                                int n, int32_t *chosen, float *logits, const char **why) {
+                                const Run *first_runs, int n_runs, const Sampling *sampling,
+                                int known, uint8_t *seen, const Draw *draws, int n_draws, int stop,
+                                double seconds, int n, int32_t *chosen, float *logits,
+                                const char **why) {
     const auto begin = std::chrono::steady_clock::now();
-    const int vocab_size = e->c.vocab_size, k = samples == 1 ? likeliest(*sampling) : 0;
+    std::vector<Run> runs(first_runs, first_runs + n_runs);
+    const int vocab_size = e->c.vocab_size, k = n_draws == 1 ? likeliest(*sampling) : 0;
     int done = 0;
     while (done < n) {
         if (e->screen) e->screen->pause = std::max(0, e->screen->pause - 1);
-        const auto stream = [&](int i) { return stream_of(sampling->seed, i, step + done); };
+        const auto stream = [&](int i) {
+            return stream_of(draws[i].seed, draws[i].sample, draws[i].step + done);
+        };
         const Wanted wanted = {false, k, known, noise_of(*sampling, stream(0))};
-        if ((*why = run_step(e, kernel, ids, n_ids, start, logits, wanted))) return -1;
-        int32_t *const tokens = chosen + (int64_t)done * samples;
-        start += n_ids, ids = tokens, n_ids = 1;
+        if ((*why = run_step(e, kernel, ids, runs, logits, wanted))) return -1;
+        int32_t *const tokens = chosen + (int64_t)done * n_draws;
+        ids = tokens;
+        for (int i = 0; i < n_runs; i++)
+            runs[i] = {runs[i].slot, runs[i].start + runs[i].n, 1, i};
         std::atomic<bool> finite{true}, stopped{false};
         const auto choose_for = [&](int i) {
-            const float *row = logits + (int64_t)(e->batch == 1 ? 0 : i) * vocab_size;
+            const float *row = logits + (int64_t)draws[i].run * vocab_size;
             uint8_t *marks = seen ? seen + (int64_t)i * vocab_size : nullptr;
             if (!all_finite(row, vocab_size)) {
                 finite = false;
@@ -441,11 +373,11 @@ EXPORT int gpt149_engine_decode(Engine *e, const gpt149_kernel *kernel, const in
             if (marks) marks[tokens[i]] = 1;
             if (tokens[i] == stop) stopped = true;
         };
-        if (samples == 1) { // a team of one thread in between would cost the next step its team
+        if (n_draws == 1) { // a team of one thread in between would cost the next step its team
             choose_for(0);
         } else {
 #pragma omp parallel for num_threads(e->c.n_threads)
-            for (int i = 0; i < samples; i++)
+            for (int i = 0; i < n_draws; i++)
                 choose_for(i);
         }
         if (!finite) break; // the caller looks at them

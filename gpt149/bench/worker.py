@@ -45,7 +45,7 @@ class Worker:
         passes = question["passes"]
         if depth + n > engine.n_ctx:
             return {"failed": f"{depth + n} tokens do not fit into n_ctx, {engine.n_ctx}"}
-        engine.rewind(depth)
+        engine.rewind([depth])
         if engine.length < depth:  # whatever the kernel, a fast one fills the cache
             with engine.using(resolve(DEFAULT)):
                 engine.feed([self.ids[engine.length : depth]])
@@ -54,13 +54,13 @@ class Worker:
         attention_before = engine.attention_seconds
         seconds = 0.0
         for tokens in reversed(draws):
-            engine.rewind(depth)
+            engine.rewind([depth])
             steps = [[token] for token in tokens] if question["decode"] else [tokens]
             start = time.perf_counter()
             for step in steps:
                 logits = engine.feed([step])
             seconds += time.perf_counter() - start
-        engine.rewind(depth)
+        engine.rewind([depth])
         return {
             "seconds": seconds / passes,
             "attention_seconds": (engine.attention_seconds - attention_before) / passes,

@@ -71,8 +71,9 @@ def run(
 
 
 def _greedy(loaded: Any, ids: list[int], attend: Any, n: int) -> list[int]:
-    from ..engine.generation import Generation, Options
+    from ..engine.generation import Generation
     from ..engine.sampling import Sampling
+    from ..engine.texts import Options
     from ..engine.torch import TorchEngine
     from ..errors import NotFinite
 

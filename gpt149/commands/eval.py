@@ -41,7 +41,7 @@ def run(
 
     if not 0 <= start < 1:
         raise InputError(f"--from is {start}, and must be from 0 to below 1.")
-    kernel = prepare(
+    (kernel,) = prepare(
         attention, engine=engine, dtype=dtype
     )  # what is wrong with it comes before the text
     text = read_utf8(text_file)

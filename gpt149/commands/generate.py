@@ -10,21 +10,23 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
 from ..errors import Gpt149Error, InputError
 from ..kernels.registry import is_square
-from ..system.memory import peak_rss
-from ..system.words import duration
+from . import several
+from .figures import as_json, statistics_line
+from .prompts import read as read_prompts
 from .text import argument, load, read_utf8, utf8
 
 if TYPE_CHECKING:
-    from ..engine.generation import Generation, Piece, Stats
+    from ..engine.generation import Generation
     from ..engine.protocol import Engine
+    from ..engine.texts import Piece, Prompt, Sample
 
 SQUARE_NOTE = (
     "A kernel of cs149gpt is square: a decode step of t tokens costs O(t^2) in each layer, a "
@@ -39,10 +41,12 @@ class Request:
     prompt: str | None
     file: Path | None
     interactive: bool
+    prompts: Path | None
     prompt_ids: str | None
     prompt_tokens: int | None
     special: bool
     attention: str
+    decode_attention: str | None
     br: int
     bc: int
     model: str
@@ -57,6 +61,7 @@ class Request:
     seed: int
     stop: tuple[str, ...]
     num_samples: int
+    batch: int | None
     ignore_eos: bool
     logprobs: int | None
     threads: int | None
@@ -76,16 +81,24 @@ def run(request: Request) -> int:
     """
     start = time.perf_counter()
     text = _prompt_text(request)
+    prompts = [] if request.prompts is None else read_prompts(request.prompts)
+    behind_ids = (
+        request.prompt_ids is not None
+        or request.prompt_tokens is not None
+        or any(not isinstance(prompt.prompt, str) for prompt in prompts)
+    )
     with _interrupt_ends_quietly():
-        session = _Session(request)
+        session = Session(request, behind_ids=behind_ids)
     session.load_s = time.perf_counter() - start
+    if prompts:
+        return several.run(session, prompts)
     if request.interactive:
         return session.converse()
     prompt = session.encode(text)
     generation = session.generation(prompt)
     if request.as_json:
         status = session.drain(generation)
-        report = _as_json(generation, text) | {"model": request.model}
+        report = as_json(generation, text) | {"model": request.model}
         click.echo(json.dumps(report, ensure_ascii=False))
         return status
     return session.stream(generation, "" if request.no_echo else text or "")
@@ -101,30 +114,36 @@ def _interrupt_ends_quietly() -> Iterator[None]:
         signal.signal(signal.SIGINT, before)
 
 
-class _Session:
+class Session:
     """The loaded model with the request's settings."""
 
-    def __init__(self, request: Request) -> None:
-        from ..engine.generation import Options
+    def __init__(self, request: Request, *, behind_ids: bool) -> None:
+        """behind_ids: the prompt is token ids, not text."""
         from ..engine.sampling import Sampling
         from ..engine.start import prepare, start
+        from ..engine.texts import Options
 
         r = self.request = request
         self.load_s = 0.0
         self.sampling = Sampling(
             r.temperature, r.top_k, r.top_p, r.min_p, r.repetition_penalty, r.seed
         )
-        self.options = Options(r.n, r.stop, r.num_samples, r.ignore_eos, r.logprobs)
+        batch = {} if r.batch is None else {"batch": r.batch}
+        self.options = Options(r.n, r.stop, r.num_samples, r.ignore_eos, r.logprobs, **batch)
         # What is wrong with the kernel comes before the weights.
-        kernel = prepare(r.attention, engine=r.engine, dtype=r.dtype, kv_cache=not r.no_kv_cache)
+        specs = [r.attention, *([] if r.decode_attention is None else [r.decode_attention])]
+        kernel, *others = prepare(
+            *specs, engine=r.engine, dtype=r.dtype, kv_cache=not r.no_kv_cache
+        )
         loaded = self.checkpoint = load(r.model, r.meta)
         self.tokenizer = loaded.tokenizer
-        self.behind_ids = r.prompt_ids is not None or r.prompt_tokens is not None
-        if loaded.unusable and self.behind_ids:
+        self.behind_ids = behind_ids
+        if loaded.unusable and behind_ids:
             _say(f"Note: token ids are shown instead of text, since {loaded.unusable}")
         self.engine: Engine = start(
             loaded,
             kernel,
+            decode_kernel=others[0] if others else None,
             engine=r.engine,
             n_threads=r.threads,
             n_ctx=r.n_ctx,
@@ -155,7 +174,7 @@ class _Session:
         tokenizer = self.tokenizer or self.checkpoint.need_tokenizer()
         return tokenizer.encode_prompt(text or "", special=r.special)
 
-    def generation(self, prompt: list[int]) -> Generation:
+    def generation(self, prompt: list[int] | list[Prompt]) -> Generation:
         from ..engine.generation import Generation
 
         r = self.request
@@ -209,8 +228,9 @@ class _Session:
                 _write(echo + text)
             if not (echo + text).endswith("\n"):
                 _write("\n")
-        self._say_logprobs(generation)
-        self._say_end(generation)
+        for sample in generation.samples:
+            self.say_logprobs(sample)
+        self.say_end(generation)
         return status
 
     def converse(self) -> int:
@@ -241,65 +261,23 @@ class _Session:
         """The piece's text; a model without a tokenizer shows ids."""
         return piece.text if self.tokenizer else f"{piece.token_id} "
 
-    def _say_logprobs(self, generation: Generation) -> None:
+    def text_of(self, sample: Sample) -> str:
+        return sample.text if self.tokenizer else "".join(f"{i} " for i in sample.token_ids)
+
+    def say_logprobs(self, sample: Sample) -> None:
         def name(token: int) -> str:
             return f"{self.tokenizer.decode([token])!r}" if self.tokenizer else str(token)
 
-        for sample in generation.samples:
-            for entry in sample.logprobs:
-                top = "  ".join(f"{name(i)} {logprob:.3f}" for i, logprob in entry.top)
-                _say(f"{name(entry.token_id):>14} {entry.logprob:8.3f}   {top}")
+        for entry in sample.logprobs:
+            top = "  ".join(f"{name(i)} {logprob:.3f}" for i, logprob in entry.top)
+            _say(f"{name(entry.token_id):>14} {entry.logprob:8.3f}   {top}")
 
-    def _say_end(self, generation: Generation) -> None:
+    def say_end(self, generation: Generation) -> None:
         if any(s.finish_reason == "context" for s in generation.samples):
             _say(f"The context is full ({self.engine.n_ctx} tokens): generation stopped.")
         _say(statistics_line(generation.stats))
-        if is_square(self.engine.kernel):
+        if is_square(self.engine.kernel) or is_square(self.engine.decode_kernel):
             _say(SQUARE_NOTE)
-
-
-def statistics_line(s: Stats) -> str:
-    """One line: what ran, how long everything took, how fast it was."""
-    parts = [
-        f"{s.engine} engine, {s.kernel} ({s.isa})",
-        *([] if s.dtype == s.kv_dtype == "float32" else [f"{s.dtype}, KV cache {s.kv_dtype}"]),
-        f"load {duration(s.load_s)}",
-        f"prompt {s.prompt_tokens} tokens, prefill {_rate(s.prefill_tok_s)}",
-        f"TTFT {'-' if s.ttft_s is None else duration(s.ttft_s)}",
-        f"generated {s.generated_tokens} tokens, decode {_rate(s.decode_tok_s)}",
-        f"attention {'-' if s.attention_share is None else f'{s.attention_share:.0%}'}",
-        f"{s.kernel_calls} kernel calls",
-        f"{s.n_threads} threads",
-        f"peak RSS {peak_rss() / 1e6:.0f} MB",
-    ]
-    return " | ".join(parts)
-
-
-def _rate(tok_s: float | None) -> str:
-    return "-" if tok_s is None else f"{tok_s:.0f} tok/s"
-
-
-def _as_json(generation: Generation, text: str | None) -> dict[str, Any]:
-    samples = []
-    for sample in generation.samples:
-        entry = asdict(sample)
-        if generation.options.logprobs is None:
-            del entry["logprobs"]
-        samples.append(entry)
-    s = generation.stats
-    derived = {
-        "prefill_tok_s": s.prefill_tok_s,
-        "decode_tok_s": s.decode_tok_s,
-        "attention_share": s.attention_share,
-        "peak_rss_bytes": peak_rss(),
-    }
-    return {
-        "prompt": text,
-        "prompt_token_ids": generation.prompt,
-        "samples": samples,
-        "sampling": asdict(generation.sampling),
-        "stats": {**asdict(s), **derived},
-    }
 
 
 def _prompt_text(r: Request) -> str | None:
@@ -310,6 +288,7 @@ def _prompt_text(r: Request) -> str | None:
             ("PROMPT", r.prompt is not None),
             ("-f", r.file is not None),
             ("-i", r.interactive),
+            ("--prompts", r.prompts is not None),
             ("--prompt-ids", r.prompt_ids is not None),
             ("--prompt-tokens", r.prompt_tokens is not None),
         )
@@ -318,9 +297,11 @@ def _prompt_text(r: Request) -> str | None:
     if len(given) != 1:
         found = f"{' and '.join(given)} do not go together" if given else "there is no prompt"
         raise InputError(
-            f"{found}. Give one of: PROMPT (- for stdin), -f FILE, -i, --prompt-ids, "
-            "--prompt-tokens."
+            f"{found}. Give one of: PROMPT (- for stdin), -f FILE, -i, --prompts FILE, "
+            "--prompt-ids, --prompt-tokens."
         )
+    if r.batch is not None and r.prompts is None:
+        raise InputError("--batch goes with --prompts alone; samples of one prompt are one batch.")
     if r.interactive and (r.as_json or r.num_samples != 1):
         raise InputError("-i goes with neither --json nor --num-samples.")
     if r.file is not None:

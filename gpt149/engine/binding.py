@@ -1,4 +1,4 @@
-"""csrc/engine/engine.cpp as ctypes sees it: its struct, its functions, its numbers for names."""
+"""csrc/engine/engine.cpp as ctypes sees it: its structs, its functions, its numbers for names."""
 
 from __future__ import annotations
 
@@ -16,6 +16,8 @@ from ctypes import (
 )
 from typing import Any
 
+import numpy as np
+
 from ..kernels import abi
 from ..kernels.build import Target, build_all
 from ..model.config import GPTConfig
@@ -29,13 +31,16 @@ KV_TYPES = dict(zip(KV_DTYPES, (abi.FLOAT32, abi.BFLOAT16), strict=True))
 ACTIVATIONS = {"gelu": 0, "gelu_new": 1, "gelu_pytorch_tanh": 1, "gelu_fast": 1, "relu": 2}
 VECTORS = ("ln_1.weight", "ln_1.bias", "ln_2.weight", "ln_2.bias")
 MATRICES = ("attn.c_attn", "attn.c_proj", "mlp.c_fc", "mlp.c_proj")
+# `Run` and `Draw` of csrc/engine/binding.h.
+RUN = np.dtype([(name, np.int32) for name in ("slot", "start", "n", "row")])
+DRAW = np.dtype([("seed", np.uint64), ("step", np.int64), ("run", np.int32), ("sample", np.int32)])
 
 
 Maker = Any  # a function of C++, as ctypes passes it on
 
 
 class Config(ctypes.Structure):
-    """`Config` of csrc/engine/engine.cpp."""
+    """`Config` of csrc/engine/binding.h."""
 
     _fields_ = (
         *((name, c_int32) for name in ("n_layer", "n_head", "n_embd", "n_inner", "n_ctx")),
@@ -85,9 +90,9 @@ def library(dtype: str, *, screened: bool) -> tuple[ctypes.CDLL, Maker, Maker | 
         ("ends", c_bool, (engine, *[c_void_p] * 5)),
         ("cache", None, (engine, c_void_p, c_void_p, c_int)),
         ("attention_seconds", c_double, (engine,)),
-        ("step", c_char_p, (engine, kernel, c_void_p, c_int, c_int, c_void_p, c_bool)),
-        ("decode", c_int, (engine, kernel, c_void_p, c_int, c_int, POINTER(CSampling), c_int,
-                           c_void_p, c_int, c_int, c_int, c_double, c_int, c_void_p,
+        ("step", c_char_p, (engine, kernel, c_void_p, c_void_p, c_int, c_void_p, c_bool)),
+        ("decode", c_int, (engine, kernel, c_void_p, c_void_p, c_int, POINTER(CSampling), c_int,
+                           c_void_p, c_void_p, c_int, c_int, c_double, c_int, c_void_p,
                            c_void_p, POINTER(c_char_p))),
     ):  # fmt: skip
         function = getattr(lib, f"gpt149_engine_{name}")

@@ -22,9 +22,9 @@ from ..kernels.loaders.contract import ContractKernel, check_claims, check_tiles
 from ..kernels.registry import Kernel
 from ..model.checkpoint import Checkpoint
 from ..system.threads import checked_threads
-from .binding import MATRICES, VECTORS, Config, library
+from .binding import DRAW, MATRICES, RUN, VECTORS, Config, library
 from .choices import DTYPES, KV_DTYPES, check_choice
-from .protocol import Burst, checked_n_ctx
+from .protocol import Burst, assigned, checked_n_ctx
 from .sampling import CSampling
 
 SCREENED_BYTES = 16 << 20  # of a head in float32, from which on reading all of it costs
@@ -44,6 +44,7 @@ class NativeEngine:
         checkpoint: Checkpoint,
         kernel: ContractKernel,
         *,
+        decode_kernel: ContractKernel | None = None,
         n_threads: int | None = None,
         n_ctx: int | None = None,
         br: int = 0,
@@ -63,6 +64,7 @@ class NativeEngine:
         """
         self.config, self.dtype, self.kv_dtype = checkpoint.config, dtype, kv_dtype
         self.kernel: Kernel = kernel
+        self.decode_kernel: Kernel = decode_kernel or kernel
         self.n_threads = checked_threads(n_threads)
         check_tiles(br, bc)
         self.n_ctx = checked_n_ctx(n_ctx, self.config)
@@ -70,6 +72,7 @@ class NativeEngine:
         check_choice("kv_dtype", kv_dtype, KV_DTYPES)
         self._kv_type = np.dtype(np.float32 if kv_dtype == "float32" else np.uint16)
         self.ids: list[list[int]] = [[]]
+        self._slots = [0]  # of the KV cache, one a sequence
         self.calls = 0
         if screened is None:
             screened = 4 * self.config.n_embd * self.config.vocab_size >= SCREENED_BYTES
@@ -83,7 +86,7 @@ class NativeEngine:
 
     @property
     def length(self) -> int:
-        return len(self.ids[0])
+        return max(map(len, self.ids), default=0)
 
     @property
     def attention_seconds(self) -> float:
@@ -91,7 +94,8 @@ class NativeEngine:
 
     def feed(self, ids: Sequence[Sequence[int]]) -> F32:
         """See `protocol.Engine`; raises KernelDeclined."""
-        logits = np.empty((len(self.ids), self.config.vocab_size), np.float32)
+        fed = sum(1 for new in ids if new)
+        logits = np.empty((fed, self.config.vocab_size), np.float32)
         self._step(ids, logits, every=False)
         return logits
 
@@ -102,45 +106,60 @@ class NativeEngine:
         return logits
 
     def _step(self, ids: Sequence[Sequence[int]], logits: F32, *, every: bool) -> None:
-        array = np.array(ids, np.int32)
-        batch, n = array.shape
-        assert batch == len(self.ids)
-        assert self.length + n <= self.n_ctx
+        fed, runs = self._runs(ids)
         why = self._library.gpt149_engine_step(
-            self._engine, self._kernel(), _address(array), n, self.length, _address(logits), every
-        )
+            self._engine, self._kernel(), _address(fed), _address(runs), len(runs),
+            _address(logits), every,
+        )  # fmt: skip
         self._check(why)
         self.calls += self.config.n_layer
         self.ids = [old + list(new) for old, new in zip(self.ids, ids, strict=True)]
 
     def decode(self, burst: Burst) -> list[list[int]]:
         """See `protocol.Decoder`; raises KernelDeclined."""
-        ids, samples = np.array(burst.ids, np.int32), burst.samples
-        batch, n_ids = ids.shape
-        assert batch == len(self.ids)
-        assert samples == batch or (batch == 1 and burst.n == 1)
-        assert self.length + n_ids + burst.n - 1 <= self.n_ctx
-        seen = self._seen(ids, samples) if burst.sampling.repetition_penalty != 1 else None
-        chosen, why = np.empty((burst.n, samples), np.int32), c_char_p()
+        fed, runs = self._runs(burst.ids, more=burst.n - 1)
+        run_of = {s: run for run, s in enumerate(s for s, new in enumerate(burst.ids) if new)}
+        draws = np.array(
+            [(d.seed, d.step, run_of[d.sequence], d.sample) for d in burst.draws], DRAW
+        )
+        assert burst.n == 1 or draws["run"].tolist() == list(range(len(runs)))
+        seen = self._seen(burst) if burst.sampling.repetition_penalty != 1 else None
+        chosen, why = np.empty((burst.n, len(draws)), np.int32), c_char_p()
         done = self._library.gpt149_engine_decode(
-            self._engine, self._kernel(), _address(ids), n_ids, self.length,
-            byref(CSampling.of(burst.sampling)), burst.known, _address(seen), samples, burst.step,
-            -1 if burst.stop is None else burst.stop, BURST_SECONDS, burst.n, _address(chosen),
-            _address(self._logits), byref(why),
+            self._engine, self._kernel(), _address(fed), _address(runs), len(runs),
+            byref(CSampling.of(burst.sampling)), burst.known, _address(seen), _address(draws),
+            len(draws), -1 if burst.stop is None else burst.stop, BURST_SECONDS, burst.n,
+            _address(chosen), _address(self._logits), byref(why),
         )  # fmt: skip
         self._check(why.value)
         self.calls += max(1, done) * self.config.n_layer
-        for i, held in enumerate(self.ids):
-            held += [*burst.ids[i], *chosen[: max(0, done - 1), i].tolist()]
+        for sequence, new in enumerate(burst.ids):
+            self.ids[sequence] += new
+            if sequence in run_of and done > 1:
+                self.ids[sequence] += chosen[: done - 1, run_of[sequence]].tolist()
         tokens: list[list[int]] = chosen[:done].tolist()
         return tokens
 
-    def _seen(self, ids: NDArray[np.int32], samples: int) -> NDArray[np.uint8]:
-        """Marks of what each sample has, or is about to be fed: (samples, vocab_size)."""
-        seen = np.zeros((len(ids), self.config.vocab_size), np.uint8)
-        for marks, held, new in zip(seen, self.ids, ids, strict=True):
-            marks[held] = marks[new] = 1
-        return np.repeat(seen, samples // len(ids), axis=0)
+    def _runs(
+        self, ids: Sequence[Sequence[int]], *, more: int = 0
+    ) -> tuple[NDArray[np.int32], NDArray[Any]]:
+        """What is fed, (rows,), and to which sequences, (runs,), each of which has room for `more`
+        tokens behind it.
+        """
+        runs, row = [], 0
+        for slot, held, new in zip(self._slots, self.ids, ids, strict=True):
+            assert not new or len(held) + len(new) + more <= self.n_ctx
+            if new:
+                runs.append((slot, len(held), len(new), row))
+            row += len(new)
+        return np.array([token for new in ids for token in new], np.int32), np.array(runs, RUN)
+
+    def _seen(self, burst: Burst) -> NDArray[np.uint8]:
+        """Marks of what each draw's sequence has, or is about to be fed: (draws, vocab_size)."""
+        seen = np.zeros((len(burst.draws), self.config.vocab_size), np.uint8)
+        for marks, draw in zip(seen, burst.draws, strict=True):
+            marks[self.ids[draw.sequence]] = marks[list(burst.ids[draw.sequence])] = 1
+        return seen
 
     @contextmanager
     def using(self, kernel: Kernel) -> Iterator[None]:
@@ -150,18 +169,23 @@ class NativeEngine:
         finally:
             self.kernel = mine
 
-    def fork(self, n: int) -> None:
-        k, v = self._k, self._v
-        self._reserve(n)
-        self._k[:, :, :, : self.length] = k[:, :, :, : self.length]
-        self._v[:, :, :, : self.length] = v[:, :, :, : self.length]
-        self.ids = [list(self.ids[0]) for _ in range(n)]
+    def arrange(self, sources: Sequence[int | None]) -> None:
+        ids, slots, k, v = self.ids, self._slots, self._k, self._v
+        if len(sources) > k.shape[1]:
+            self._reserve(len(sources))
+        self._slots = assigned(slots, sources, self._k.shape[1])
+        self.ids = [[] if source is None else list(ids[source]) for source in sources]
+        for slot, source in zip(self._slots, sources, strict=True):
+            if source is not None and (slot != slots[source] or self._k is not k):
+                n = len(ids[source])
+                self._k[:, slot, :, :n] = k[:, slots[source], :, :n]
+                self._v[:, slot, :, :n] = v[:, slots[source], :, :n]
 
-    def rewind(self, length: int) -> None:
-        self.ids = [ids[:length] for ids in self.ids]
+    def rewind(self, lengths: Sequence[int]) -> None:
+        self.ids = [ids[:length] for ids, length in zip(self.ids, lengths, strict=True)]
 
     def clear(self) -> None:
-        self.ids = [[]]
+        self.ids, self._slots = [[]], [0]
         if self._k.shape[1] > 1:
             self._reserve(1)
 
@@ -227,12 +251,15 @@ class NativeEngine:
         """A vector; zeros where the model has none."""
         return _whole(weights[name]) if name in weights else np.zeros(n, np.float32)
 
-    def _reserve(self, batch: int) -> None:
+    def _reserve(self, n_slots: int) -> None:
+        """A KV cache of untouched memory for so many sequences."""
         c = self.config
-        size = (c.n_layer, batch, c.n_head, self.n_ctx, c.head_dim)
+        size = (c.n_layer, n_slots, c.n_head, self.n_ctx, c.head_dim)
         self._k, self._v = (_untouched(size, self._kv_type) for _ in range(2))
-        self._logits = np.empty((batch, c.vocab_size), np.float32)  # that bursts choose from
-        self._library.gpt149_engine_cache(self._engine, _address(self._k), _address(self._v), batch)
+        self._logits = np.empty((n_slots, c.vocab_size), np.float32)  # that bursts choose from
+        self._library.gpt149_engine_cache(
+            self._engine, _address(self._k), _address(self._v), n_slots
+        )
 
 
 def reads_bfloat16(kernel: ContractKernel, head_dim: int) -> bool:

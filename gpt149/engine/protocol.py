@@ -20,24 +20,28 @@ from .sampling import Sampling
 
 
 class Engine(Protocol):
-    """A model that is fed tokens: one sequence, or several after `fork`.
+    """A model that is fed tokens: one sequence, or several, each of its own length.
 
     name: torch or native. dtype, kv_dtype: of the weights, one of DTYPES, and of the KV cache, one
-    of KV_DTYPES. calls: of the kernel, and attention_seconds spent in them.
+    of KV_DTYPES. kernel: what is fed goes through it; decode_kernel: what should be used (`using`)
+    for tokens behind a prefill. calls: of the kernel, and attention_seconds spent in them.
     """
 
     name: str
     dtype: str
     kv_dtype: str
     config: GPTConfig
-    kernel: Kernel
+    decode_kernel: Kernel
     n_threads: int
     n_ctx: int
     ids: list[list[int]]  # that were fed
 
     @property
+    def kernel(self) -> Kernel: ...
+
+    @property
     def length(self) -> int:
-        """Tokens fed, the same for every sequence."""
+        """Tokens fed to the longest sequence."""
 
     @property
     def calls(self) -> int: ...
@@ -46,41 +50,53 @@ class Engine(Protocol):
     def attention_seconds(self) -> float: ...
 
     def feed(self, ids: Sequence[Sequence[int]]) -> NDArray[np.float32]:
-        """One step: append (batch, n) ids to the sequences.
+        """One step: append ids to the sequences, as many to each as there are for it.
 
         Returns:
-            The logits behind the last one, (batch, vocab_size).
+            The logits behind the last one of each sequence that got some, (fed, vocab_size).
         """
 
     def using(self, kernel: Kernel) -> AbstractContextManager[None]:
         """Feed through another kernel meanwhile, of the kind that the engine runs."""
 
-    def fork(self, n: int) -> None:
-        """Go on with n copies of the only sequence."""
+    def arrange(self, sources: Sequence[int | None]) -> None:
+        """Go on with these of the sequences, by their numbers; None is an empty one.
 
-    def rewind(self, length: int) -> None:
-        """Forget what was fed behind the first `length` tokens."""
+        What is named twice is copied, what is not named is forgotten.
+        """
+
+    def rewind(self, lengths: Sequence[int]) -> None:
+        """Forget what each sequence holds behind so many tokens."""
 
     def clear(self) -> None:
         """Forget the sequences; one empty one remains."""
 
 
 @dataclass(frozen=True)
-class Burst:
-    """Tokens that an engine is to choose in one call, for each of several samples.
+class Draw:
+    """A token to choose behind a sequence, for a sample (by its number) that has `step` tokens."""
 
-    ids: (batch, n_ids), the prompt, or what was chosen before. n: how many a sample at most; fewer
-    where a fiftieth of a second is over. sampling: how. known: ids below it can be chosen. samples:
-    one a sequence, numbered from 0; or several behind the only one, if n is 1. step: how many
-    tokens a sample has so far. stop: an id behind which to end, in whichever sample.
+    sequence: int
+    seed: int
+    sample: int = 0
+    step: int = 0
+
+
+@dataclass(frozen=True)
+class Burst:
+    """Tokens that an engine is to choose in one call.
+
+    ids: for each sequence what it is fed, as in `Engine.feed`. n: how many tokens a draw at most;
+    fewer where a fiftieth of a second is over. sampling: how, but for its seed. known: ids below it
+    can be chosen. draws: one for each sequence that is fed, in their order; or any, if n is 1.
+    stop: an id behind which to end, wherever it is drawn.
     """
 
     ids: Sequence[Sequence[int]]
     n: int
     sampling: Sampling
     known: int
-    samples: int = 1
-    step: int = 0
+    draws: Sequence[Draw]
     stop: int | None = None
 
 
@@ -92,8 +108,26 @@ class Decoder(Protocol):
         """Feed its ids in a step, and then each token chosen behind them, but not the last.
 
         Returns:
-            The chosen ids, (steps, samples); none if a logit is no number, after the ids were fed.
+            The chosen ids, (steps, draws); none if a logit is no number, after the ids were fed.
         """
+
+
+def assigned(slots: Sequence[int], sources: Sequence[int | None], n_slots: int) -> list[int]:
+    """Where in a KV cache with n_slots each of the sources goes; see `Engine.arrange`.
+
+    slots: where sequences are. Of each that goes on, one copy stays there.
+    """
+    staying = {slots[source] for source in sources if source is not None}
+    free = iter([slot for slot in range(n_slots) if slot not in staying])
+    assigned = []
+    for source in sources:
+        slot = None if source is None else slots[source]
+        if slot in staying:
+            staying.remove(slot)
+            assigned.append(slot)
+        else:
+            assigned.append(next(free))
+    return assigned
 
 
 def checked_n_ctx(wanted: int | None, config: GPTConfig) -> int:

@@ -17,26 +17,28 @@ log = logging.getLogger(__name__)
 
 
 def prepare(
-    spec: str, *, engine: str = "auto", dtype: str = "float32", kv_cache: bool = True
-) -> Kernel:
-    """The kernel that `spec` names, compiled side by side with the engine that is to run it.
+    *specs: str, engine: str = "auto", dtype: str = "float32", kv_cache: bool = True
+) -> list[Kernel]:
+    """The kernels that `specs` name, compiled side by side with the engine that is to run them.
 
     The arguments are those of `start`. Raises as it.
     """
     from . import binding, sampling
 
-    source = locate(spec)
-    target = to_build(source) if source.loader == "contract" else None
-    if target:
-        native = engine != "torch" and kv_cache and dtype in DTYPES
-        build_all([target, *(binding.to_build(dtype) if native else [sampling.to_build()])])
-    return load(source, compiled(source))
+    sources = [locate(spec) for spec in specs]
+    targets = [to_build(source) for source in sources if source.loader == "contract"]
+    kernels = [target for target in targets if target]
+    if kernels:
+        native = engine != "torch" and kv_cache and dtype in DTYPES and len(kernels) == len(specs)
+        build_all([*kernels, *(binding.to_build(dtype) if native else [sampling.to_build()])])
+    return [load(source, compiled(source)) for source in sources]
 
 
 def start(
     checkpoint: Checkpoint,
     kernel: Kernel | str,
     *,
+    decode_kernel: Kernel | str | None = None,
     engine: str = "auto",
     n_threads: int | None = None,
     n_ctx: int | None = None,
@@ -51,6 +53,7 @@ def start(
     Args:
         checkpoint: the model.
         kernel: a kernel, its name or its file.
+        decode_kernel: another for decode steps, which follow a prefill with one token a sequence.
         engine: one of ENGINES; auto takes the native one for every call that it can make: kernels
             of the contract, with a KV cache.
         n_threads: at most, and in the native engine no more than there are processors; None: so
@@ -69,40 +72,51 @@ def start(
     """
     if engine not in ENGINES or dtype not in DTYPES:
         raise InputError(f"engine is {engine!r} of {ENGINES}, dtype {dtype!r} of {DTYPES}.")
-    if isinstance(kernel, str):
-        kernel = prepare(kernel, engine=engine, dtype=dtype, kv_cache=kv_cache)
+    if decode_kernel is not None and not kv_cache:
+        raise InputError(
+            "a kernel for decode steps needs the KV cache: without it every step is a prefill."
+        )
+    given = [kernel] if decode_kernel is None else [kernel, decode_kernel]
+    names = [one for one in given if isinstance(one, str)]
+    prepared = iter(prepare(*names, engine=engine, dtype=dtype, kv_cache=kv_cache))
+    kernels = [next(prepared) if isinstance(one, str) else one for one in given]
+    strange = [one for one in kernels if is_square(one) or not isinstance(one, ContractKernel)]
     problem = ""
     if engine == "torch":
         problem = "the torch engine runs float32 only"
-    elif is_square(kernel) or not isinstance(kernel, ContractKernel):
-        problem = f"'{kernel.name}' is no kernel of the contract"
+    elif strange:
+        problem = f"'{strange[0].name}' is no kernel of the contract"
     elif not kv_cache:
         problem = "it always has a KV cache"
     if problem and (engine == "native" or dtype != "float32"):
         wanted = "the native engine" if engine == "native" else f"weights in {dtype}"
         raise InputError(f"{wanted} cannot be had here: {problem}.")
 
-    if not problem and isinstance(kernel, ContractKernel):
+    if not problem:
         from .native import NativeEngine, reads_bfloat16
 
+        ours = [one for one in kernels if isinstance(one, ContractKernel)]
         if kv_dtype == "auto":
-            short = dtype != "float32" and reads_bfloat16(kernel, checkpoint.config.head_dim)
+            short = dtype != "float32" and all(
+                reads_bfloat16(one, checkpoint.config.head_dim) for one in ours
+            )
             kv_dtype = "bf16" if short else "float32"
         asked, most = checked_threads(n_threads), processors()
         if asked > most:  # they would wait for each other, twenty times a token
             log.warning("%d threads are asked for; %d have a processor, and work", asked, most)
         return NativeEngine(
-            checkpoint, kernel, n_threads=min(asked, most), n_ctx=n_ctx, br=br, bc=bc, dtype=dtype,
-            kv_dtype=kv_dtype,
+            checkpoint, ours[0], decode_kernel=ours[-1], n_threads=min(asked, most), n_ctx=n_ctx,
+            br=br, bc=bc, dtype=dtype, kv_dtype=kv_dtype,
         )  # fmt: skip
     import torch
 
     from ..kernels.dispatch import Attention
     from .torch import TorchEngine
 
-    attention = Attention(kernel, n_threads=n_threads, br=br, bc=bc)
+    attention = Attention(kernels[0], n_threads=n_threads, br=br, bc=bc)
     torch.set_num_threads(attention.n_threads)
     kv_dtype = "float32" if kv_dtype == "auto" else kv_dtype
     return TorchEngine(
-        checkpoint.model, attention, n_ctx=n_ctx, kv_cache=kv_cache, kv_dtype=kv_dtype
-    )
+        checkpoint.model, attention, decode_kernel=kernels[-1], n_ctx=n_ctx, kv_cache=kv_cache,
+        kv_dtype=kv_dtype,
+    )  # fmt: skip

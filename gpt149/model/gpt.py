@@ -1,7 +1,8 @@
 """GPT-2 in torch: learned positions, pre-LN blocks, a fused QKV projection and a tied head.
 
 Read top-down: `GPT.forward` is a step, `Block` a layer, `CausalSelfAttention` the one place that
-calls the attention kernel. The kernel comes in as an argument, so this file knows none of them.
+calls the attention kernel. The kernel comes in as an argument, so this file knows none of them,
+and no KV cache.
 
 Parameter names are those of GPT-2's files on the Hugging Face hub (`h.0.attn.c_attn.weight`).
 Architecture: Radford et al. 2019; layout of the code after nanoGPT.
@@ -17,7 +18,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .cache import KVCache
 from .config import GPTConfig
 
 
@@ -46,12 +46,10 @@ class CausalSelfAttention(nn.Module):
         self.c_attn = nn.Linear(config.n_embd, 3 * config.n_embd, bias=config.bias)
         self.c_proj = nn.Linear(config.n_embd, config.n_embd, bias=config.bias)
 
-    def forward(self, x: Tensor, attention: AttentionFn, cache: KVCache | None) -> Tensor:
+    def forward(self, x: Tensor, attention: AttentionFn) -> Tensor:
         batch, n, n_embd = x.shape
         qkv = self.c_attn(x).view(batch, n, 3, self.n_head, self.head_dim)
         q, k, v = qkv.permute(2, 0, 3, 1, 4).unbind()  # each (batch, n_head, n, head_dim)
-        if cache is not None:
-            k, v = cache.append(self.layer, k, v)  # now (batch, n_head, n_kv, head_dim)
         y = attention(q, k, v, causal=True, scale=self.scale)
         out: Tensor = self.c_proj(y.transpose(1, 2).reshape(batch, n, n_embd))
         return out
@@ -80,8 +78,8 @@ class Block(nn.Module):
         self.mlp = MLP(config)
         self.drop = nn.Dropout(config.dropout)
 
-    def forward(self, x: Tensor, attention: AttentionFn, cache: KVCache | None) -> Tensor:
-        x = x + self.drop(self.attn(self.ln_1(x), attention, cache))
+    def forward(self, x: Tensor, attention: AttentionFn) -> Tensor:
+        x = x + self.drop(self.attn(self.ln_1(x), attention))
         x = x + self.drop(self.mlp(self.ln_2(x)))
         return x
 
@@ -109,31 +107,28 @@ class GPT(nn.Module):
         ids: Tensor,
         attention: AttentionFn,
         *,
-        cache: KVCache | None = None,
-        offset: int = 0,
-        last_only: bool = False,
+        positions: Tensor | None = None,
+        wanted: Tensor | None = None,
     ) -> Tensor:
         """One step: the logits that follow each of `ids`.
 
         Args:
             ids: (batch, n) token ids.
-            attention: called once a layer.
-            cache: holds keys and values of earlier tokens; this step's are appended.
-            offset: position of the first id when there is no cache.
-            last_only: compute the logits of the last position alone.
+            attention: called once a layer, with this step's queries, keys and values; it may know
+                earlier ones (cache.py).
+            positions: (n,), where ids stand in their sequence; None: from 0 on.
+            wanted: compute the logits at these indices of ids alone.
 
         Returns:
-            float32 logits (batch, n, vocab_size), or (batch, 1, vocab_size) with `last_only`.
+            float32 logits (batch, n, vocab_size), n being the length of `wanted` if that is given.
         """
-        start = cache.length if cache is not None else offset
-        positions = torch.arange(start, start + ids.shape[1], device=ids.device)
+        if positions is None:
+            positions = torch.arange(ids.shape[1], device=ids.device)
         x = self.drop(self.wte(ids) + self.wpe(positions))
         for block in self.h:
-            x = block(x, attention, cache)
-        if cache is not None:
-            cache.advance(ids.shape[1])
-        if last_only:
-            x = x[:, -1:]
+            x = block(x, attention)
+        if wanted is not None:
+            x = x[:, wanted]
         logits: Tensor = self.lm_head(self.ln_f(x))
         return logits
 

@@ -9,7 +9,9 @@ import resource
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -19,7 +21,8 @@ from .words import in_shell
 
 Reply = dict[str, Any]  # what JSON can hold
 
-MARK = "GPT149_CHILD"
+MARK = "GPT149_CHILD"  # names the descriptor of a file that holds what the child does
+FINISHED = b"x"
 # The package's own folder takes the place of the current one, where a file of the user's may bear
 # the name of a module.
 PROGRAM = """
@@ -97,16 +100,20 @@ def in_child() -> bool:
 def run_in_child(module: str, kernels: Sequence[str]) -> int:
     """Run this very command line, which uses these kernels, by a module's `main` in a child.
 
-    Returns its exit status.
+    kernels: "" is one that ships. Returns the exit status.
 
     Raises:
         KernelCrashed: a signal killed the child, or the kernel ended the process.
     """
-    done, report = os.pipe()
     command = python_command(PROGRAM, module, *sys.argv[1:])
-    environment = {**os.environ, MARK: str(report)}
-    with subprocess.Popen(command, env=environment, pass_fds=(report,)) as child:
-        os.close(report)
+    with (
+        tempfile.TemporaryFile() as report,
+        subprocess.Popen(
+            command,
+            env={**os.environ, MARK: str(report.fileno())},
+            pass_fds=(report.fileno(),),
+        ) as child,
+    ):
         asked_to_end: list[int] = []
 
         def end(number: int, _frame: FrameType | None) -> None:
@@ -123,20 +130,37 @@ def run_in_child(module: str, kernels: Sequence[str]) -> int:
         finally:
             for number, handler in zip(numbers, before, strict=True):
                 signal.signal(number, handler)
-    finished = os.read(done, 1) != b""
-    os.close(done)
-    if finished and status >= 0:
+        said = report.read()
+    if said == FINISHED and status >= 0:
         return status
     if asked_to_end:
         return 128 + asked_to_end[-1]
-    one = " or ".join(kernels)
+    theirs = [kernel for kernel in kernels if kernel]
+    if said.isdigit() and kernels[int(said)]:
+        theirs = [kernels[int(said)]]
+    one = " or ".join(theirs)
     if status >= 0:
         raise KernelCrashed(f"the kernel {one} ended the process with exit status {status}.")
-    check = " ".join(["gpt149 check", *map(in_shell, kernels)])
+    check = " ".join(["gpt149 check", *map(in_shell, theirs)])
     raise KernelCrashed(
         f"the kernel {one} crashed with {signal.Signals(-status).name}: "
         f"{signal.strsignal(-status)}. Find out where: {check}"
     )
+
+
+@contextmanager
+def running(kernel: int | None) -> Iterator[None]:
+    """Tells the parent which of `run_in_child`'s kernels is to blame for a crash meanwhile.
+
+    None: any of them may be.
+    """
+    report = int(os.environ.get(MARK, -1))
+    if report < 0 or kernel is None:
+        yield
+        return
+    os.pwrite(report, str(kernel).encode(), 0)
+    yield
+    os.pwrite(report, b" ", 0)
 
 
 def _interrupt_once(number: int, frame: FrameType | None) -> None:
@@ -165,5 +189,5 @@ def run_as_child(command_line: Callable[..., object]) -> None:
     try:
         command_line(prog_name="gpt149")
     except SystemExit:
-        os.write(int(os.environ[MARK]), b"x")
+        os.pwrite(int(os.environ[MARK]), FINISHED, 0)
         raise

@@ -11,8 +11,9 @@ import pytest
 import torch
 
 from gpt149.api import generate
-from gpt149.engine.generation import Generation, Options
+from gpt149.engine.generation import Generation
 from gpt149.engine.sampling import Sampler, Sampling
+from gpt149.engine.texts import Options
 from gpt149.engine.torch import TorchEngine
 from gpt149.errors import InputError, NotFinite
 from gpt149.kernels.dispatch import Attention
@@ -158,7 +159,7 @@ class Forced(Sampler):
 
 
 def test_eos_ends_unless_ignored(tiny: Checkpoint, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gpt149.engine.generation.Sampler", Forced)
+    monkeypatch.setattr("gpt149.engine.track.Sampler", Forced)
     assert tiny.tokenizer is not None
     assert tiny.tokenizer.eos == 256
     for ignore_eos, reason, n in ((False, "eos", 3), (True, "length", 6)):
@@ -183,7 +184,7 @@ def test_tokens_without_text_are_never_chosen(tiny: Checkpoint) -> None:
     logits = np.zeros(300, dtype=np.float32)
     logits[299] = 9
     logits[7] = 1
-    assert g._next(0, logits) == 7
+    assert g._next(g._tracks[0], logits, PROMPT) == 7
 
 
 def test_logprobs_are_the_models_own(tiny: Checkpoint) -> None:
@@ -295,11 +296,8 @@ def test_a_single_stop_text_and_an_empty_prompt(tiny: Checkpoint) -> None:
 
 
 def test_a_cache_that_does_not_fit_is_refused(tiny: Checkpoint) -> None:
-    e = engine(tiny)
-    e.feed([PROMPT])
-    assert e._cache is not None
     with pytest.raises(InputError, match=r"KV cache of 1000000000 x 64 tokens takes .* GiB"):
-        e._cache.repeat(10**9)
+        engine(tiny)._new_cache(10**9)
 
 
 def test_behind_a_text_no_padding_of_the_vocabulary_is_chosen_and_behind_ids_any(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -13,10 +12,12 @@ from numpy.typing import NDArray
 
 from gpt149.api import generate
 from gpt149.engine import native
-from gpt149.engine.generation import Generation, Options
+from gpt149.engine.generation import Generation
 from gpt149.engine.native import NativeEngine
-from gpt149.engine.sampling import CSampling, Sampler, Sampling
+from gpt149.engine.protocol import Burst, Draw
+from gpt149.engine.sampling import Sampler, Sampling
 from gpt149.engine.start import start
+from gpt149.engine.texts import Options
 from gpt149.engine.torch import TorchEngine
 from gpt149.errors import InputError, KernelDeclined, NotFinite
 from gpt149.kernels.dispatch import Attention
@@ -44,7 +45,7 @@ def pair(model: Checkpoint, kernel: str = "simd", n: int = 1) -> tuple[NativeEng
     assert isinstance(mine, NativeEngine)
     for engine in (mine, theirs):
         engine.feed([[5, 6, 7]])
-        engine.fork(n)
+        engine.arrange([0] * n)
     return mine, theirs
 
 
@@ -158,7 +159,7 @@ def test_sequences_are_the_same_to_the_bit_together_and_alone(tiny: Checkpoint, 
     def logits(rows: list[list[int]]) -> list[NDArray[np.float32]]:
         engine = NativeEngine(tiny, simd(), n_threads=2, dtype=dtype)
         engine.feed([PROMPT])
-        engine.fork(len(rows[0]))
+        engine.arrange([0] * len(rows[0]))
         return [engine.feed([[token] for token in row]) for row in rows]
 
     together = logits(ids)
@@ -181,16 +182,11 @@ def burst_of_one(
     engine: NativeEngine, sampling: Sampling, known: int
 ) -> tuple[NDArray[np.float32], int]:
     """What a burst of one token chooses from, and what it chooses."""
-    ids, chosen, why = np.array([7], np.int32), np.empty(1, np.int32), ctypes.c_char_p()
-    seen = np.zeros(engine.config.vocab_size, np.uint8)
-    logits = np.empty(engine.config.vocab_size, np.float32)
-    done = engine._library.gpt149_engine_decode(
-        engine._engine, engine._kernel(), ids.ctypes.data, 1, engine.length,
-        ctypes.byref(CSampling.of(sampling)), known, seen.ctypes.data, 1, 0, -1, 1.0, 1,
-        chosen.ctypes.data, logits.ctypes.data, ctypes.byref(why),
-    )  # fmt: skip
-    assert (done, why.value) == (1, None)
-    return logits, int(chosen[0])
+    held = engine.length
+    burst = Burst([[7]], 1, sampling, known, [Draw(0, sampling.seed)])
+    [[token]] = engine.decode(burst)
+    engine.rewind([held])
+    return engine._logits[0].copy(), token
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bf16"])

@@ -64,7 +64,7 @@ def declined(kernel: str, why: bytes, shape: str = "") -> KernelDeclined:
     """The error for what a kernel's `run` returned."""
     reason = one_line(why.decode(errors="replace")).rstrip(".")
     return KernelDeclined(
-        f"the kernel '{kernel}' declines this call: {reason}. {shape}Choose another with -a."
+        f"the kernel '{kernel}' declines this call: {reason}. {shape}Choose another kernel."
     )
 
 
@@ -83,7 +83,7 @@ def check_claims(
     flags = " | ".join(f"GPT149_{feature.name}" for feature in features)
     raise KernelDeclined(
         f"the kernel '{kernel}' does not claim to compute what this call asks for: {words}. Choose "
-        f"another with -a{others}; a kernel of yours that does compute it claims it by {flags} in "
+        f"another kernel{others}; a kernel of yours that does compute it claims it by {flags} in "
         "GPT149_KERNEL."
     )
 

@@ -29,8 +29,9 @@ class Gpt149(Engine):
         self.engine = start(load(str(model)), kernel, n_threads=n_threads, **how)
 
     def run(self, ids: list[int], n: int) -> tuple[float, float, list[int]]:
-        from gpt149.engine.generation import Generation, Options
+        from gpt149.engine.generation import Generation
         from gpt149.engine.sampling import Sampling
+        from gpt149.engine.texts import Options
 
         self.engine.clear()
         options = Options(n, num_samples=self.n_batch, ignore_eos=True)
