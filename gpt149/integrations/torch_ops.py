@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from ..kernels.dispatch import Attention
+from ..kernels.variants import Variants
 
 
 @functools.cache
@@ -28,12 +29,19 @@ def attention(
     causal: bool = False,
     scale: float | None = None,
     kernel: str = "simd",
+    window: int = 0,
+    softcap: float = 0.0,
+    alibi_slopes: Tensor | None = None,
+    sinks: Tensor | None = None,
+    kv_begin: Tensor | None = None,
 ) -> Tensor:
     """See `gpt149.attention`; without gradients. A kernel is compiled once in a process.
 
-    The memory of the output is token-major, (batch, n_q, n_head, head_dim), whatever the kernel.
+    The memory of the output is token-major, (batch, n_q, n_head, v's head_dim), whatever the
+    kernel.
     """
-    out = _attention(kernel)(q, k, v, causal=causal, scale=scale)
+    variants = Variants(window, softcap, alibi_slopes, sinks, kv_begin)
+    out = _attention(kernel)(q, k, v, causal=causal, scale=scale, variants=variants)
     return out.transpose(1, 2).contiguous().transpose(1, 2)
 
 
@@ -45,6 +53,11 @@ def _(
     causal: bool = False,
     scale: float | None = None,
     kernel: str = "simd",
+    window: int = 0,
+    softcap: float = 0.0,
+    alibi_slopes: Tensor | None = None,
+    sinks: Tensor | None = None,
+    kv_begin: Tensor | None = None,
 ) -> Tensor:
-    batch, n_head, n_q, head_dim = q.shape
-    return q.new_empty(batch, n_q, n_head, head_dim).transpose(1, 2)
+    batch, n_head, n_q, _ = q.shape
+    return q.new_empty(batch, n_q, n_head, v.shape[3]).transpose(1, 2)

@@ -5,24 +5,42 @@
     name = register("mine.cpp")  # "gpt149_mine"
     model = AutoModelForCausalLM.from_pretrained(path, attn_implementation=name)
 
-The kernel runs in this process, in float32, without gradients. Masks that the contract cannot say
-(padding, sliding windows) are refused, never ignored.
+The kernel runs in this process, without gradients, in float32 or bfloat16. Sliding windows,
+softcaps, sinks, padding on the left and values narrower than keys go to kernels that claim them.
+What the contract cannot say is refused, never ignored.
 """
 
 from __future__ import annotations
 
+import functools
+import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from ..errors import InputError, MissingDependency
+from ..errors import InputError, KernelDeclined, MissingDependency
 from ..kernels.dispatch import Attention
 from ..kernels.registry import Kernel, locate, resolve
+from ..kernels.variants import Variants
+from .masks import Seen, read_mask
 
-# What a model may ask of its attention besides a mask and a scale.
-UNSUPPORTED = ("softcap", "position_bias", "s_aux", "head_mask")
+# What models hand on through their attention that is not for it, or that its mask says.
+HARMLESS = frozenset(
+    {
+        "cache_position",
+        "logits_to_keep",
+        "num_items_in_batch",
+        "output_hidden_states",
+        "output_router_logits",
+        "position_embeddings",
+        "position_ids",
+        "return_dict",
+        "use_cache",
+    }
+)
 
 
 def register(
@@ -45,7 +63,7 @@ def register(
     """
     try:
         from transformers import AttentionInterface
-        from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
+        from transformers.masking_utils import AttentionMaskInterface
     except ImportError as e:
         raise MissingDependency(
             f"registering a kernel needs transformers 5 ({e}): pip install 'gpt149[hf]'."
@@ -56,9 +74,8 @@ def register(
     if isinstance(kernel, str | Path):
         kernel = resolve(kernel)
     AttentionInterface.register(name, _Forward(Attention(kernel, n_threads=n_threads)))
-    # Without one, a padded batch would reach the kernel with no mask at all. This one gives None
-    # where the call is purely causal, else (batch, 1, n_q, n_kv).
-    AttentionMaskInterface.register(name, sdpa_mask)
+    # Without one, a padded batch would reach the kernel with no mask at all.
+    AttentionMaskInterface.register(name, _mask)
     return name
 
 
@@ -69,8 +86,28 @@ def _short_name(kernel: Kernel | str | Path) -> str:
     return source.name or (source.path.stem if source.path else str(kernel))
 
 
+def _mask(config: Any = None, **asked: Any) -> Tensor | None:
+    """None where the call is purely causal or full, else (batch, 1, n_q, n_kv).
+
+    What may hide a key is said as a function of indices: only all of its values tell which it is.
+
+    Raises:
+        InputError: a model with an attention of its own, which would take None for no mask.
+    """
+    from transformers.masking_utils import sdpa_mask
+
+    home = type(config).__module__.replace(".configuration_", ".modeling_")
+    if home in sys.modules and not hasattr(sys.modules[home], "ALL_ATTENTION_FUNCTIONS"):
+        raise InputError(
+            f"models of {type(config).__name__} do not hand their attention to transformers' "
+            "attention interface, and no kernel would be called. Use attn_implementation='eager'."
+        )
+    mask: Tensor | None = sdpa_mask(config=config, **asked)
+    return mask
+
+
 class _Forward:
-    """What transformers calls; the output is (batch, n_q, n_head, head_dim)."""
+    """What transformers calls; the output is (batch, n_q, n_head, v's head_dim)."""
 
     def __init__(self, attention: Attention) -> None:
         self.attention = attention
@@ -85,52 +122,64 @@ class _Forward:
         scaling: float | None = None,
         dropout: float = 0.0,
         is_causal: bool | None = None,
+        sliding_window: int | None = None,
+        softcap: float | None = None,
+        s_aux: Tensor | None = None,
         **others: Any,
     ) -> tuple[Tensor, None]:
-        asked = [what for what in UNSUPPORTED if others.get(what) is not None]
-        if asked or (dropout and module.training):
+        who = type(module).__name__
+        asked = [
+            name
+            for name, given in others.items()
+            if name not in HARMLESS and given is not None and given is not False
+        ]
+        if dropout and module.training:
+            asked.append("dropout")
+        if asked:
             raise InputError(
-                f"{type(module).__name__} asks its attention for {', '.join(asked) or 'dropout'}, "
-                "which the kernel contract cannot say. Use attn_implementation='eager'."
+                f"{who} asks its attention for {', '.join(asked)}, which a kernel cannot be told. "
+                "Use attn_implementation='eager'."
             )
-        if torch.is_grad_enabled() and any(t.requires_grad for t in (query, key, value)):
+        tensors = [query, key, value] if s_aux is None else [query, key, value, s_aux]
+        if torch.is_grad_enabled() and any(t.requires_grad for t in tensors):
             raise InputError(
                 "kernels compute no gradients: call the model under torch.inference_mode()."
             )
-        n_q, n_kv = query.shape[2], key.shape[2]
+        batch, _, n_q, _ = query.shape
         if attention_mask is None:
             causal = bool(getattr(module, "is_causal", True) if is_causal is None else is_causal)
-            if causal and n_q > 1:  # aligned to the top left: behind may be a static cache's rest
-                n_kv = n_q
+            seen = _without_mask(who, causal, n_q, key.shape[2], sliding_window)
         else:
-            causal, n_kv = _as_causal(attention_mask, n_q, n_kv)
-        out = self.attention(
-            query, key[:, :, :n_kv], value[:, :, :n_kv], causal=causal, scale=scaling
-        )
+            seen = read_mask(attention_mask, batch, n_q, key.shape[2])
+        variants = _variants(seen.window, softcap or 0.0, seen.kv_begin)
+        if s_aux is not None:
+            variants = replace(variants, sinks=s_aux.float())
+        k, v = key[:, :, seen.keys], value[:, :, seen.keys]
+        try:
+            out = self.attention(query, k, v, causal=seen.causal, scale=scaling, variants=variants)
+        except KernelDeclined as e:
+            raise KernelDeclined(f"{who}: {e}") from e
         return out.transpose(1, 2).contiguous(), None
 
 
-def _as_causal(mask: Tensor, n_q: int, n_kv: int) -> tuple[bool, int]:
-    """(causal, keys that count) of a mask that the contract can say.
-
-    Either everybody sees the same first keys, or query i sees i more than the first one does: a
-    causal mask, with keys of a static cache behind it that nobody sees.
+def _without_mask(who: str, causal: bool, n_q: int, n_kv: int, window: int | None) -> Seen:
+    """One query sees all keys; several are aligned to the top left, before a static cache's rest.
 
     Raises:
-        InputError: it is another mask.
+        InputError: a sliding window that hides keys, and that only a mask could have said.
     """
-    sees = mask if mask.dtype == torch.bool else mask == 0
-    biased = mask.dtype != torch.bool and bool((~sees & (mask > torch.finfo(mask.dtype).min)).any())
-    counts = sees.sum(-1)
-    first = int(counts.flatten()[0])
-    from_the_start = not biased and torch.equal(sees, torch.arange(n_kv) < counts[..., None])
-    if from_the_start and first > 0:
-        if bool((counts == first).all()):
-            return False, first
-        if torch.equal(counts, (first + torch.arange(n_q)).expand_as(counts)):
-            return True, first + n_q - 1
-    raise InputError(
-        f"the mask {tuple(mask.shape)} is not causal over the same keys for the whole batch: "
-        "padding and sliding windows are not in the kernel contract, nor are biases. Run sequences "
-        "of one length together, or use attn_implementation='sdpa'."
-    )
+    causal = causal and n_q > 1
+    n = n_q if causal else n_kv
+    if window is not None and n > window:
+        raise InputError(
+            f"{who} has a sliding window of {window} keys, and gives its attention {n} without a "
+            "mask. Use attn_implementation='eager'."
+        )
+    return Seen(causal, slice(0, n))
+
+
+@functools.lru_cache(maxsize=64)
+def _variants(window: int, softcap: float, kv_begin: tuple[int, ...] | None) -> Variants:
+    """The same object for the same values: the layers of a step are then the same call."""
+    begin = None if kv_begin is None else torch.tensor(kv_begin, dtype=torch.int32, device="cpu")
+    return Variants(window=window, softcap=softcap, kv_begin=begin)
