@@ -224,10 +224,8 @@ struct Step {
             std::memcpy(to, row, d * sizeof(float));
     }
 
-    // Rounds x where the products want that; the row from which it is kept. As for `normed`, a
-    // single row is done by each.
-    int round(const float *x, int64_t x_stride, int width, int n) {
-        if (!e.weights->rounds()) return 0;
+    // Keeps x for products; the row from which on. As for `normed`, a single row is done by each.
+    int keep_rows(const float *x, int64_t x_stride, int width, int n) {
         if (n == 1) {
             e.weights->keep(thread, x, width);
             return thread;
@@ -241,9 +239,8 @@ struct Step {
 
     void multiply(const Matrix &w, const float *x, int64_t x_stride, float *y, int64_t y_stride,
                   int n, Epilogue epilogue, Share panels) {
-        const int row = round(x, x_stride, w.in, n);
-        e.weights->multiply(
-            {w, x, x_stride, row, y, y_stride, n, epilogue, (Activation)e.c.activation, panels});
+        const int row = keep_rows(x, x_stride, w.in, n);
+        e.weights->multiply({w, row, y, y_stride, n, epilogue, (Activation)e.c.activation, panels});
     }
 
     void multiply(const Matrix &w, const float *x, int64_t x_stride, float *y, int64_t y_stride,

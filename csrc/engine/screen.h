@@ -61,7 +61,7 @@ class Screen : public Bounds {
             sum += std::fabs(x[i]);
         }
         const Share share(copy.panels(), thread, n_threads);
-        multiply8({copy, nullptr, 0, row, rough.get(), width(), 2, REPLACE, RELU, share}, rounded);
+        multiply8({copy, row, rough.get(), width(), 2, REPLACE, RELU, share}, rounded);
         for (int p = share.first; p < share.last; p++)
             bound_panel(p, noise, known, std::sqrt(squares), std::sqrt(left_squares), sum);
     }

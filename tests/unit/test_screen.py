@@ -17,7 +17,12 @@ extern "C" void gumbels(uint64_t stream, int n, double *g) {
     for (int i = 0; i < n; i++)
         g[i] = gumbel(stream, i);
 }
-template <typename T>
+#if defined(FAST_PAIRS)
+using Halved = bfloat16;
+#else
+using Halved = float;
+#endif
+template <typename T, typename X>
 static bool screen_of(const float *w, int in, int out, const float *x, Noise noise, int known,
                       int k, int n_threads, float *lower, float *upper, float *thresholds,
                       float *logits) {
@@ -32,24 +37,16 @@ static bool screen_of(const float *w, int in, int out, const float *x, Noise noi
         thresholds[thread] = screen.threshold(k, thread);
     std::copy_n(screen.lower.get(), head.panels(), lower);
     std::copy_n(screen.upper.get(), head.panels(), upper);
-    const Share all(head.panels(), 0, 1);
-    const Product product = {head, nullptr, 0, 0, logits, out, 1, REPLACE, RELU, all};
-#if defined(FAST_PAIRS)
-    Halved halved;
-    if (!halved.reserve(1, in)) return false;
-    halved.keep(0, x, in);
-    if constexpr (std::is_same_v<T, bfloat16>) {
-        multiply_as<T>(product, halved.values.get(), halved.width);
-        return true;
-    }
-#endif
-    multiply_as<T>(product, x, in);
+    Kept<X> kept;
+    if (!kept.reserve(1, in)) return false;
+    kept.keep(0, x, in);
+    multiply<T>({head, 0, logits, out, 1, REPLACE, RELU, Share(head.panels(), 0, 1)}, kept);
     return true;
 }
 extern "C" bool screen(int type, const float *w, int in, int out, const float *x,
                        double temperature, int known, int k, int n_threads, float *lower,
                        float *upper, float *thresholds, float *logits) {
-    const auto of = type == FLOAT32 ? screen_of<float> : screen_of<bfloat16>;
+    const auto of = type == FLOAT32 ? screen_of<float, float> : screen_of<bfloat16, Halved>;
     return of(w, in, out, x, {STREAM, temperature}, known, k, n_threads, lower, upper, thresholds,
               logits);
 }
