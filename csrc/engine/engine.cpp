@@ -118,7 +118,7 @@ struct Rows {
 struct Wanted {
     bool every;
     int likeliest = 0, known = 0;
-    Noise noise = {};
+    const Noise *noise = nullptr; // (batch,)
 };
 
 // One step of one thread. ids: (batch, n), behind `start` tokens.
@@ -249,30 +249,45 @@ struct Step {
         meet();
     }
 
-    // The logits behind a single token that may be among the likeliest; the others become the
-    // lowest number there is. All of them, where more than a quarter of the panels have such.
-    void screen(float *x, float *logits) {
-        e.weights->round(x, e.c.n_embd); // the bounds are those of the product
+    // The logits of rows that may be among a row's likeliest; the others become the lowest number
+    // there is. All of them, where more than a quarter of the panels have such.
+    void screen(const Rows &x, float *logits) {
         Bounds &screen = *e.screen;
-        const int n_panels = e.head.panels();
-        screen.bound(x, wanted.noise, wanted.known, thread, n_threads);
+        const Share share(x.n, thread, n_threads);
+        for (int r = share.first; r < share.last; r++) {
+            e.weights->round(x.first + r * x.stride, e.c.n_embd); // the bounds are the product's
+            screen.keep(r, x.first + r * x.stride, thread);
+        }
         meet();
-        const float least = screen.threshold(wanted.likeliest, thread);
-        const auto may_be = [&](int p) { return screen.upper[p] >= least; };
+        screen.bound(x.n, wanted.noise, wanted.known, thread, n_threads);
+        meet();
+        for (int r = share.first; r < share.last; r++)
+            screen.find_least(r, wanted.likeliest, thread);
+        meet();
+        const int n_panels = e.head.panels(), vocab_size = e.c.vocab_size;
+        const auto may_be = [&](int p) {
+            for (int r = 0; r < x.n; r++)
+                if (screen.upper[(int64_t)r * n_panels + p] >= screen.least[r]) return true;
+            return false;
+        };
         int left = 0;
         for (int p = 0; p < n_panels; p++)
             left += may_be(p);
         if (left > n_panels / 4) {
             if (thread == 0) screen.pause = Bounds::PAUSE;
-            multiply(e.head, x, 0, logits, 0, 1, REPLACE);
+            multiply(e.head, x.first, x.stride, logits, vocab_size, x.n, REPLACE);
             return;
         }
+        const int row = keep_rows(x.first, x.stride, e.c.n_embd, x.n);
         for (int p = thread; p < n_panels; p += n_threads) // the likely ones may be neighbours
             if (may_be(p))
-                multiply(e.head, x, 0, logits, 0, 1, REPLACE, Share(p));
+                e.weights->multiply(
+                    {e.head, row, logits, vocab_size, x.n, REPLACE, RELU, Share(p)});
             else
-                std::fill(logits + p * LANES, logits + std::min(e.c.vocab_size, (p + 1) * LANES),
-                          std::numeric_limits<float>::lowest());
+                for (int64_t r = 0; r < x.n; r++)
+                    std::fill(logits + r * vocab_size + p * LANES,
+                              logits + r * vocab_size + std::min(vocab_size, (p + 1) * LANES),
+                              std::numeric_limits<float>::lowest());
         meet();
     }
 
@@ -307,8 +322,8 @@ struct Step {
         }
         float *normed_x = normed(x, e.ln_f_weight.get(), e.ln_f_bias.get());
         const int k = wanted.likeliest;
-        if (x.n == 1 && 0 < k && k <= e.head.panels() / 8 && e.screen && !e.screen->pause)
-            screen(normed_x, logits);
+        if (0 < k && k <= e.head.panels() / 8 && e.screen && !e.screen->pause)
+            screen({normed_x, normed_stride, x.n}, logits);
         else
             multiply(e.head, normed_x, normed_stride, logits, e.c.vocab_size, x.n, REPLACE);
     }
@@ -385,7 +400,10 @@ EXPORT double gpt149_engine_attention_seconds(const Engine *e) {
 // Feeds ids (batch, n) behind `start` tokens. Returns NULL, or why not.
 static const char *run_step(Engine *e, const gpt149_kernel *kernel, const int32_t *ids, int n,
                             int start, float *logits, Wanted wanted) {
-    if (!e->reserve(e->batch * n)) return "there is no memory for its activations";
+    const bool screened = e->screen && wanted.likeliest > 0;
+    if (!e->reserve(e->batch * n) ||
+        (screened && !e->screen->reserve_rows(e->batch, e->c.n_threads)))
+        return "there is no memory for its activations";
     e->declined = nullptr;
 #pragma omp parallel num_threads(e->c.n_threads)
     Step{*e, *kernel, n, start, wanted, omp_get_thread_num(), omp_get_num_threads()}.run(ids,
@@ -417,12 +435,15 @@ EXPORT int gpt149_engine_decode(Engine *e, const gpt149_kernel *kernel, const in
                                 uint8_t *seen, int samples, int step, int stop, double seconds,
                                 int n, int32_t *chosen, float *logits, const char **why) {
     const auto begin = std::chrono::steady_clock::now();
-    const int vocab_size = e->c.vocab_size, k = samples == 1 ? likeliest(*sampling) : 0;
+    const int vocab_size = e->c.vocab_size, k = samples == e->batch ? likeliest(*sampling) : 0;
+    std::vector<Noise> noise(samples);
     int done = 0;
     while (done < n) {
         if (e->screen) e->screen->pause = std::max(0, e->screen->pause - 1);
         const auto stream = [&](int i) { return stream_of(sampling->seed, i, step + done); };
-        const Wanted wanted = {false, k, known, noise_of(*sampling, stream(0))};
+        for (int i = 0; i < samples; i++)
+            noise[i] = noise_of(*sampling, stream(i));
+        const Wanted wanted = {false, k, known, noise.data()};
         if ((*why = run_step(e, kernel, ids, n_ids, start, logits, wanted))) return -1;
         int32_t *const tokens = chosen + (int64_t)done * samples;
         start += n_ids, ids = tokens, n_ids = 1;

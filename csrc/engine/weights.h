@@ -73,7 +73,8 @@ class Weights {
     virtual void multiply(const Product &product) const = 0;
 };
 
-// Where the logits of a head lie at least and at most, without reading most of it.
+// Where the logits of a head lie at least and at most, without reading most of it: of several rows
+// of x, each with a noise of its own.
 class Bounds {
   public:
     static constexpr int PAUSE = 64; // steps from a try that left too many panels to the next
@@ -82,14 +83,21 @@ class Bounds {
 
     // Of a head in float32 or bfloat16, as it is packed. False where there is no memory.
     virtual bool pack(Pool &pool, const Matrix &head, int n_threads) = 0;
+    // Memory for so many rows; false where there is none.
+    virtual bool reserve_rows(int n, int n_threads) = 0;
 
-    // The bounds of a thread's share of the panels, over ids below `known`, noise included.
-    virtual void bound(const float *x, const Noise &noise, int known, int thread,
-                       int n_threads) = 0;
+    // Row x (in,) for `bound` to come.
+    virtual void keep(int row, const float *x, int thread) = 0;
 
-    // At least so large are k of the logits, noise included. After all have their bounds.
-    virtual float threshold(int k, int thread) = 0;
+    // The bounds of a thread's share of the panels, over ids below `known`, for n rows and their
+    // noises. After all rows are kept.
+    virtual void bound(int n, const Noise *noise, int known, int thread, int n_threads) = 0;
 
-    Memory<float> lower, upper; // (panels,): bounds of a panel's largest logit, noise included
+    // least[row]: at least so large are k of its logits, noise included. After all have their
+    // bounds.
+    virtual void find_least(int row, int k, int thread) = 0;
+
+    Memory<float> lower, upper; // (rows, panels): bounds of a panel's largest, noise included
+    Memory<float> least;        // (rows,)
     int pause = 0;              // steps to the next try
 };

@@ -31,12 +31,21 @@ static bool screen_of(const float *w, int in, int out, const float *x, Noise noi
     Screen screen;
     if (!pack<T>(head, pool, w, in, out, 1, in, n_threads)) return false;
     if (!screen.pack(pool, head, n_threads)) return false;
+    // Two rows: the first is another one, with another noise.
+    std::vector<float> other(x, x + in);
+    std::reverse(other.begin(), other.end());
+    const Noise noises[] = {{noise.stream + 1, 0.5}, noise};
+    if (!screen.reserve_rows(2, n_threads)) return false;
+    screen.keep(0, other.data(), n_threads - 1);
+    screen.keep(1, x, 0);
     for (int thread = 0; thread < n_threads; thread++)
-        screen.bound(x, noise, known, thread, n_threads);
-    for (int thread = 0; thread < n_threads; thread++)
-        thresholds[thread] = screen.threshold(k, thread);
-    std::copy_n(screen.lower.get(), head.panels(), lower);
-    std::copy_n(screen.upper.get(), head.panels(), upper);
+        screen.bound(2, noises, known, thread, n_threads);
+    for (int thread = 0; thread < n_threads; thread++) {
+        screen.find_least(1, k, thread);
+        thresholds[thread] = screen.least[1];
+    }
+    std::copy_n(screen.lower.get() + head.panels(), head.panels(), lower);
+    std::copy_n(screen.upper.get() + head.panels(), head.panels(), upper);
     Kept<X> kept;
     if (!kept.reserve(1, in)) return false;
     kept.keep(0, x, in);
