@@ -127,11 +127,13 @@ static inline void store_some(float *at, Vector x, int n) {
     std::memcpy(at, &x, n * sizeof(float));
 }
 
-// n elements into L2: for L1, what is on the way from memory would be too much. always_inline: gcc
-// 12 takes a function that only prefetches for one without effect, and drops calls.
-template <typename T> [[gnu::always_inline]] static inline void prefetch(const T *at, int64_t n) {
+// n elements into L2, or L1: for that, what is on the way from memory may be too much.
+// always_inline: gcc 12 takes a function that only prefetches for one without effect, and drops
+// calls.
+template <int CACHE = 2, typename T>
+[[gnu::always_inline]] static inline void prefetch(const T *at, int64_t n) {
     for (int64_t i = 0; i < n; i += 64 / sizeof(T))
-        __builtin_prefetch(at + i, 0, 2);
+        __builtin_prefetch(at + i, 0, CACHE == 1 ? 3 : 2);
 }
 
 // b where one of them is NaN.

@@ -99,7 +99,7 @@ static void layer_norm(const float *x, const float *weight, const float *bias, i
 struct Wanted {
     bool every;
     int likeliest = 0, known = 0;
-    Noise noise = {};
+    const Noise *noise = nullptr; // (runs,)
 };
 
 static int n_rows(const std::vector<Run> &runs) {
@@ -154,10 +154,8 @@ struct Step {
                          width * sizeof(float));
     }
 
-    // Rounds x where the products want that; the row from which it is kept. As for `normed`, a
-    // single row is done by each.
-    int round(const float *x, int64_t x_stride, int width, int n) {
-        if (!e.weights->rounds()) return 0;
+    // Keeps x for products; the row from which on. As for `normed`, a single row is done by each.
+    int keep_rows(const float *x, int64_t x_stride, int width, int n) {
         if (n == 1) {
             e.weights->keep(thread, x, width);
             return thread;
@@ -171,9 +169,8 @@ struct Step {
 
     void multiply(const Matrix &w, const float *x, int64_t x_stride, float *y, int64_t y_stride,
                   int n, Epilogue epilogue, Share panels) {
-        const int row = round(x, x_stride, w.in, n);
-        e.weights->multiply(
-            {w, x, x_stride, row, y, y_stride, n, epilogue, (Activation)e.c.activation, panels});
+        const int row = keep_rows(x, x_stride, w.in, n);
+        e.weights->multiply({w, row, y, y_stride, n, epilogue, (Activation)e.c.activation, panels});
     }
 
     void multiply(const Matrix &w, const float *x, int64_t x_stride, float *y, int64_t y_stride,
@@ -182,30 +179,44 @@ struct Step {
         meet();
     }
 
-    // The logits behind a single token that may be among the likeliest; the others become the
-    // lowest number there is. All of them, where more than a quarter of the panels have such.
-    void screen(float *x, float *logits) {
-        e.weights->round(x, e.c.n_embd); // the bounds are those of the product
+    // The logits of rows that may be among a row's likeliest; the others become the lowest number
+    // there is. All of them, where more than a quarter of the panels have such.
+    void screen(float *x, int64_t x_stride, int n, float *logits) {
         Bounds &screen = *e.screen;
-        const int n_panels = e.head.panels();
-        screen.bound(x, wanted.noise, wanted.known, thread, n_threads);
+        const Share share(n, thread, n_threads);
+        for (int r = share.first; r < share.last; r++) {
+            e.weights->round(x + r * x_stride, e.c.n_embd); // the bounds are the product's
+            screen.keep(r, x + r * x_stride, thread);
+        }
         meet();
-        const float least = screen.threshold(wanted.likeliest, thread);
-        const auto may_be = [&](int p) { return screen.upper[p] >= least; };
+        screen.bound(n, wanted.noise, wanted.known, thread, n_threads);
+        meet();
+        for (int r = share.first; r < share.last; r++)
+            screen.find_least(r, wanted.likeliest, thread);
+        meet();
+        const int n_panels = e.head.panels(), vocab_size = e.c.vocab_size;
+        const auto may_be = [&](int p) {
+            for (int r = 0; r < n; r++)
+                if (screen.upper[(int64_t)r * n_panels + p] >= screen.least[r]) return true;
+            return false;
+        };
         int left = 0;
         for (int p = 0; p < n_panels; p++)
             left += may_be(p);
         if (left > n_panels / 4) {
             if (thread == 0) screen.pause = Bounds::PAUSE;
-            multiply(e.head, x, 0, logits, 0, 1, REPLACE);
+            multiply(e.head, x, x_stride, logits, vocab_size, n, REPLACE);
             return;
         }
+        const int row = keep_rows(x, x_stride, e.c.n_embd, n);
         for (int p = thread; p < n_panels; p += n_threads) // the likely ones may be neighbours
             if (may_be(p))
-                multiply(e.head, x, 0, logits, 0, 1, REPLACE, Share(p));
+                e.weights->multiply({e.head, row, logits, vocab_size, n, REPLACE, RELU, Share(p)});
             else
-                std::fill(logits + p * LANES, logits + std::min(e.c.vocab_size, (p + 1) * LANES),
-                          std::numeric_limits<float>::lowest());
+                for (int64_t r = 0; r < n; r++)
+                    std::fill(logits + r * vocab_size + p * LANES,
+                              logits + r * vocab_size + std::min(vocab_size, (p + 1) * LANES),
+                              std::numeric_limits<float>::lowest());
         meet();
     }
 
@@ -241,8 +252,8 @@ struct Step {
         }
         float *normed_x = normed(n, e.ln_f_weight.get(), e.ln_f_bias.get());
         const int k = wanted.likeliest;
-        if (n == 1 && 0 < k && k <= e.head.panels() / 8 && e.screen && !e.screen->pause)
-            screen(normed_x, logits);
+        if (0 < k && k <= e.head.panels() / 8 && e.screen && !e.screen->pause)
+            screen(normed_x, normed_stride, n, logits);
         else
             multiply(e.head, normed_x, normed_stride, logits, e.c.vocab_size, n, REPLACE);
     }
@@ -315,7 +326,10 @@ EXPORT double gpt149_engine_attention_seconds(const Engine *e) {
 // Feeds ids (rows,). Returns NULL, or why not.
 static const char *run_step(Engine *e, const gpt149_kernel *kernel, const int32_t *ids,
                             const std::vector<Run> &runs, float *logits, Wanted wanted) {
-    if (!e->reserve(n_rows(runs))) return "there is no memory for its activations";
+    const bool screened = e->screen && wanted.likeliest > 0;
+    if (!e->reserve(n_rows(runs)) ||
+        (screened && !e->screen->reserve_rows(runs.size(), e->c.n_threads)))
+        return "there is no memory for its activations";
     e->attention.declined = nullptr;
 #pragma omp parallel num_threads(e->c.n_threads)
     Step{*e, *kernel, runs, wanted, omp_get_thread_num(), omp_get_num_threads()}.run(ids, logits);
@@ -348,14 +362,20 @@ EXPORT int gpt149_engine_decode(Engine *e, const gpt149_kernel *kernel, const in
                                 const char **why) {
     const auto begin = std::chrono::steady_clock::now();
     std::vector<Run> runs(first_runs, first_runs + n_runs);
-    const int vocab_size = e->c.vocab_size, k = n_draws == 1 ? likeliest(*sampling) : 0;
+    bool one_each = n_draws == n_runs;
+    for (int i = 0; i < n_draws; i++)
+        one_each = one_each && draws[i].run == i;
+    const int vocab_size = e->c.vocab_size, k = one_each ? likeliest(*sampling) : 0;
+    std::vector<Noise> noise(n_draws);
     int done = 0;
     while (done < n) {
         if (e->screen) e->screen->pause = std::max(0, e->screen->pause - 1);
         const auto stream = [&](int i) {
             return stream_of(draws[i].seed, draws[i].sample, draws[i].step + done);
         };
-        const Wanted wanted = {false, k, known, noise_of(*sampling, stream(0))};
+        for (int i = 0; i < n_draws; i++)
+            noise[i] = noise_of(*sampling, stream(i));
+        const Wanted wanted = {false, k, known, noise.data()};
         if ((*why = run_step(e, kernel, ids, runs, logits, wanted))) return -1;
         int32_t *const tokens = chosen + (int64_t)done * n_draws;
         ids = tokens;

@@ -10,7 +10,6 @@ class Int4 : public Weights {
     }
     void row(const Matrix &m, int o, float *to) const override { row4(m, o, to); }
     bool reserve(int rows, int widest) override { return rounded_.reserve(rows, widest); }
-    bool rounds() const override { return true; }
     void keep(int row, const float *x, int n) override { rounded_.keep(row, x, n); }
     void multiply(const Product &p) const override { multiply4(p, rounded_); }
 };

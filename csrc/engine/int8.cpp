@@ -10,7 +10,6 @@ class Int8 : public Weights {
     }
     void row(const Matrix &m, int o, float *to) const override { ::row<int8_t>(m, o, to); }
     bool reserve(int rows, int widest) override { return rounded_.reserve(rows, widest); }
-    bool rounds() const override { return true; }
     void keep(int row, const float *x, int n) override { rounded_.keep(row, x, n); }
     void multiply(const Product &p) const override { multiply8(p, rounded_); }
 };

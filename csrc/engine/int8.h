@@ -1,4 +1,4 @@
-// int8.h: y = x W + b in whole numbers. W has a scale for each output, packed once (matrix.h); x is
+// int8.h: y = x W + b in whole numbers. W has a scale for each output, packed once (panels.h); x is
 // rounded to int8 as it comes, with a scale for each row and GROUP of its inputs, so that one large
 // value costs the precision of its own group alone (as in LLM.int8, Dettmers et al. 2022, and
 // ggml's q8_0). The sums of a group are exact in int32; float32 adds up the groups.
@@ -95,14 +95,49 @@ static void product8(const Matrix &w, int p, const Quantised &x, int64_t row, in
                 x.scales[kept + r * x.groups()] * __builtin_convertvector(part[r][c], Vector);
 }
 
-// Bytes of each panel: a group of the widest vectors. One or two rows go as fast as memory, which
-// serves them faster with a shorter way ahead.
-constexpr int AHEAD8 = 16 * GROUP;
+// The same for FEW rows, a panel and all inputs, straight from memory as in matrix.h. Sums of whole
+// numbers may be taken apart, so that none waits for itself.
+template <int ROWS>
+static void stream8(const Matrix &w, const Quantised &x, int64_t row, const Target &target) {
+    constexpr int CHAINS = FEW / ROWS;
+    const uint8_t *at = panel8(w, target.p);
+    const bool distant = w.distant();
+    Vector sum[ROWS][1] = {};
+    for (int g = 0; g * GROUP < w.in; g++) {
+        const int8_t *values = x.values.get() + row * x.width + g * GROUP;
+        const int64_t kept = row * x.groups() + g;
+        Ints part[ROWS][CHAINS] = {};
+        const auto add_four = [&](int i, int chain) __attribute__((always_inline)) {
+            if (distant) prefetch<1>(at + AHEAD, VECTOR_BYTES);
+            const Ints column = load_as<Ints>(at);
+            for (int r = 0; r < ROWS; r++)
+                part[r][chain] =
+                    add_products(part[r][chain], column, repeat_four(values + r * x.width + i));
+            at += VECTOR_BYTES;
+        };
+        const int n = std::min(GROUP, w.in - g * GROUP);
+        int i = 0;
+        for (; i + 4 * CHAINS <= n; i += 4 * CHAINS)
+#pragma GCC unroll 8
+            for (int chain = 0; chain < CHAINS; chain++)
+                add_four(i + 4 * chain, chain);
+        for (; i < n; i += 4)
+            add_four(i, 0);
+        for (int r = 0; r < ROWS; r++) {
+            Ints whole = Ints{} + x.offsets[kept + r * x.groups()];
+            for (const Ints &chain : part[r])
+                whole += chain;
+            sum[r][0] += x.scales[kept + r * x.groups()] * __builtin_convertvector(whole, Vector);
+        }
+    }
+    finish<ROWS, 1>(w, sum, target, 1);
+}
 
-// PANELS at once from panel p on, while there are so many, and rows by LEAST to MOST. These go
-// through a group of the inputs one after the other, and each asks for some of what comes next.
-template <int LEAST, int MOST, int PANELS>
-static void panels8(const Product &product, const Quantised &x, int &p) {
+constexpr int AHEAD8 = 16 * GROUP; // bytes of each panel: a group of the widest vectors
+
+// PANELS at once from panel p on, while there are so many, and of many rows MANY. These go through
+// a group of the inputs one after the other, and each asks for some of what comes next.
+template <int PANELS> static void panels8(const Product &product, const Quantised &x, int &p) {
     const Matrix &w = product.w;
     const int n_bands = (product.n_rows + TALL - 1) / TALL;
     const bool distant = w.distant();
@@ -111,7 +146,7 @@ static void panels8(const Product &product, const Quantised &x, int &p) {
     for (; p + PANELS <= product.panels.last; p += PANELS)
         for (int b = 0; b < n_bands; b++) {
             const Share band(product.n_rows, b, n_bands);
-            const int height = band.last - band.first, parts = (height + MOST - 1) / MOST;
+            const int height = band.last - band.first, parts = (height + MANY - 1) / MANY;
             std::memset(sums, 0, height * sizeof sums[0]);
             for (int g = 0; g * GROUP < w.in; g++)
                 for (int part = 0; part < parts; part++) {
@@ -119,17 +154,13 @@ static void panels8(const Product &product, const Quantised &x, int &p) {
                     const int row = band.first + rows.first;
                     int others = part; // until it is this part's turn
                     const auto meanwhile = [&](int64_t i) {
-                        if (!distant || (MOST > 2 && others-- > 0)) return;
+                        if (!distant || others-- > 0) return;
                         others = parts - 1;
-                        for (int c = 0; c < PANELS; c++) {
-                            const uint8_t *panel = panel8(w, p + c);
-                            const int64_t at = i * LANES;
-                            prefetch(MOST <= 2 ? panel + at + AHEAD
-                                               : ahead<PANELS>(panel, at + AHEAD8, bytes8(w)),
+                        for (int c = 0; c < PANELS; c++)
+                            prefetch(ahead<PANELS>(panel8(w, p + c), i * LANES + AHEAD8, bytes8(w)),
                                      VECTOR_BYTES);
-                        }
                     };
-                    with_constant<LEAST, MOST>(rows.last - rows.first, [&](auto n) {
+                    with_constant<MANY / 2, MANY>(rows.last - rows.first, [&](auto n) {
                         product8<n.value, PANELS>(w, p, x, product.row + row, g, sums + rows.first,
                                                   meanwhile);
                         if ((g + 1) * GROUP >= w.in)
@@ -142,11 +173,15 @@ static void panels8(const Product &product, const Quantised &x, int &p) {
 // The product with what x keeps.
 static inline void multiply8(const Product &product, const Quantised &x) {
     int p = product.panels.first;
-    if (product.n_rows == 1)
-        panels8<1, 1, 8>(product, x, p);
-    else if (product.n_rows == 2)
-        panels8<2, 2, 4>(product, x, p);
-    else
-        panels8<2, MANY, 3>(product, x, p);
-    panels8<1, MANY, 1>(product, x, p);
+    if (product.n_rows <= FEW) {
+        const Target target = {product.y, product.y_stride, p, product.epilogue,
+                               product.activation};
+        with_constant<1, FEW>(product.n_rows, [&](auto n) {
+            for (; p < product.panels.last; p++)
+                stream8<n.value>(product.w, x, product.row, target.at(0, p));
+        });
+        return;
+    }
+    panels8<3>(product, x, p);
+    panels8<1>(product, x, p);
 }

@@ -20,24 +20,28 @@
 #include <limits>
 
 class Screen : public Bounds {
-    Matrix copy;
-    Memory<float> norms, errors;    // (outputs, padded to whole panels): |P| and |w - P|
-    Memory<float> rough;            // (2, padded to whole panels)
-    Quantised rounded;              // (2 * threads, in)
-    Memory<float> rest, thresholds; // (threads, in), (threads, panels)
+    static constexpr int CHUNK = 24; // panels at once, a multiple of what int8.h takes
 
-    int64_t width() const { return copy.panels() * LANES; }
+    // A row of x: |x|, |x - X|, and the sum of |x_i|.
+    struct Size {
+        float length, left_length, sum;
+    };
+
+    Matrix copy;
+    Memory<float> norms, errors; // (outputs, padded to whole panels): |P| and |w - P|
+    int rows = 0;
+    Quantised rounded;                 // (2 rows, in): each rounded, and what that left
+    Memory<Size> sizes;                // (rows,)
+    Memory<float> rest, rough, sorted; // a thread's: (in,), (2 rows, CHUNK LANES), (panels,)
 
   public:
     bool pack(Pool &pool, const Matrix &head, int n_threads) override {
         if (!reserve<int8_t>(copy, pool, head.in, head.out)) return false;
-        norms = allocate<float>(width()), errors = allocate<float>(width());
-        rough = allocate<float>(2 * width());
-        lower = allocate<float>(copy.panels()), upper = allocate<float>(copy.panels());
+        norms = allocate<float>(copy.panels() * LANES),
+        errors = allocate<float>(copy.panels() * LANES);
         rest = allocate<float>((int64_t)n_threads * copy.in);
-        thresholds = allocate<float>((int64_t)n_threads * copy.panels());
-        if (!norms || !errors || !rough || !lower || !upper || !rest || !thresholds) return false;
-        if (!rounded.reserve(2 * n_threads, copy.in)) return false;
+        sorted = allocate<float>((int64_t)n_threads * copy.panels());
+        if (!norms || !errors || !rest || !sorted) return false;
         const auto pack =
             head.type == FLOAT32 ? &Screen::pack_panel<float> : &Screen::pack_panel<bfloat16>;
 #pragma omp parallel for num_threads(n_threads)
@@ -46,13 +50,24 @@ class Screen : public Bounds {
         return true;
     }
 
-    void bound(const float *x, const Noise &noise, int known, int thread, int n_threads) override {
-        const int n = copy.in, row = 2 * thread;
+    bool reserve_rows(int n, int n_threads) override {
+        if (n <= rows) return true;
+        lower = allocate<float>((int64_t)n * copy.panels());
+        upper = allocate<float>((int64_t)n * copy.panels());
+        least = allocate<float>(n), sizes = allocate<Size>(n);
+        rough = allocate<float>((int64_t)n_threads * 2 * n * CHUNK * LANES);
+        const bool kept = rounded.reserve(2 * n, copy.in);
+        rows = kept && lower && upper && least && sizes && rough ? n : 0;
+        return rows > 0;
+    }
+
+    void keep(int row, const float *x, int thread) override {
+        const int n = copy.in;
         float *left = rest.get() + (int64_t)thread * n;
-        rounded.keep(row, x, n);
-        rounded.rest(row, x, n, left);
-        rounded.keep(row + 1, left, n);
-        rounded.rest(row + 1, left, n, left);
+        rounded.keep(2 * row, x, n);
+        rounded.rest(2 * row, x, n, left);
+        rounded.keep(2 * row + 1, left, n);
+        rounded.rest(2 * row + 1, left, n, left);
         double squares = 0, left_squares = 0, sum = 0;
 #pragma omp simd reduction(+ : squares, left_squares, sum)
         for (int i = 0; i < n; i++) {
@@ -60,17 +75,32 @@ class Screen : public Bounds {
             left_squares += (double)left[i] * left[i];
             sum += std::fabs(x[i]);
         }
-        const Share share(copy.panels(), thread, n_threads);
-        multiply8({copy, nullptr, 0, row, rough.get(), width(), 2, REPLACE, RELU, share}, rounded);
-        for (int p = share.first; p < share.last; p++)
-            bound_panel(p, noise, known, std::sqrt(squares), std::sqrt(left_squares), sum);
+        sizes[row] = {(float)std::sqrt(squares), (float)std::sqrt(left_squares), (float)sum};
     }
 
-    float threshold(int k, int thread) override {
-        float *sorted = thresholds.get() + (int64_t)thread * copy.panels();
-        std::copy_n(lower.get(), copy.panels(), sorted);
-        std::nth_element(sorted, sorted + k - 1, sorted + copy.panels(), std::greater<float>());
-        return sorted[k - 1];
+    void bound(int n, const Noise *noise, int known, int thread, int n_threads) override {
+        const Share share(copy.panels(), thread, n_threads);
+        const int64_t stride = CHUNK * LANES;
+        float *own = rough.get() + thread * 2 * n * stride;
+        for (int from = share.first; from < share.last; from += CHUNK) {
+            Share some = share;
+            some.first = from, some.last = std::min(from + CHUNK, share.last);
+            multiply8({copy, 0, own - from * LANES, stride, 2 * n, REPLACE, RELU, some}, rounded);
+            for (int r = 0; r < n; r++)
+                for (int p = from; p < some.last; p++) {
+                    const float *y = own + 2 * r * stride + (p - from) * LANES;
+                    bound_panel(r * copy.panels() + p, p, load(y) + load(y + stride), sizes[r],
+                                noise[r], known);
+                }
+        }
+    }
+
+    void find_least(int row, int k, int thread) override {
+        const int n = copy.panels();
+        float *own = sorted.get() + (int64_t)thread * n;
+        std::copy_n(lower.get() + (int64_t)row * n, n, own);
+        std::nth_element(own, own + k - 1, own + n, std::greater<float>());
+        least[row] = own[k - 1];
     }
 
   private:
@@ -117,27 +147,27 @@ class Screen : public Bounds {
                std::numeric_limits<float>::min();
     }
 
-    void bound_panel(int p, const Noise &noise, int known, float length, float left_length,
-                     float sum) {
+    // at: of the row's bounds of panel p. y: its sums of the copy.
+    void bound_panel(int64_t at, int p, Vector y, const Size &x, const Noise &noise, int known) {
         constexpr float INFINITE = std::numeric_limits<float>::infinity();
         // Of all roundings of floats: in packing, in Quantised, here, and in the head's product.
         const float slack = (copy.in + 64) * 0x1p-23f;
         const int o = p * LANES;
-        Vector y = load(rough.get() + o) + load(rough.get() + width() + o);
         const Vector norm = load(norms.get() + o), error = load(errors.get() + o);
-        const Vector by_length = error * length;
-        const Vector by_sum = load(copy.scales.get() + o) * (0.5f * sum);
-        const Vector least = by_length < by_sum ? by_length : by_sum;
-        Vector off = (1 + slack) * least + norm * left_length + (norm + error) * (length * slack);
+        const Vector by_length = error * x.length;
+        const Vector by_sum = load(copy.scales.get() + o) * (0.5f * x.sum);
+        const Vector lesser = by_length < by_sum ? by_length : by_sum;
+        Vector off =
+            (1 + slack) * lesser + norm * x.left_length + (norm + error) * (x.length * slack);
         if (noise.temperature > 0) perturb(noise, p, y, off);
-        float low = -INFINITE, high = -INFINITE;
-        bool finite = true;
-        for (int lane = 0; lane < LANES; lane++) {
-            finite = finite && std::isfinite(y[lane] + off[lane]);
-            if (o + lane >= known) continue;
-            low = std::max(low, y[lane] - off[lane]);
-            high = std::max(high, y[lane] + off[lane]);
+        Vector low = y - off, high = y + off;
+        const Vector odd = low * 0.0f + high * 0.0f; // NaN, where one is not finite
+        if (largest_of<LANES>(odd == odd ? Vector{} : splat(1))[0] > 0) {
+            lower[at] = -INFINITE, upper[at] = INFINITE;
+            return;
         }
-        lower[p] = finite ? low : -INFINITE, upper[p] = finite ? high : INFINITE;
+        for (int lane = std::max(0, known - o); lane < LANES; lane++) // none, of most panels
+            low[lane] = high[lane] = -INFINITE;
+        lower[at] = largest_of<LANES>(low)[0], upper[at] = largest_of<LANES>(high)[0];
     }
 };

@@ -26,7 +26,7 @@ struct Share {
     explicit Share(int one) : first(one), last(one + 1) {}
 };
 
-// W (in, out) and b, packed by panels of LANES outputs: see matrix.h.
+// W (in, out) and b, packed by panels of LANES outputs: see panels.h.
 struct Matrix {
     int in = 0, out = 0;
     WeightType type = FLOAT32;
@@ -38,12 +38,9 @@ struct Matrix {
     bool distant() const { return bytes >= 1 << 20; } // no L2 holds it until the next step
 };
 
-// y (n_rows, out) = x W + b for some of the panels. x: (n_rows, in), or what was kept of it from
-// `row` on.
+// y (n_rows, out) = x W + b for some of the panels. x: (n_rows, in), kept from `row` on.
 struct Product {
     const Matrix &w;
-    const float *x;
-    int64_t x_stride;
     int row;
     float *y;
     int64_t y_stride;
@@ -53,7 +50,7 @@ struct Product {
     Share panels;
 };
 
-// A type of weights, and the activations that its products take rounded, if they do.
+// A type of weights, and the activations of its products, as it wants them.
 class Weights {
   public:
     virtual ~Weights() = default;
@@ -66,18 +63,18 @@ class Weights {
     // What a one in output o reads, (in,): an embedding.
     virtual void row(const Matrix &m, int o, float *to) const = 0;
 
-    // Whether products take rows that were kept before, rounded.
-    virtual bool rounds() const { return false; }
     // Memory for so many rows; false where there is none.
-    virtual bool reserve(int /*rows*/, int /*widest*/) { return true; }
-    virtual void keep(int /*row*/, const float * /*x*/, int /*n*/) {}
+    virtual bool reserve(int rows, int widest) = 0;
+    // Row x (n,) for a product to come.
+    virtual void keep(int row, const float *x, int n) = 0;
     // x (n,) as the product takes it, in place: of types whose heads are screened.
     virtual void round(float * /*x*/, int /*n*/) const {}
 
     virtual void multiply(const Product &product) const = 0;
 };
 
-// Where the logits of a head lie at least and at most, without reading most of it.
+// Where the logits of a head lie at least and at most, without reading most of it: of several rows
+// of x, each with a noise of its own.
 class Bounds {
   public:
     static constexpr int PAUSE = 64; // steps from a try that left too many panels to the next
@@ -86,14 +83,21 @@ class Bounds {
 
     // Of a head in float32 or bfloat16, as it is packed. False where there is no memory.
     virtual bool pack(Pool &pool, const Matrix &head, int n_threads) = 0;
+    // Memory for so many rows; false where there is none.
+    virtual bool reserve_rows(int n, int n_threads) = 0;
 
-    // The bounds of a thread's share of the panels, over ids below `known`, noise included.
-    virtual void bound(const float *x, const Noise &noise, int known, int thread,
-                       int n_threads) = 0;
+    // Row x (in,) for `bound` to come.
+    virtual void keep(int row, const float *x, int thread) = 0;
 
-    // At least so large are k of the logits, noise included. After all have their bounds.
-    virtual float threshold(int k, int thread) = 0;
+    // The bounds of a thread's share of the panels, over ids below `known`, for n rows and their
+    // noises. After all rows are kept.
+    virtual void bound(int n, const Noise *noise, int known, int thread, int n_threads) = 0;
 
-    Memory<float> lower, upper; // (panels,): bounds of a panel's largest logit, noise included
+    // least[row]: at least so large are k of its logits, noise included. After all have their
+    // bounds.
+    virtual void find_least(int row, int k, int thread) = 0;
+
+    Memory<float> lower, upper; // (rows, panels): bounds of a panel's largest, noise included
+    Memory<float> least;        // (rows,)
     int pause = 0;              // steps to the next try
 };

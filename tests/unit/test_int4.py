@@ -24,7 +24,7 @@ extern "C" bool multiply(const float *w, int in, int out, const float *bias, con
     for (int r = 0; r < rows; r++)
         q.keep(r, x + r * in, in);
     for (int thread = 0; thread < n_threads; thread++)
-        multiply4({m, nullptr, 0, 0, y, out, rows, REPLACE, RELU,
+        multiply4({m, 0, y, out, rows, REPLACE, RELU,
                    Share(m.panels(), thread, n_threads)}, q);
     for (int o = 0; o < out; o++)
         row4(m, o, packed + o * in);

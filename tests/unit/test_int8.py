@@ -22,7 +22,7 @@ extern "C" bool multiply(const float *w, int in, int out, const float *bias, con
     for (int r = 0; r < rows; r++)
         q.keep(r, x + r * in, in);
     for (int thread = 0; thread < n_threads; thread++)
-        multiply8({m, nullptr, 0, 0, y, out, rows, REPLACE, RELU,
+        multiply8({m, 0, y, out, rows, REPLACE, RELU,
                    Share(m.panels(), thread, n_threads)}, q);
     row<int8_t>(m, out - 1, w_row);
     return true;

@@ -12,38 +12,33 @@ SOURCE = """
 #include "engine/matrix.h"
 #if defined(FAST_PAIRS)
 extern "C" bool pairs() { return true; }
+using Halved = bfloat16;
 #else
 extern "C" bool pairs() { return false; }
+using Halved = float;
 #endif
-template <typename T>
+template <typename T, typename X>
 static bool multiply_by(bool transposed, const float *w, int in, int out, const float *bias,
                         const float *x, int rows, float *y, float *w_row, int n_threads) {
     Pool pool;
     Matrix m;
-    Halved halved;
+    Kept<X> kept;
     const int in_stride = transposed ? out : 1, out_stride = transposed ? 1 : in;
     if (!pack<T>(m, pool, w, in, out, in_stride, out_stride, n_threads)) return false;
-    if (!halved.reserve(rows, in)) return false;
+    if (!kept.reserve(rows, in)) return false;
+    std::memset(kept.values.get(), 0xff, rows * kept.width * sizeof(X)); // NaN: of other products
     std::copy_n(bias, out, m.bias.get());
     for (int r = 0; r < rows; r++)
-        halved.keep(r, x + r * in, in);
-    for (int thread = 0; thread < n_threads; thread++) {
-        const Share share(m.panels(), thread, n_threads);
-        const Product product = {m, nullptr, 0, 0, y, out, rows, ADD, RELU, share};
-#if defined(FAST_PAIRS)
-        if constexpr (std::is_same_v<T, bfloat16>)
-            multiply_as<T>(product, halved.values.get(), halved.width);
-        else
-#endif
-            multiply_as<T>(product, x, in);
-    }
+        kept.keep(r, x + r * in, in);
+    for (int thread = 0; thread < n_threads; thread++)
+        multiply<T>({m, 0, y, out, rows, ADD, RELU, Share(m.panels(), thread, n_threads)}, kept);
     row<T>(m, out - 1, w_row);
     return true;
 }
-extern "C" bool multiply(int type, bool transposed, const float *w, int in, int out,
-                         const float *bias, const float *x, int rows, float *y, float *w_row,
-                         int n_threads) {
-    const auto by = type == FLOAT32 ? multiply_by<float> : multiply_by<bfloat16>;
+extern "C" bool multiplied(int type, bool transposed, const float *w, int in, int out,
+                           const float *bias, const float *x, int rows, float *y, float *w_row,
+                           int n_threads) {
+    const auto by = type == FLOAT32 ? multiply_by<float, float> : multiply_by<bfloat16, Halved>;
     return by(transposed, w, in, out, bias, x, rows, y, w_row, n_threads);
 }
 """
@@ -86,7 +81,7 @@ def test_products_add_to_what_is_there(
     )
     stored, y, w_row = np.ascontiguousarray(w.T if transposed else w), before.copy(), w[0].copy()
     at = [ctypes.c_void_p(a.ctypes.data) for a in (stored, bias, x, y, w_row)]
-    assert library.multiply(
+    assert library.multiplied(
         TYPES[dtype], transposed, at[0], n_in, out, at[1], at[2], rows, at[3], at[4], 2
     )
     if dtype == "bf16":
@@ -115,7 +110,7 @@ def test_nan_and_infinity_stay(library: ctypes.CDLL) -> None:
     for code in TYPES.values():
         y, w_row = np.zeros((3, 8), np.float32), np.empty(8, np.float32)
         at = [ctypes.c_void_p(a.ctypes.data) for a in (w, bias, x, y, w_row)]
-        assert library.multiply(code, False, at[0], 8, 8, at[1], at[2], 3, at[3], at[4], 1)
+        assert library.multiplied(code, False, at[0], 8, 8, at[1], at[2], 3, at[3], at[4], 1)
         assert np.isfinite(y[0]).all()
         assert np.isnan(y[1, 2])
         assert y[2, 5] == np.inf or np.isnan(y[2, 5])
@@ -126,7 +121,7 @@ def packed(library: ctypes.CDLL, dtype: str, w: F32, x: F32) -> tuple[F32, F32]:
     rows, (out, n_in) = len(x), w.shape
     y, row, bias = np.zeros((rows, out), np.float32), w[-1].copy(), np.zeros(out, np.float32)
     at = [ctypes.c_void_p(a.ctypes.data) for a in (w, bias, x, y, row)]
-    assert library.multiply(TYPES[dtype], False, at[0], n_in, out, at[1], at[2], rows, *at[3:], 1)
+    assert library.multiplied(TYPES[dtype], False, at[0], n_in, out, at[1], at[2], rows, *at[3:], 1)
     return row, y
 
 

@@ -227,22 +227,27 @@ def test_a_screened_head_gives_the_largest_logits_alone(
         assert not lowest[np.argsort(-want[:known])[:likeliest]].any()
 
 
+@pytest.mark.parametrize("num_samples", [1, 3, 9])
 @pytest.mark.parametrize("march", ["native", "x86-64-v3", "x86-64"])
 @pytest.mark.parametrize("dtype", ["float32", "bf16"])
 def test_a_screened_head_writes_the_same_text(
-    wide: Path, march: str, dtype: str, monkeypatch: pytest.MonkeyPatch
+    wide: Path, march: str, dtype: str, num_samples: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("GPT149_MARCH", march)
     model = checkpoint.load(wide)
+    options = Options(n=35, num_samples=num_samples)
     for sampling in (Sampling(temperature=0), Sampling(top_k=15, seed=3), Sampling(seed=5)):
         tokens = []
         for s in (True, False):
             engine = NativeEngine(model, simd(), n_threads=2, dtype=dtype, screened=s)
-            g = Generation(engine, PROMPT, sampling=sampling, options=Options(n=35))
+            g = Generation(engine, PROMPT, sampling=sampling, options=options)
             list(g)
-            tokens.append(g.samples[0].token_ids)
+            tokens.append([sample.token_ids for sample in g.samples])
+            if sampling.top_k == 0:
+                lowest = engine._logits == np.finfo(np.float32).min
+                assert (lowest.mean(axis=1) > 0.5).all() == s
         assert tokens[0] == tokens[1]
-        assert len(set(tokens[0])) > 3
+        assert all(len(set(ids)) > 3 for ids in tokens[0])
 
 
 def test_a_screened_head_draws_each_token_with_its_probability(wide: Path) -> None:

@@ -17,7 +17,12 @@ extern "C" void gumbels(uint64_t stream, int n, double *g) {
     for (int i = 0; i < n; i++)
         g[i] = gumbel(stream, i);
 }
-template <typename T>
+#if defined(FAST_PAIRS)
+using Halved = bfloat16;
+#else
+using Halved = float;
+#endif
+template <typename T, typename X>
 static bool screen_of(const float *w, int in, int out, const float *x, Noise noise, int known,
                       int k, int n_threads, float *lower, float *upper, float *thresholds,
                       float *logits) {
@@ -26,30 +31,31 @@ static bool screen_of(const float *w, int in, int out, const float *x, Noise noi
     Screen screen;
     if (!pack<T>(head, pool, w, in, out, 1, in, n_threads)) return false;
     if (!screen.pack(pool, head, n_threads)) return false;
+    // Two rows: the first is another one, with another noise.
+    std::vector<float> other(x, x + in);
+    std::reverse(other.begin(), other.end());
+    const Noise noises[] = {{noise.stream + 1, 0.5}, noise};
+    if (!screen.reserve_rows(2, n_threads)) return false;
+    screen.keep(0, other.data(), n_threads - 1);
+    screen.keep(1, x, 0);
     for (int thread = 0; thread < n_threads; thread++)
-        screen.bound(x, noise, known, thread, n_threads);
-    for (int thread = 0; thread < n_threads; thread++)
-        thresholds[thread] = screen.threshold(k, thread);
-    std::copy_n(screen.lower.get(), head.panels(), lower);
-    std::copy_n(screen.upper.get(), head.panels(), upper);
-    const Share all(head.panels(), 0, 1);
-    const Product product = {head, nullptr, 0, 0, logits, out, 1, REPLACE, RELU, all};
-#if defined(FAST_PAIRS)
-    Halved halved;
-    if (!halved.reserve(1, in)) return false;
-    halved.keep(0, x, in);
-    if constexpr (std::is_same_v<T, bfloat16>) {
-        multiply_as<T>(product, halved.values.get(), halved.width);
-        return true;
+        screen.bound(2, noises, known, thread, n_threads);
+    for (int thread = 0; thread < n_threads; thread++) {
+        screen.find_least(1, k, thread);
+        thresholds[thread] = screen.least[1];
     }
-#endif
-    multiply_as<T>(product, x, in);
+    std::copy_n(screen.lower.get() + head.panels(), head.panels(), lower);
+    std::copy_n(screen.upper.get() + head.panels(), head.panels(), upper);
+    Kept<X> kept;
+    if (!kept.reserve(1, in)) return false;
+    kept.keep(0, x, in);
+    multiply<T>({head, 0, logits, out, 1, REPLACE, RELU, Share(head.panels(), 0, 1)}, kept);
     return true;
 }
 extern "C" bool screen(int type, const float *w, int in, int out, const float *x,
                        double temperature, int known, int k, int n_threads, float *lower,
                        float *upper, float *thresholds, float *logits) {
-    const auto of = type == FLOAT32 ? screen_of<float> : screen_of<bfloat16>;
+    const auto of = type == FLOAT32 ? screen_of<float, float> : screen_of<bfloat16, Halved>;
     return of(w, in, out, x, {STREAM, temperature}, known, k, n_threads, lower, upper, thresholds,
               logits);
 }
