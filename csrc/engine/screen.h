@@ -21,7 +21,8 @@
 
 class Screen : public Bounds {
     Matrix copy;
-    Memory<float> norms, errors;    // (outputs, padded to whole panels): |P| and |w - P|
+    // In the pool; (outputs, padded to whole panels): |P| and |w - P|.
+    float *norms = nullptr, *errors = nullptr;
     Memory<float> rough;            // (2, padded to whole panels)
     Quantised rounded;              // (2 * threads, in)
     Memory<float> rest, thresholds; // (threads, in), (threads, panels)
@@ -31,13 +32,14 @@ class Screen : public Bounds {
   public:
     bool pack(Pool &pool, const Matrix &head, int n_threads) override {
         if (!reserve<int8_t>(copy, pool, head.in, head.out)) return false;
-        norms = allocate<float>(width()), errors = allocate<float>(width());
+        norms = pool.take<float>(width()), errors = pool.take<float>(width());
         rough = allocate<float>(2 * width());
         lower = allocate<float>(copy.panels()), upper = allocate<float>(copy.panels());
         rest = allocate<float>((int64_t)n_threads * copy.in);
         thresholds = allocate<float>((int64_t)n_threads * copy.panels());
         if (!norms || !errors || !rough || !lower || !upper || !rest || !thresholds) return false;
         if (!rounded.reserve(2 * n_threads, copy.in)) return false;
+        if (pool.filled()) return true;
         const auto pack =
             head.type == FLOAT32 ? &Screen::pack_panel<float> : &Screen::pack_panel<bfloat16>;
 #pragma omp parallel for num_threads(n_threads)
@@ -124,9 +126,9 @@ class Screen : public Bounds {
         const float slack = (copy.in + 64) * 0x1p-23f;
         const int o = p * LANES;
         Vector y = load(rough.get() + o) + load(rough.get() + width() + o);
-        const Vector norm = load(norms.get() + o), error = load(errors.get() + o);
+        const Vector norm = load(norms + o), error = load(errors + o);
         const Vector by_length = error * length;
-        const Vector by_sum = load(copy.scales.get() + o) * (0.5f * sum);
+        const Vector by_sum = load(copy.scales + o) * (0.5f * sum);
         const Vector least = by_length < by_sum ? by_length : by_sum;
         Vector off = (1 + slack) * least + norm * left_length + (norm + error) * (length * slack);
         if (noise.temperature > 0) perturb(noise, p, y, off);
