@@ -65,6 +65,7 @@ def starts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Starts:
     monkeypatch.setattr(packed, "cache_dir", lambda: tmp_path)
     monkeypatch.setattr(packed, "SMALLEST", 0)
     monkeypatch.setattr(packed, "SETTLED", 0.0)
+    monkeypatch.setattr(packed, "FIRST_BYTES", 8)  # of so small a file they would be all
     monkeypatch.delenv(packed.LIMIT, raising=False)
     made = Starts(tmp_path / "packed", tmp_path / "model")
     fill = Entry.fill
