@@ -8,6 +8,7 @@
 //
 // Decode is bound by reading the weights, prefill by the FMA units: see matrix.h.
 #include "engine/attention.h"
+#include "engine/image.h"
 #include "engine/sample.h"
 
 #include <chrono>
@@ -271,6 +272,30 @@ EXPORT Engine *gpt149_engine_new(const Config *config, Weights *(*weights)(), Bo
 
 EXPORT void gpt149_engine_free(Engine *e) {
     delete e;
+}
+
+// Before any weights: they are those of an image, of so many bytes and with this checksum. False
+// where the file does not hold that.
+EXPORT bool gpt149_engine_fill(Engine *e, int file, int64_t bytes, uint64_t checksum) {
+    if (bytes % Pool::LINE) return false;
+    Region image(bytes, file);
+    if (!image.data() || checksum_of(image, e->c.n_threads) != checksum) return false;
+    e->pool.fill(std::move(image));
+    return true;
+}
+
+// After all weights: their image's bytes.
+EXPORT int64_t gpt149_engine_seal(Engine *e) {
+    e->pool.seal();
+    return image_bytes(e->pool);
+}
+
+// Writes the image to a file that is empty. False, with errno, where that fails.
+EXPORT bool gpt149_engine_write(const Engine *e, int file, uint64_t *checksum) {
+    if (!write_image(e->pool, file)) return false;
+    const Region image(image_bytes(e->pool), file);
+    *checksum = checksum_of(image, 1);
+    return image.data();
 }
 
 static bool keep_vector(Memory<float> &to, const float *data, int64_t n) {

@@ -84,7 +84,7 @@ static void pack_panel4(Matrix &m, int p, const float *w, int64_t in_stride, int
     // The largest with s = 15: 7.5 is as far from 7 as from 8.
     const Vector scale = most / (15 * 7.5f) + odd;
     const Vector inverse = scale > 0.0f ? 1.0f / scale : Vector{};
-    store(m.scales.get() + p * LANES, scale);
+    store(m.scales + p * LANES, scale);
     for (int i = 0; i < m.in; i += SHARED) {
         read(i);
         for (Vector &row : rows)
@@ -106,6 +106,7 @@ static bool pack4(Matrix &m, Pool &pool, const float *w, int in, int out, int64_
                   int64_t out_stride, int n_threads) {
     m.in = in, m.out = out, m.type = INT4;
     if (!reserve(m, pool, bytes4(m))) return false;
+    if (pool.filled()) return true;
 #pragma omp parallel for num_threads(n_threads)
     for (int p = 0; p < m.panels(); p++)
         pack_panel4(m, p, w, in_stride, out_stride);

@@ -50,7 +50,7 @@ template <int ROWS, int PANELS>
     for (int c = 0; c < PANELS; c++) {
         const int o = (t.p + c) * LANES, width = std::min(LANES, w.out - o);
         const Vector bias = load(w.bias.get() + o);
-        const Vector scale = load(w.scales.get() + o);
+        const Vector scale = load(w.scales + o);
         for (int r = 0; r < ROWS; r++) {
             float *at = t.y + r * t.stride + o;
             Vector z = scale * (rest * sum[r][c]) + bias;

@@ -49,9 +49,9 @@ constexpr WeightType TYPE = WHOLE<T>                   ? INT8
 // Memory for what is packed, so many bytes a panel; false where there is none.
 static inline bool reserve(Matrix &m, Pool &pool, int64_t panel_bytes) {
     m.bytes = m.panels() * panel_bytes;
-    m.data = pool.take(m.bytes);
+    m.data = pool.take<uint8_t>(m.bytes);
+    m.scales = pool.take<float>(m.panels() * LANES);
     m.bias = allocate<float>(m.panels() * LANES);
-    m.scales = allocate<float>(m.panels() * LANES);
     return m.data && m.bias && m.scales;
 }
 
@@ -99,7 +99,7 @@ static void pack_panel(Matrix &m, int p, const float *w, int64_t in_stride, int6
     else
         scale += scale_for<T>(most);
     const Vector inverse = scale > 0.0f ? 1.0f / scale : Vector{};
-    store(m.scales.get() + p * LANES, scale);
+    store(m.scales + p * LANES, scale);
     for (int i = 0; i < m.in; i += SPAN) {
         read(i);
         for (Vector &row : rows)
@@ -120,6 +120,7 @@ template <typename T>
 static bool pack(Matrix &m, Pool &pool, const float *w, int in, int out, int64_t in_stride,
                  int64_t out_stride, int n_threads) {
     if (!reserve<T>(m, pool, in, out)) return false;
+    if (pool.filled()) return true;
 #pragma omp parallel for num_threads(n_threads)
     for (int p = 0; p < m.panels(); p++)
         pack_panel<T>(m, p, w, in_stride, out_stride);

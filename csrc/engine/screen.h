@@ -28,7 +28,8 @@ class Screen : public Bounds {
     };
 
     Matrix copy;
-    Memory<float> norms, errors; // (outputs, padded to whole panels): |P| and |w - P|
+    // In the pool; (outputs, padded to whole panels): |P| and |w - P|.
+    float *norms = nullptr, *errors = nullptr;
     int rows = 0;
     Quantised rounded;                 // (2 rows, in): each rounded, and what that left
     Memory<Size> sizes;                // (rows,)
@@ -37,11 +38,12 @@ class Screen : public Bounds {
   public:
     bool pack(Pool &pool, const Matrix &head, int n_threads) override {
         if (!reserve<int8_t>(copy, pool, head.in, head.out)) return false;
-        norms = allocate<float>(copy.panels() * LANES),
-        errors = allocate<float>(copy.panels() * LANES);
+        norms = pool.take<float>(copy.panels() * LANES);
+        errors = pool.take<float>(copy.panels() * LANES);
         rest = allocate<float>((int64_t)n_threads * copy.in);
         sorted = allocate<float>((int64_t)n_threads * copy.panels());
         if (!norms || !errors || !rest || !sorted) return false;
+        if (pool.filled()) return true;
         const auto pack =
             head.type == FLOAT32 ? &Screen::pack_panel<float> : &Screen::pack_panel<bfloat16>;
 #pragma omp parallel for num_threads(n_threads)
@@ -153,9 +155,9 @@ class Screen : public Bounds {
         // Of all roundings of floats: in packing, in Quantised, here, and in the head's product.
         const float slack = (copy.in + 64) * 0x1p-23f;
         const int o = p * LANES;
-        const Vector norm = load(norms.get() + o), error = load(errors.get() + o);
+        const Vector norm = load(norms + o), error = load(errors + o);
         const Vector by_length = error * x.length;
-        const Vector by_sum = load(copy.scales.get() + o) * (0.5f * x.sum);
+        const Vector by_sum = load(copy.scales + o) * (0.5f * x.sum);
         const Vector lesser = by_length < by_sum ? by_length : by_sum;
         Vector off =
             (1 + slack) * lesser + norm * x.left_length + (norm + error) * (x.length * slack);

@@ -30,9 +30,10 @@ struct Share {
 struct Matrix {
     int in = 0, out = 0;
     WeightType type = FLOAT32;
-    int64_t bytes = 0;          // of data
-    uint8_t *data = nullptr;    // in a pool
-    Memory<float> scales, bias; // (out, padded to whole panels)
+    int64_t bytes = 0;       // of data
+    uint8_t *data = nullptr; // in a pool
+    float *scales = nullptr; // in a pool; (out, padded to whole panels)
+    Memory<float> bias;      // of the same shape
 
     int panels() const { return (out + LANES - 1) / LANES; }
     bool distant() const { return bytes >= 1 << 20; } // no L2 holds it until the next step
@@ -56,7 +57,8 @@ class Weights {
     virtual ~Weights() = default;
 
     // w[i * in_stride + o * out_stride] is what multiplies input i for output o; one stride is 1.
-    // The bias is left 0. False where there is no memory.
+    // The bias is left 0. A pool that is filled holds the result, and w is not read. False where
+    // there is no memory.
     virtual bool pack(Matrix &m, Pool &pool, const float *w, int in, int out, int64_t in_stride,
                       int64_t out_stride, int n_threads) const = 0;
 
@@ -81,7 +83,7 @@ class Bounds {
 
     virtual ~Bounds() = default;
 
-    // Of a head in float32 or bfloat16, as it is packed. False where there is no memory.
+    // Of a head in float32 or bfloat16, as it is packed; see Weights::pack.
     virtual bool pack(Pool &pool, const Matrix &head, int n_threads) = 0;
     // Memory for so many rows; false where there is none.
     virtual bool reserve_rows(int n, int n_threads) = 0;

@@ -12,9 +12,11 @@ from ctypes import (
     c_int,
     c_int32,
     c_int64,
+    c_uint64,
     c_void_p,
 )
-from typing import Any
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -71,8 +73,20 @@ def to_build(dtype: str, *, screened: bool = False) -> list[Target]:
     return [Target((shipped("csrc") / "engine" / f"{unit}.cpp",)) for unit in units]
 
 
-def library(dtype: str, *, screened: bool) -> tuple[ctypes.CDLL, Maker, Maker | None]:
-    """The engine, and the functions that make its weights and its screen; compiled if need be.
+class Library(NamedTuple):
+    """The engine, and what makes its weights and its screen. built: the files of all units.
+
+    The name of such a file, and of its folder, are digests of what it was made of.
+    """
+
+    engine: ctypes.CDLL
+    weights: Maker
+    screen: Maker | None
+    built: list[Path]
+
+
+def library(dtype: str, *, screened: bool) -> Library:
+    """The engine for weights of a type, compiled if need be.
 
     Raises:
         BuildError, MissingDependency: it cannot be compiled.
@@ -88,6 +102,9 @@ def library(dtype: str, *, screened: bool) -> tuple[ctypes.CDLL, Maker, Maker | 
         ("matrix", c_bool, (engine, c_int, c_int, c_void_p, c_int, c_int, c_int64, c_int64,
                             c_void_p)),
         ("ends", c_bool, (engine, *[c_void_p] * 5)),
+        ("fill", c_bool, (engine, c_int, c_int64, c_uint64)),
+        ("seal", c_int64, (engine,)),
+        ("write", c_bool, (engine, c_int, POINTER(c_uint64))),
         ("cache", None, (engine, c_void_p, c_void_p, c_int)),
         ("attention_seconds", c_double, (engine,)),
         ("step", c_char_p, (engine, kernel, c_void_p, c_void_p, c_int, c_void_p, c_bool)),
@@ -97,4 +114,5 @@ def library(dtype: str, *, screened: bool) -> tuple[ctypes.CDLL, Maker, Maker | 
     ):  # fmt: skip
         function = getattr(lib, f"gpt149_engine_{name}")
         function.restype, function.argtypes = result, arguments
-    return lib, weights.gpt149_weights, screen[0].gpt149_screen if screen else None
+    maker = screen[0].gpt149_screen if screen else None
+    return Library(lib, weights.gpt149_weights, maker, built)

@@ -5,12 +5,16 @@ It runs kernels of the contract; weights are packed once, in float32, bfloat16, 
 
 from __future__ import annotations
 
+import atexit
 import ctypes
 import math
 import mmap
+import os
+import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from ctypes import byref, c_char_p
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,12 +22,15 @@ from numpy.typing import NDArray
 
 from ..errors import InputError, KernelDeclined
 from ..kernels import abi
+from ..kernels.build import file_digest
 from ..kernels.loaders.contract import ContractKernel, check_claims, check_tiles, declined
 from ..kernels.registry import Kernel
 from ..model.checkpoint import Checkpoint
+from ..system.mapping import Mapping, origin, unwritten
 from ..system.threads import checked_threads
-from .binding import DRAW, MATRICES, RUN, VECTORS, Config, library
+from .binding import DRAW, MATRICES, RUN, VECTORS, Config, Library, library
 from .choices import DTYPES, KV_DTYPES, check_choice
+from .packed import Entry
 from .protocol import Burst, assigned, checked_n_ctx
 from .sampling import CSampling
 
@@ -76,8 +83,10 @@ class NativeEngine:
         self.calls = 0
         if screened is None:
             screened = 4 * self.config.n_embd * self.config.vocab_size >= SCREENED_BYTES
-        self._engine = self._new(br, bc, screened and dtype in SCREENED)
-        self._load(checkpoint.weights)
+        units = library(dtype, screened=screened and dtype in SCREENED)
+        self._library = units.engine
+        self._engine = self._new(units, br, bc)
+        self._load(checkpoint.weights, units.built)
         self._reserve(1)
 
     def __del__(self) -> None:
@@ -202,20 +211,43 @@ class NativeEngine:
         if why is not None:
             raise declined(self.kernel.name, why)
 
-    def _new(self, br: int, bc: int, screened: bool) -> int:
-        """Raise BuildError or MissingDependency where the engine cannot be compiled."""
-        self._library, weights, screen = library(self.dtype, screened=screened)
+    def _new(self, units: Library, br: int, bc: int) -> int:
         config = Config.of(
             self.config, n_ctx=self.n_ctx, kv_dtype=self.kv_dtype, n_threads=self.n_threads,
             br=br, bc=bc,
         )  # fmt: skip
-        made: int | None = self._library.gpt149_engine_new(byref(config), weights, screen)
+        made: int | None = self._library.gpt149_engine_new(
+            byref(config), units.weights, units.screen
+        )
         if made is None:
             raise _no_memory()
         return made
 
-    def _load(self, weights: dict[str, F32]) -> None:
-        """Pack the weights, the largest first: what is mapped is let go as soon as it is packed."""
+    def _load(self, weights: dict[str, F32], built: Sequence[Path]) -> None:
+        """Take the weights packed from the cache, or pack them, and keep them there behind that."""
+        files = unwritten({f for w in weights.values() if isinstance(f := origin(w), Mapping)})
+        tied = weights["lm_head.weight"] is weights["wte.weight"]
+        made = (*map(str, built), file_digest(Path(__file__)), f"{self.config} {tied}")
+        entry = Entry.of(weights, files, self.dtype, *made)
+        there = entry is not None and entry.fill(self._library, self._engine)
+        self._pack(weights, files)
+        size = self._library.gpt149_engine_seal(self._engine)
+        if entry and not there:
+            keeping = threading.Thread(target=self._keep, args=(entry, size), daemon=True)
+            with suppress(RuntimeError):  # can't start new thread
+                keeping.start()
+                atexit.register(_wait_for, keeping)
+
+    def _keep(self, entry: Entry, size: int) -> None:
+        """In a thread of its own, for which the engine stays alive: tokens come first."""
+        os.nice(10)  # on Linux, of the thread
+        entry.keep(self._library, self._engine, size)
+
+    def _pack(self, weights: dict[str, F32], files: set[Mapping]) -> None:
+        """Pack the weights, the largest first: a file's pages are let go as soon as that is done.
+
+        Matrices that are there, packed, are not read.
+        """
         lib, c = self._library, self.config
         head, table = weights["lm_head.weight"], weights["wte.weight"]
         ends = [
@@ -226,7 +258,7 @@ class NativeEngine:
             self._bias(weights, "ln_f.bias", c.n_embd),
         ]
         good = lib.gpt149_engine_ends(self._engine, *(_address(a) for a in ends))
-        _let_go(head, table)
+        _let_go(files)
         for layer in range(c.n_layer):
             lib.gpt149_engine_scale(self._engine, layer, c.scale(layer))
             for i, name in enumerate(VECTORS):
@@ -242,7 +274,7 @@ class NativeEngine:
                     self._engine, layer, i, _address(w), inputs, outputs, w.strides[1] // 4,
                     w.strides[0] // 4, _address(bias),
                 )  # fmt: skip
-                _let_go(w)
+                _let_go(files)
         if not good:
             raise _no_memory()
 
@@ -314,11 +346,12 @@ def _no_memory() -> InputError:
     )
 
 
-def _let_go(*arrays: NDArray[np.generic]) -> None:
-    """Drop the pages of the files that these are mapped from; they can be read again."""
-    for array in arrays:
-        base: object = array
-        while isinstance(base, np.ndarray) and base.base is not None:
-            base = base.base
-        if isinstance(base, mmap.mmap):
-            base.madvise(mmap.MADV_DONTNEED)
+def _wait_for(thread: threading.Thread) -> None:
+    with suppress(KeyboardInterrupt):
+        thread.join()
+
+
+def _let_go(files: set[Mapping]) -> None:
+    """Drop the pages of mapped files; they can be read again, where nobody wrote to them."""
+    for file in files:
+        file.madvise(mmap.MADV_DONTNEED)

@@ -21,6 +21,7 @@ from safetensors import SafetensorError, safe_open
 
 from ...errors import CheckpointError
 from ...system.files import check_regular, reason
+from ...system.mapping import mapped
 from ...system.words import brief
 from ..config import CONV1D, GPTConfig
 from ..tokenizer import Tokenizer
@@ -71,7 +72,8 @@ def _mapped(file: Path) -> Arrays:
     """The tensors of a safetensors file: 8 bytes with the header's length, the header, the data."""
     with safe_open(file, framework="numpy"):  # checks the header against the file
         pass
-    memory = np.memmap(file, np.uint8, "c")  # copy on write: torch warns of what is read-only
+    mapping = mapped(file)  # copy on write: torch warns of what is read-only
+    memory = np.ndarray((len(mapping),), np.uint8, mapping)
     length = int.from_bytes(memory[:8].tobytes(), "little")
     header = json.loads(memory[8 : 8 + length].tobytes())
     arrays: Arrays = {}
