@@ -135,7 +135,6 @@ def _start(ctx: click.Context) -> str:
     gpt149 generate "ROMEO:" --seed 1
     gpt149 generate "ROMEO:" -a flash --temperature 0
     gpt149 generate "ROMEO:" -n 1000 --dtype int8
-    gpt149 generate --prompts prompts.txt --json    a file of them, side by side
     """
 )
 @click.argument("prompt", required=False)

@@ -219,8 +219,8 @@ def test_who_gives_nan_is_told(tiny: Checkpoint, tmp_path: Path) -> None:
 
 
 def test_the_kernel_that_declines_is_told(tiny: Checkpoint) -> None:
-    g = generate(tiny, "Hi", kernel="simd", decode_kernel="flash", kv_dtype="bf16")
-    with pytest.raises(KernelDeclined, match="the kernel 'flash' declines"):
+    g = generate(tiny, "Hi", kernel="simd", decode_kernel="fused", kv_dtype="bf16")
+    with pytest.raises(KernelDeclined, match="the kernel 'fused' does not claim"):
         drained(g)
     assert len(g.samples[0].token_ids) == 1
 
@@ -228,8 +228,8 @@ def test_the_kernel_that_declines_is_told(tiny: Checkpoint) -> None:
 def test_the_cache_is_short_if_both_kernels_read_it(tiny: Checkpoint) -> None:
     for kernels, kv_dtype in (
         (("simd", "simd"), "bf16"),
-        (("simd", "flash"), "float32"),
-        (("flash", "simd"), "float32"),
+        (("simd", "fused"), "float32"),
+        (("fused", "simd"), "float32"),
     ):
         engine = start(tiny, kernels[0], decode_kernel=kernels[1], dtype="int8")
         assert engine.kv_dtype == kv_dtype
