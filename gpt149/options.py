@@ -227,8 +227,9 @@ BENCH = in_groups(
                 "shapes",
                 multiple=True,
                 metavar="HEADS,TOKENS,DIM",
-                help="On this shape instead, such as 12,1024,64, 12,1024,64:full (no mask) or "
-                "12,1x4096,64 (one query, 4096 keys); repeatable.",
+                help="On this shape instead, such as 12,1024,64, 12,1024,64:full (no mask), "
+                "12,1x4096,64 (one query, 4096 keys) or 12,4096,64:window=512; also :softcap=X, "
+                ":alibi, :sinks, :head_dim_v=N, :bf16; repeatable.",
             ),
             option("--attention-only", is_flag=True, help="Without a model."),
         ],

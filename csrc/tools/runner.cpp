@@ -2,21 +2,24 @@
 // exactly its size. For the sanitizers: what they report carries the kernel's own file and line.
 //
 // Built with -DKERNEL_FILE="...": the kernel's source is part of this translation unit.
-// Arguments: the kernel's name. Standard input: gpt149_args without pointers, then q, k and v, each
-// from its first to its last element.
+// Arguments: the kernel's name. Standard input: gpt149_args, in which pointers to what the call has
+// are not NULL; then its inputs, in the order of the struct, each from its first to its last
+// element.
 #include KERNEL_FILE
 
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
-#include <utility>
 #ifdef __linux__
 #include <csignal>
 #include <sys/prctl.h>
 #endif
 
-static int64_t span(int batch, int n_head, int n, int head_dim, const int64_t *stride) {
-    return (batch - 1) * stride[0] + (n_head - 1) * stride[1] + (n - 1) * stride[2] + head_dim;
+// Floats from the first to the last element of a tensor of rows of `width`.
+static int64_t span(int batch, int n_head, int n, int width, const int64_t *stride, int32_t dtype) {
+    const int64_t n_elements =
+        (batch - 1) * stride[0] + (n_head - 1) * stride[1] + (n - 1) * stride[2] + width;
+    return dtype == GPT149_BFLOAT16 ? (n_elements + 1) / 2 : n_elements; // two in the room of one
 }
 
 // Exactly n floats: allocations of other sizes would hide the first step outside.
@@ -41,14 +44,20 @@ int main(int, char **argv) {
     for (int i = 0; i < gpt149_kernels.n_kernels; i++) {
         const gpt149_kernel &kernel = gpt149_kernels.kernels[i];
         if (std::strcmp(kernel.name, argv[1]) != 0) continue;
-        const int64_t n_bytes = kernel.workspace_bytes(&a);
-        a.q = receive(span(a.batch, a.n_head, a.n_q, a.head_dim, a.q_stride));
-        const bool half = a.kv_dtype == GPT149_BFLOAT16; // two in the room of a float
-        for (auto [to, stride] : {std::pair(&a.k, a.k_stride), std::pair(&a.v, a.v_stride)}) {
-            const int64_t n = span(a.batch, a.n_kv_head, a.n_kv, a.head_dim, stride);
-            *to = receive(half ? (n + 1) / 2 : n);
-        }
-        a.out = allocate(span(a.batch, a.n_head, a.n_q, a.head_dim, a.out_stride));
+        gpt149_args bare = a;
+        bare.q = bare.k = bare.v = bare.out = bare.workspace = nullptr;
+        bare.alibi_slopes = bare.sinks = bare.lse = nullptr, bare.kv_begin = nullptr;
+        const int64_t n_bytes = kernel.workspace_bytes(&bare);
+        const int d = a.head_dim, d_v = gpt149_head_dim_v(&a);
+        a.q = receive(span(a.batch, a.n_head, a.n_q, d, a.q_stride, a.dtype));
+        a.k = receive(span(a.batch, a.n_kv_head, a.n_kv, d, a.k_stride, a.kv_dtype));
+        a.v = receive(span(a.batch, a.n_kv_head, a.n_kv, d_v, a.v_stride, a.kv_dtype));
+        if (a.alibi_slopes) a.alibi_slopes = (const float *)receive(a.n_head);
+        if (a.sinks) a.sinks = (const float *)receive(a.n_head);
+        if (a.kv_begin) a.kv_begin = (const int32_t *)receive(a.batch);
+        a.out = allocate(span(a.batch, a.n_head, a.n_q, d_v, a.out_stride, a.dtype));
+        const int64_t rows[] = {a.lse_stride[0], a.lse_stride[1], 1};
+        if (a.lse) a.lse = allocate(span(a.batch, a.n_head, a.n_q, 1, rows, GPT149_FLOAT32));
         // Exactly as large as asked for, too.
         if (posix_memalign(&a.workspace, 64, n_bytes > 0 ? n_bytes : 1) != 0) return 3;
         std::memset(a.workspace, 0xff, n_bytes);

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import math
-import re
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
@@ -18,7 +17,6 @@ from ..check.arena import Arena
 from ..check.cases import Case
 from ..check.judge import attend, judge
 from ..check.run import affordable
-from ..errors import InputError
 from ..kernels.registry import Source, compiled, described, locate
 from ..system.child import module_command
 from ..system.talker import MEMORY_LIMIT, Ending, Talker
@@ -26,6 +24,7 @@ from ..system.words import duration
 from .ceilings import Ceilings
 from .pace import SAMPLE_SECONDS, Rest
 from .results import Row
+from .shapes import Shape
 from .timing import F32, fresh, renew
 
 WORKER = "gpt149.bench.timing"
@@ -34,82 +33,9 @@ MOST_CALL_SECONDS = 0.5  # slower kernels are left out of a shape
 MOST_REPEATS = 2000
 MOST_SAMPLE_SECONDS = 0.2  # what takes longer had neighbours, and is repeated less
 WARM_UP_SECONDS = 0.06
-MOST_SET_BYTES = 96 << 20  # two sets of inputs above, three below
 MOST_JUDGED_HEADS = 256  # more take longer to judge than to time
-MOST_EXTENT = 1 << 20
 ABOVE_CEILING = 1.1  # times the ceiling: no honest kernel gets there
 TIMEOUT = 60.0
-
-
-@dataclass(frozen=True)
-class Shape:
-    """A call to be timed: prefill where n_q = n_kv, decode where n_q = 1."""
-
-    name: str
-    n_head: int
-    n_q: int
-    n_kv: int
-    head_dim: int
-    causal: bool = True
-
-    def case(self, n_threads: int) -> Case:
-        """The call with a few sets of inputs, one a batch."""
-        row = self.n_head * self.head_dim * 4
-        n_sets = 2 if 2 * row * (self.n_q + self.n_kv) > MOST_SET_BYTES else 3
-        case = Case(self.name, n_sets, self.n_head, self.n_head, self.n_q, self.n_kv, self.head_dim)
-        return replace(case, causal=self.causal, n_threads=n_threads)
-
-    @property
-    def pairs(self) -> int:
-        """Queries times the keys that they see, over all heads."""
-        return self.case(1).pairs
-
-    @property
-    def flops(self) -> int:
-        """Multiplications and additions of both products; those of the softmax do not count."""
-        return self.case(1).flops
-
-    @property
-    def n_bytes(self) -> int:
-        """q, k and v read once, out written once."""
-        return 4 * self.n_head * self.head_dim * 2 * (self.n_q + self.n_kv)
-
-
-def parse(text: str) -> Shape:
-    """`HEADS,TOKENS,DIM`: a causal prefill; `:full` behind it: unmasked; TOKENS may be `N_QxN_KV`.
-
-    Raises:
-        InputError: it is something else.
-    """
-    found = re.fullmatch(r"(\d+),(?:(\d+)x)?(\d+),(\d+)(:full)?", text)
-    if found is None:
-        raise InputError(
-            f"the shape '{text}' must be HEADS,TOKENS,DIM, such as 12,1024,64, 12,1024,64:full or "
-            "12,1x4096,64."
-        )
-    n_head, n_kv, d = int(found[1]), int(found[3]), int(found[4])
-    n_q = int(found[2] or n_kv)
-    causal = found[5] is None
-    if min(n_head, n_q, n_kv, d) < 1 or max(n_head, n_q, n_kv, d) > MOST_EXTENT:
-        raise InputError(f"the numbers of '{text}' must be from 1 to {MOST_EXTENT}.")
-    if causal and n_q > n_kv:
-        raise InputError(f"'{text}' is causal, and must have at least as many keys as queries.")
-    return Shape(text, n_head, n_q, n_kv, d, causal)
-
-
-SHAPES = (
-    "4,1024,32:full",  # the assignment's
-    "4,1024,32",
-    "12,128,64",  # GPT-2's
-    "12,1024,64",
-    "12,1024,64:full",
-    "8,4096,64",
-    "12,1x256,64",
-    "12,1x1024,64",
-    "12,1x4096,64",
-    "12,1x16384,64",
-)
-SWEEP = tuple(f"4,{n},64" for n in (64, 128, 256, 512, 1024, 2048))  # for pictures over n
 
 
 @dataclass(frozen=True)
@@ -297,26 +223,28 @@ class _Race:
 
     def _call(self, i: int, which: int, plan: Plan) -> Sample:
         q, k, v = self.inputs[which]
-        self.arena.fill(self.case, {"q": q, "k": k, "v": v})
+        self.arena.fill(self.case, {"q": q, "k": k, "v": v, **self.shape.vectors()})
         return self.children[i].run(self.case, plan)
 
     def _doubt(self, which: int, plan: Plan, sample: Sample) -> str:
         """Why the sample cannot be believed; empty if it can."""
         seconds = sample.seconds / plan.repeat
         least = self.shape.flops / (ABOVE_CEILING * self.ceilings.flops)
-        if seconds < least:
+        if seconds < least and not self.shape.half:  # the ceiling is of float32
             self.ceilings = self.raise_ceilings()
             least = self.shape.flops / (ABOVE_CEILING * self.ceilings.flops)
-        if seconds < least:
-            return (
-                f"{self.shape.flops / seconds / 1e9:,.0f} GFLOP/s is more than this machine can "
-                f"do, {self.ceilings.flops / 1e9:,.0f}"
-            )
-        numbers = enumerate(islice(fresh(plan.seed, self.case.n_head), plan.repeat))
-        judged = [(i, new) for i, new in numbers if i in plan.judged]
+            if seconds < least:
+                return (
+                    f"{self.shape.flops / seconds / 1e9:,.0f} GFLOP/s is more than this machine "
+                    f"can do, {self.ceilings.flops / 1e9:,.0f}"
+                )
+        numbers = fresh(plan.seed, self.case.n_head, self.case.half)
+        judged = [
+            (i, new) for i, new in enumerate(islice(numbers, plan.repeat)) if i in plan.judged
+        ]
         for (i, new), kept in zip(judged, sample.kept, strict=True):
             q, k, v = (tensor[i % self.case.batch] for tensor in self.inputs[which])
-            renew(q, k, v, new)
+            renew(q, k, v, new, self.case.window)
             if problem := self._judge(plan, q, k, v, kept):
                 return f"a timed result is wrong (call {i + 1} of {plan.repeat}, {problem}"
         return ""
@@ -325,10 +253,12 @@ class _Race:
         """The plan's rows of a result against float64."""
         case, hidden = self.case, self.case.n_kv - self.case.n_q
         out = np.frombuffer(bytes.fromhex(kept), np.float32)
-        out = out.reshape(len(plan.heads), -1, case.head_dim)
+        out = out.reshape(len(plan.heads), -1, case.width)
         for h, rows, found in zip(plan.heads, map(np.array, plan.rows), out, strict=True):
             seen = rows + 1 + hidden if case.causal else np.full(len(rows), case.n_kv)
-            verdict = judge(found, attend(q[h, rows], k[h], v[h], seen, case.scale_value))
+            variant = self.shape.variant(h, rows)
+            expected = attend(q[h, rows], k[h], v[h], seen, case.scale_value, variant=variant)
+            verdict = judge(found, expected)
             if not verdict.passed:
                 return (
                     f"head {h}: error {verdict.error:.2g}, allowed {verdict.tolerance:.2g}), or "

@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from .attention import SWEEP, parse
 from .results import Results, Row
+from .shapes import SWEEP, parse
 from .stats import fitted_exponent
 
 if TYPE_CHECKING:

@@ -12,6 +12,7 @@ import os
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,14 +21,18 @@ from ..errors import InputError
 from .cases import Case
 
 FLOAT_BYTES = 4
-POISON = np.uint32(0x7FC0DEAD)  # quiet NaNs: arithmetic produces others, and passes these on
-AROUND_INPUTS = np.uint32(0x7FC0BEEF)
+# Quiet NaNs, of float32 and of bfloat16: arithmetic produces others, and passes these on.
+POISON = np.uint32(0x7FD57FD5)
+AROUND_INPUTS = np.uint32(0x7FE67FE6)
 GUARD = 1024  # elements before and behind each tensor
 AROUND = GUARD // 2  # of them, nobody else's
 MARGIN = 16384  # and before and behind all of them
 PAGE = mmap.PAGESIZE // FLOAT_BYTES
 FAR = 2**30 + 8  # elements between heads; batches lie further apart than 2^31
-NAMES = ("q", "k", "v", "out")
+TENSORS = ("q", "k", "v", "out")
+VECTORS = ("alibi_slopes", "sinks", "kv_begin")
+OUTPUTS = ("out", "lse")
+NAMES = ("q", "k", "v", *VECTORS, *OUTPUTS)  # in this order, what a case has of them
 
 
 @dataclass(frozen=True)
@@ -53,31 +58,39 @@ class Placed:
         strides = tuple(4 * s for s in (*self.strides, 1))
         return np.lib.stride_tricks.as_strided(memory[self.start :], self.shape, strides)
 
-    def put(self, tensor: NDArray[np.float32], memory: NDArray[np.float32]) -> None:
-        """Write the tensor into the arena's memory."""
+    def bits(self, memory: NDArray[np.float32]) -> NDArray[np.unsignedinteger]:
+        """The same as bits, uint32, or uint16 where its elements are bfloat16."""
+        width = 2 if self.half else 4
+        numbers = memory[self.start :].view(np.uint16 if self.half else np.uint32)
+        strides = tuple(width * s for s in (*self.strides, 1))
+        return np.lib.stride_tricks.as_strided(numbers, self.shape, strides)
+
+    def put(self, tensor: NDArray[Any], memory: NDArray[np.float32]) -> None:
+        """Write the tensor, of 4 bytes an element, into the arena's memory."""
+        self.bits(memory)[...] = tensor.view(np.uint32) >> (16 if self.half else 0)
+
+    def get(self, memory: NDArray[np.float32]) -> NDArray[np.float32]:
+        """A copy as float32."""
         if not self.half:
-            self.view(memory)[...] = tensor
-            return
-        halves = memory[self.start :].view(np.uint16)
-        strides = tuple(2 * s for s in (*self.strides, 1))
-        view = np.lib.stride_tricks.as_strided(halves, self.shape, strides)
-        view[...] = tensor.view(np.uint32) >> 16
+            return np.array(self.view(memory))
+        wide = np.ascontiguousarray(self.bits(memory).astype(np.uint32) << np.uint32(16))
+        floats: NDArray[np.float32] = wide.view(np.float32)
+        floats[np.isnan(floats)] = np.nan  # a quiet one
+        return floats
 
 
 def place(case: Case) -> dict[str, Placed]:
-    """Where each tensor of the case lies: inputs, and behind them, on pages of its own, out.
+    """Where each tensor of the case lies: inputs, and behind them, on pages of their own, outputs.
 
-    At an edge each ends where a page does, and the next page is nobody's: see `calls.fence`.
+    Vectors are (1, 1, 1, n), lse (batch, n_head, n_q, 1). At an edge each ends where a page does,
+    and the next page is nobody's: see `calls.fence`.
     """
     placed: dict[str, Placed] = {}
     start = MARGIN
-    for name in NAMES:
+    for name, shape in shapes(case).items():
         if name == "out":
             start = -(-start // PAGE) * PAGE + GUARD
-        n_head = case.n_head if name in ("q", "out") else case.n_kv_head
-        n = case.n_q if name in ("q", "out") else case.n_kv
-        shape = (case.batch, n_head, n, case.head_dim)
-        half = case.half_kv and name in ("k", "v")
+        half = (case.half_kv and name in ("k", "v")) or (case.half and name in ("q", "out"))
         odd = 0 if case.aligned else 1
         one = Placed(start + odd, shape, _strides(case.layout, name, shape), half)
         if case.layout == "edge":
@@ -90,6 +103,16 @@ def place(case: Case) -> dict[str, Placed]:
     return placed
 
 
+def shapes(case: Case) -> dict[str, tuple[int, int, int, int]]:
+    """Of the tensors that the case has, in their order in the arena."""
+    q = (case.batch, case.n_head, case.n_q)
+    k = (case.batch, case.n_kv_head, case.n_kv)
+    inputs = {"q": (*q, case.head_dim), "k": (*k, case.head_dim), "v": (*k, case.width)}
+    vectors = {name: (1, 1, 1, len(vector)) for name, vector in case.vectors().items()}
+    lse = {"lse": (*q, 1)} if case.lse else {}
+    return {**inputs, **vectors, "out": (*q, case.width), **lse}
+
+
 def room(placed: Placed) -> int:
     """Floats of a tensor with its guards' near halves, AROUND on either side."""
     return placed.span + 2 * AROUND
@@ -97,6 +120,8 @@ def room(placed: Placed) -> int:
 
 def _strides(layout: str, name: str, shape: tuple[int, int, int, int]) -> tuple[int, int, int]:
     _, n_head, n, d = shape
+    if name in VECTORS or (name == "lse" and layout != "padded"):
+        return (n_head * n * d, n * d, d)
     if layout == "model":
         if name == "q":  # a slice of the fused projection (batch, n, 3, n_head, d)
             return (n * 3 * n_head * d, d, 3 * n_head * d)
@@ -104,6 +129,8 @@ def _strides(layout: str, name: str, shape: tuple[int, int, int, int]) -> tuple[
             return (n * n_head * d, d, n_head * d)
         return (n_head * (n + 7) * d, (n + 7) * d, d)  # the first n tokens of a longer cache
     if layout == "padded":
+        if name == "lse":  # whose rows are contiguous
+            return (n_head * (n + 3) + 5, n + 3, 1)
         gap = {"q": 3, "k": 5, "v": 9, "out": 7}[name]
         token = d + gap
         head = n * token + gap
@@ -178,17 +205,17 @@ class Arena:
     def fill(
         self,
         case: Case,
-        tensors: Mapping[str, NDArray[np.float32]],
+        tensors: Mapping[str, NDArray[Any]],
         *,
         around: np.uint32 = AROUND_INPUTS,
     ) -> None:
-        """Poison what the case lies in, then put q, k and v in their places.
+        """Poison what the case lies in, then put tensors in their places.
 
         around: the bits of what is no element of an input, and lies between or beside them.
         """
         self.placed = place(case)
         if case.layout == "far":
-            inputs = [around for name in ("q", "k", "v") for around in _heads(self.placed[name])]
+            inputs = [around for name in self._names() for around in _heads(self.placed[name])]
             self._regions = {"inputs": inputs, "out": _heads(self.placed["out"])}
         else:
             self._regions = {
@@ -215,42 +242,53 @@ class Arena:
 
     def out(self) -> NDArray[np.float32]:
         """A copy of what the kernel wrote."""
-        out: NDArray[np.float32] = self.placed["out"].view(self.floats).copy()
-        return out
+        return self.placed["out"].get(self.floats)
 
-    def unwritten(self) -> NDArray[np.bool_]:
-        """Which values of out still hold the poison."""
-        unwritten: NDArray[np.bool_] = self.out().view(np.uint32) == POISON
-        return unwritten
+    def lse(self) -> NDArray[np.float32] | None:
+        """The same of lse: (batch, n_head, n_q)."""
+        return self.placed["lse"].get(self.floats)[..., 0] if "lse" in self.placed else None
+
+    def unwritten(self, name: str = "out") -> NDArray[np.bool_]:
+        """Which values of an output still hold the poison: (batch, n_head, n_q, its width)."""
+        return _are(self.placed[name], self.floats, POISON)
 
     def from_outside(self) -> NDArray[np.bool_]:
         """Which values of out are the NaN that lies around the inputs: the kernel read it."""
-        read: NDArray[np.bool_] = self.out().view(np.uint32) == AROUND_INPUTS
-        return read
+        return _are(self.placed["out"], self.floats, AROUND_INPUTS)
 
     def changed_inputs(self) -> list[str]:
         """Names of the inputs in which, or around which, something was changed."""
-        starts = [self.placed[name].start - GUARD // 2 for name in ("q", "k", "v")]
+        names = self._names()
+        starts = [self.placed[name].start - GUARD // 2 for name in names]
         owners: set[int] = set()
         for region, held in zip(self._regions["inputs"], self._inputs, strict=True):
             changed = np.flatnonzero(self.bits[region] != held) + region.start
             owners.update((np.searchsorted(starts, changed, side="right") - 1).tolist())
-        return [("q", "k", "v")[i] for i in sorted({max(0, i) for i in owners})]
+        return [names[i] for i in sorted({max(0, i) for i in owners})]
+
+    def _names(self) -> list[str]:
+        """Of the inputs."""
+        return [name for name in self.placed if name not in OUTPUTS]
 
     def written_outside(self) -> tuple[int, int] | None:
-        """How many elements outside of out were written, and where the first lies.
+        """How many elements outside of out and lse were written, and where the first lies.
 
         The place counts elements from the end of out's span where positive, else from its start.
         """
         out = self.placed["out"]
-        values, inside = self.out(), out.view(self.floats)
-        inside.view(np.uint32)[...] = POISON
+        held = {
+            name: self.placed[name].bits(self.floats) for name in OUTPUTS if name in self.placed
+        }
+        values = {name: bits.copy() for name, bits in held.items()}
+        for bits in held.values():
+            bits[...] = POISON.astype(bits.dtype)
         stray = [
             found + region.start
             for region in self._regions["out"]
             if len(found := np.flatnonzero(self.bits[region] != POISON))
         ]
-        inside[...] = values
+        for name, bits in held.items():
+            bits[...] = values[name]
         if not stray:
             return None
         first = int(stray[0][0]) - out.start
@@ -259,8 +297,14 @@ class Arena:
 
 
 def _end(case: Case) -> int:
-    out = place(case)["out"]
-    return out.start + out.span + MARGIN
+    last = list(place(case).values())[-1]
+    return last.start + last.span + MARGIN
+
+
+def _are(placed: Placed, memory: NDArray[np.float32], pattern: np.uint32) -> NDArray[np.bool_]:
+    """Where a tensor holds a pattern, whose halves are alike."""
+    bits = placed.bits(memory)
+    return np.asarray(bits == pattern.astype(bits.dtype))
 
 
 def _heads(tensor: Placed) -> list[slice]:

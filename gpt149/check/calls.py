@@ -129,11 +129,17 @@ def call_contract(
 def call_tensors(kernel: TensorKernel, memory: mmap.mmap, command: Command) -> Reply:
     """The call of a kernel that is a function on torch tensors."""
     views, shape = tensor_views(memory, command), command["shape"]
-    q, k, v = (views[name] for name in "qkv")
+    q, k, v, out = (views.pop(name) for name in ("q", "k", "v", "out"))
+    lse = views.pop("lse", None)
+    given = {name: shape[name] for name in ("window", "softcap", "head_dim_v") if shape[name]}
+    given |= views if lse is None else {**views, "return_lse": True}
     clock = Clock()
-    out = kernel.function(q, k, v, causal=shape["causal"], scale=shape["scale"])
+    found = kernel.function(q, k, v, causal=shape["causal"], scale=shape["scale"], **given)
     times = clock.stop()
-    views["out"].copy_(out)
+    if lse is not None:
+        found, of_rows = found
+        lse[..., 0].copy_(of_rows)
+    out.copy_(found)
     return times
 
 
@@ -162,25 +168,39 @@ def _at_once(kernel: ContractKernel, calls: Sequence[abi.Args]) -> None:
 
 
 def _result(args: abi.Args) -> list[bytes]:
-    """The rows of a call's out."""
+    """The rows of a call's out and lse."""
     return [ctypes.string_at(address, n_bytes) for address, n_bytes in rows(args)]
 
 
 def poison(args: abi.Args) -> None:
-    """Make the rows of a call's out NaN."""
+    """Make the rows of a call's out and lse NaN."""
     for address, n_bytes in rows(args):
         ctypes.memset(address, NAN_BYTE, n_bytes)
 
 
 def rows(args: abi.Args) -> list[tuple[int, int]]:
-    """Address and bytes of each row of a call's out."""
+    """Address and bytes of each row of a call's out and lse."""
     batch, head, token = args.out_stride
-    return [
-        (args.out + 4 * (b * batch + h * head + i * token), 4 * args.head_dim)
+    element, width = element_bytes(args.dtype), args.head_dim_v or args.head_dim
+    found = [
+        (args.out + element * (b * batch + h * head + i * token), element * width)
         for b in range(args.batch)
         for h in range(args.n_head)
         for i in range(args.n_q)
     ]
+    if args.lse:
+        batch, head = args.lse_stride
+        found += [
+            (args.lse + 4 * (b * batch + h * head), 4 * args.n_q)
+            for b in range(args.batch)
+            for h in range(args.n_head)
+        ]
+    return found
+
+
+def element_bytes(dtype: int) -> int:
+    """Of a `gpt149_dtype`."""
+    return 2 if dtype == abi.BFLOAT16 else 4
 
 
 def filled(base: int, command: Command) -> abi.Args:
@@ -188,29 +208,37 @@ def filled(base: int, command: Command) -> abi.Args:
     args = abi.shape_args(**command["shape"])
     for name, (start, strides) in command["tensors"].items():
         setattr(args, name, base + 4 * start)
-        setattr(args, f"{name}_stride", abi.Strides(*strides))
+        if hasattr(args, f"{name}_stride"):
+            held = getattr(args, f"{name}_stride")
+            held[:] = strides[: len(held)]
     return args
 
 
 def tensor_views(memory: mmap.mmap, command: Command) -> dict[str, Tensor]:
-    """q, k, v and out of a command's call, on the arena's memory."""
+    """The tensors of a command's call by name, on the arena's memory; all but kv_begin float32."""
     import torch
 
-    shape = command["shape"]
     floats = torch.frombuffer(memory, dtype=torch.float32)
+    ints = torch.frombuffer(memory, dtype=torch.int32)
+    shape, views = command["shape"], {}
+    width = shape["head_dim_v"] or shape["head_dim"]
+    q, k = (
+        (shape["batch"], shape[h], shape[n]) for h, n in (("n_head", "n_q"), ("n_kv_head", "n_kv"))
+    )
     sizes = {
-        name: (shape["batch"], shape[heads], shape[n], shape["head_dim"])
-        for name, heads, n in (
-            ("q", "n_head", "n_q"),
-            ("k", "n_kv_head", "n_kv"),
-            ("v", "n_kv_head", "n_kv"),
-            ("out", "n_head", "n_q"),
-        )
+        "q": (*q, shape["head_dim"]),
+        "k": (*k, shape["head_dim"]),
+        "v": (*k, width),
+        "out": (*q, width),
+        "lse": (*q, 1),
     }
-    return {
-        name: floats.as_strided(sizes[name], (*strides, 1), start)
-        for name, (start, strides) in command["tensors"].items()
-    }
+    for name, (start, strides) in command["tensors"].items():
+        if name in sizes:
+            views[name] = floats.as_strided(sizes[name], (*strides, 1), start)
+        else:
+            n = shape["batch" if name == "kv_begin" else "n_head"]
+            views[name] = (ints if name == "kv_begin" else floats)[start : start + n]
+    return views
 
 
 def _split_heads(args: abi.Args) -> list[abi.Args]:
@@ -220,9 +248,18 @@ def _split_heads(args: abi.Args) -> list[abi.Args]:
     for h in range(args.n_kv_head):
         one = abi.Args.from_buffer_copy(args)
         one.n_head, one.n_kv_head, one.n_threads = group, 1, 1
-        for name, step in (("q", group), ("k", 1), ("v", 1), ("out", group)):
-            stride = getattr(args, f"{name}_stride")[1]
-            setattr(one, name, getattr(args, name) + 4 * h * step * stride)
+        queries, keys = element_bytes(args.dtype), element_bytes(args.kv_dtype)
+        for name, step in (
+            ("q", group * queries * args.q_stride[1]),
+            ("k", keys * args.k_stride[1]),
+            ("v", keys * args.v_stride[1]),
+            ("out", group * queries * args.out_stride[1]),
+            ("alibi_slopes", 4 * group),
+            ("sinks", 4 * group),
+            ("lse", 4 * group * args.lse_stride[1]),
+        ):
+            if address := getattr(args, name):
+                setattr(one, name, address + h * step)
         calls.append(one)
     return calls
 
@@ -240,5 +277,7 @@ def workspace_sizes(
 
 def without_pointers(args: abi.Args) -> abi.Args:
     bare = abi.Args.from_buffer_copy(args)
-    bare.q = bare.k = bare.v = bare.out = bare.workspace = None
+    for name, kind in abi.Args._fields_:
+        if kind is ctypes.c_void_p:
+            setattr(bare, name, None)
     return bare

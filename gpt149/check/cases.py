@@ -15,9 +15,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..kernels import abi
-from . import pairs
+from ..kernels.abi import Feature
+from . import pairs, variants
 
 F32 = np.float32
+# The fields that ask for a feature.
+FIELDS = {
+    "window": Feature.WINDOW,
+    "softcap": Feature.SOFTCAP,
+    "alibi": Feature.ALIBI,
+    "sinks": Feature.SINKS,
+    "kv_begin": Feature.KV_BEGIN,
+    "head_dim_v": Feature.HEAD_DIM_V,
+    "lse": Feature.LSE,
+    "half_kv": Feature.KV_BFLOAT16,
+    "half": Feature.Q_BFLOAT16,
+}
 
 
 @dataclass(frozen=True)
@@ -33,7 +46,9 @@ class Case:
     calls: `once`; `again` (three times, each judged); `changed` (a second call on the same buffers
         with other numbers in them, judged);
         `heads` (the host calls from several threads at once, each on heads of its own).
-    half_kv: k and v in bfloat16, which a kernel may decline.
+    half_kv: k and v in bfloat16; half: q and out as well.
+    window, softcap, head_dim_v: as in `gpt149_args`. alibi, sinks, kv_begin: whether there are
+        slopes, sinks and hidden first keys: see `vectors`. lse: whether it is asked for.
     """
 
     name: str
@@ -52,8 +67,34 @@ class Case:
     inputs: str = "normal"
     calls: str = "once"
     half_kv: bool = False
+    half: bool = False
+    window: int = 0
+    softcap: float = 0.0
+    alibi: bool = False
+    sinks: bool = False
+    kv_begin: bool = False
+    head_dim_v: int = 0
+    lse: bool = False
     aligned: bool = True
     seed: int = 149
+
+    def __post_init__(self) -> None:
+        if self.half:
+            object.__setattr__(self, "half_kv", True)
+
+    @property
+    def needs(self) -> Feature:
+        """What a kernel must claim to be asked this."""
+        needed = Feature(0)
+        for name, feature in FIELDS.items():
+            if getattr(self, name):
+                needed |= feature
+        return needed
+
+    @property
+    def width(self) -> int:
+        """The length of rows of v and out."""
+        return self.head_dim_v or self.head_dim
 
     @property
     def scale_value(self) -> float:
@@ -65,19 +106,23 @@ class Case:
         names = ("batch", "n_head", "n_kv_head", "head_dim", "n_q", "n_kv", "causal")
         tuning = ("n_threads", "br", "bc")
         values = {name: getattr(self, name) for name in (*names, *tuning)}
-        kv_dtype = abi.BFLOAT16 if self.half_kv else abi.FLOAT32
-        return values | {"scale": self.scale_value, "kv_dtype": kv_dtype}
+        variants = {name: getattr(self, name) for name in ("window", "softcap", "head_dim_v")}
+        dtypes = {
+            name: abi.BFLOAT16 if half else abi.FLOAT32
+            for name, half in (("dtype", self.half), ("kv_dtype", self.half_kv))
+        }
+        return values | variants | dtypes | {"scale": self.scale_value}
 
     @property
     def pairs(self) -> int:
-        """Queries times the keys that they see, over the heads of one batch."""
+        """Queries times the keys that they see without variants, over the heads of one batch."""
         hidden = self.n_q * (self.n_q - 1) // 2 if self.causal else 0
         return self.n_head * (self.n_q * self.n_kv - hidden)
 
     @property
     def flops(self) -> int:
         """Multiplications and additions of both products for one batch; softmax not counted."""
-        return 4 * self.pairs * self.head_dim
+        return 2 * self.pairs * (self.head_dim + self.width)
 
     @property
     def work(self) -> int:
@@ -102,19 +147,23 @@ class Case:
             if value != usual:
                 parts.append(value)
         if self.half_kv:
-            parts.append("kv_dtype=bfloat16")
+            parts.append("dtype=bfloat16" if self.half else "kv_dtype=bfloat16")
+        for name in ("window", "softcap", "head_dim_v"):
+            if value := getattr(self, name):
+                parts.append(f"{name}={value:g}")
+        parts += [name for name in ("alibi", "sinks", "kv_begin", "lse") if getattr(self, name)]
         return " ".join(parts)
 
     def draw(self, repeat: int = 0) -> tuple[NDArray[F32], NDArray[F32], NDArray[F32]]:
         """q, k and v (batch, heads, n, head_dim); another `repeat` gives other numbers.
 
-        k and v of half_kv are numbers that bfloat16 has.
+        v has rows of `width`. What is in bfloat16 are numbers that it has.
         """
         rng = np.random.default_rng([self.seed, self.work, repeat])
         kv = (self.batch, self.n_kv_head, self.n_kv, self.head_dim)
         q = rng.standard_normal((self.batch, self.n_head, self.n_q, self.head_dim), F32)
         k = rng.standard_normal(kv, F32)
-        v = rng.standard_normal(kv, F32)
+        v = rng.standard_normal((*kv[:3], self.width), F32)
         if self.inputs == "large":
             q *= F32(100)
         if self.inputs in ("falling", "rising"):
@@ -133,7 +182,26 @@ class Case:
             q[..., -1], k[..., -1] = lowering, -lowering
         if self.half_kv:
             k, v = ((t.view(np.uint32) & np.uint32(0xFFFF0000)).view(F32) for t in (k, v))
+        if self.half:
+            q = (q.view(np.uint32) & np.uint32(0xFFFF0000)).view(F32)
         return q, k, v
+
+    def vectors(self, repeat: int = 0) -> dict[str, NDArray[Any]]:
+        """Those that the case has of alibi_slopes, sinks (n_head,) and kv_begin (batch,).
+
+        Slopes and sinks differ from head to head, and are no formula's. Of four heads one has a
+        sink far above all scores, one far below. Of several batches, the second is wholly hidden
+        and the third not at all.
+        """
+        rng = np.random.default_rng([self.seed, self.work, repeat, 22])
+        slopes = np.exp(rng.uniform(np.log(0.02), np.log(0.4), self.n_head)).astype(F32)
+        sinks = rng.normal(1, 1, self.n_head).astype(F32)
+        sinks[2::4], sinks[3::4] = 110, -1e4
+        begins = rng.integers(1, max(2, self.n_kv), self.batch, np.int32)
+        begins[1:2], begins[2:3] = self.n_kv, 0
+        drawn = {"alibi_slopes": slopes, "sinks": sinks, "kv_begin": begins}
+        has = {"alibi_slopes": self.alibi, "sinks": self.sinks, "kv_begin": self.kv_begin}
+        return {name: vector for name, vector in drawn.items() if has[name]}
 
 
 def square(name: str, n: int, *, n_head: int = 2, d: int = 32, **more: object) -> Case:
@@ -145,7 +213,8 @@ def quick() -> list[Case]:
 
     Tensors are aligned no better than the contract promises.
     """
-    return _as_promised([*_by_hand(), *(Case(**call) for call in pairs.calls(2))])
+    rows = (*pairs.calls(2), *variants.by_hand(), *variants.calls(1))
+    return _as_promised([*_by_hand(), *(Case(**row) for row in rows)])
 
 
 def _as_promised(cases: list[Case]) -> list[Case]:
@@ -220,7 +289,7 @@ def _by_hand() -> list[Case]:
 
 def full() -> list[Case]:
     """The quick cases, products of what they take one at a time, and triples."""
-    cases = [Case(**call) for call in pairs.calls(3)]
+    cases = [Case(**row) for row in (*pairs.calls(3), *variants.calls(2))]
     for n in (16, 37, 64, 129, 257, 1024):
         for d in (8, 32, 59, 64, 80, 96, 111, 128):
             for causal in (True, False):

@@ -16,9 +16,11 @@ from .predictions import by_mistake
 from .reading.read import VAGUE, read
 from .reading.where import only_where, when, where
 from .symptoms import by_pattern, by_size, without_values
+from .variation import UNSAID, by_lse, by_variant
 
 CHANCE = ("race", "not_reentrant", "not_repeatable")  # which calls fail is another time another
 ROUGHLY = ("keys_lost", "values_off", "half_precision", "sum_rough", "exp_wrong")
+MOST_GROUPS = 3  # of variants that are looked into one by one
 SURE = 0.8  # of the failing cases that a known mistake must explain, before reading is asked
 
 
@@ -57,9 +59,42 @@ def _findings(
     crashed = [o for o in failed if o.answer.outcome == "crash"]
     if crashed and len(crashed) < len(observations) and right_when_alone(crashed, bench):
         findings.insert(0, state_left_behind(crashed))
-    # Bfloat16 adds mistakes of its own: it is looked into where nothing else is wrong.
-    plain = [o for o in failed if o.wrong and not o.case.half_kv]
-    wrong = sorted(plain or [o for o in failed if o.wrong], key=lambda o: o.case.work)
+    wrong = [o for o in failed if o.wrong]
+    plain = [o for o in wrong if not o.case.needs]
+    if plain or not wrong:
+        found = _of_values(failed, plain, findings, observations, bench)
+        return found if plain else by_lse([o for o in failed if o.wrong_lse]) + found
+    # Variants add mistakes of their own: each is looked into where nothing else is.
+    told = list[Finding]()
+    for group in _groups(wrong):
+        needed = group[0].case.needs
+        alike = [o for o in observations if not needed & ~o.case.needs]
+        others = [o for o in failed if o not in wrong or o in group]
+        found = _of_values(others, group, [], alike, bench)
+        told += by_variant(group, found, bench)
+    vague = not told or told[0].cause in UNSAID
+    findings = findings + told if vague else told + findings
+    return findings + by_lse([o for o in failed if o.wrong_lse])
+
+
+def _groups(wrong: Sequence[Observation]) -> list[list[Observation]]:
+    """Those that need the same, and no less than others do; the largest groups first."""
+    groups = dict[int, list[Observation]]()
+    for o in wrong:
+        groups.setdefault(int(o.case.needs), []).append(o)
+    least = [n for n in groups if not any(other != n and not other & ~n for other in groups)]
+    return [groups[n] for n in sorted(least, key=lambda n: -len(groups[n]))[:MOST_GROUPS]]
+
+
+def _of_values(
+    failed: Sequence[Observation],
+    wrong: Sequence[Observation],
+    findings: list[Finding],
+    observations: Sequence[Observation],
+    bench: Bench,
+) -> list[Finding]:
+    """What wrong values say, besides findings that are known."""
+    wrong = sorted(wrong, key=lambda o: o.case.work)
     if not wrong:
         return findings
     if sum(bool(o.changed_inputs) for o in wrong) > 0.5 * len(wrong):
@@ -73,6 +108,9 @@ def _findings(
     only_that = all(finding.cause in ("crash", "hang") for finding in findings)
     broken = bool(ends) and (only_that or set(ends) != {"edge"})
     named = by_mistake(wrong, observations)
+    if wrong[0].case.needs and not (named and named[0].share >= SURE):
+        # A variant may be wrong in one path: what passes in the others says nothing against that.
+        named = by_mistake(wrong, []) or named
     if named and named[0].share >= SURE:
         return named + findings if broken else findings + named
     seen = read(wrong, [o for o in observations if o.passed], bench)

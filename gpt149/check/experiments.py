@@ -64,7 +64,8 @@ def _memory(first: Observation, wrong: Sequence[Observation], bench: Bench) -> F
             "cases",
             1.0,
         )
-    if mends(zero_out=True):
+    unwritten = all(o.verdict and np.array_equal(o.verdict.wrong, o.unwritten) for o in wrong)
+    if not unwritten and mends(zero_out=True):
         return Finding(
             "out_not_zeroed",
             "the output is added to what out held before: out is taken to be zeros",
@@ -203,8 +204,8 @@ def state_left_behind(failed: Sequence[Observation]) -> Finding:
     """What an earlier call left behind: its result, or something that spoils this one."""
     for o in failed:
         if o.case.calls == "changed" and o.wrong:
-            earlier = expect(o.case, *o.case.draw(1))
-            if judge(o.out, earlier).passed:
+            earlier = expect(o.case, *o.case.draw(1), 1)
+            if judge(o.out, earlier, o.lse).passed:
                 return Finding(
                     "cached_result",
                     "the result does not follow the inputs: an earlier call's is returned",

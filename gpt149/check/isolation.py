@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from ..kernels.abi import Feature
 from ..kernels.registry import Source, described
 from ..system.child import module_command
 from ..system.talker import MEMORY_LIMIT, Ending, Talker
@@ -58,6 +59,7 @@ class Child(Talker):
             command = ["env", *(f"{name}={value}" for name, value in environment.items()), *command]
         super().__init__(command, arena.size + MEMORY_LIMIT, inherited=[arena.handle])
         self.kernel = source.name or str(source)  # until the child says its name
+        self._features: Feature | None = None
         self._arena, self._timeout = arena, timeout
 
     def run(
@@ -83,7 +85,7 @@ class Child(Talker):
             "workspace_fill": workspace_fill,
             "sized_for": sized_for,
             "read_only": FLOAT_BYTES * self._arena.n_inputs if read_only else 0,
-            "fenced": [placed[name].start + placed[name].span for name in fenced]
+            "fenced": [p.start + p.span for name, p in placed.items() if name in fenced]
             if case.layout == "edge"
             else [],
         }
@@ -114,8 +116,15 @@ class Child(Talker):
     def _tensors(self) -> dict[str, Any]:
         return {n: (p.start, p.strides) for n, p in self._arena.placed.items()}
 
+    @property
+    def features(self) -> Feature:
+        """What the kernel claims; nothing where it does not load."""
+        if self._features is None:
+            self.greet()
+        return self._features or Feature(0)
+
     def greeted(self, hello: dict[str, Any]) -> None:
-        self.kernel = hello["kernel"]
+        self.kernel, self._features = hello["kernel"], Feature(hello["features"])
 
 
 def _phase(ending: Ending) -> str:

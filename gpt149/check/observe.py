@@ -35,22 +35,26 @@ class Observation:
     out: F32
     unwritten: NDArray[np.bool_]
     from_outside: NDArray[np.bool_]  # see Arena
+    lse: F32 | None = None
     changed_inputs: tuple[str, ...] = ()
     written_outside: tuple[int, int] | None = None
 
     @property
     def passed(self) -> bool:
-        """Right, and nothing was touched that was not the kernel's; or rightly declined."""
-        if self.case.half_kv and self.answer.outcome == "declined":
-            return True
+        """Right, and nothing was touched that was not the kernel's."""
         clean = not self.changed_inputs and self.written_outside is None
         ok = self.answer.outcome == "ok" and not self.answer.workspace_overrun
         return ok and clean and self.verdict is not None and self.verdict.passed
 
     @property
     def wrong(self) -> bool:
-        """It returned, with wrong values."""
-        return self.verdict is not None and not self.verdict.passed
+        """It returned, with wrong values in out."""
+        return self.verdict is not None and bool(self.verdict.wrong.any())
+
+    @property
+    def wrong_lse(self) -> bool:
+        """It returned, out is right, and lse is not."""
+        return self.verdict is not None and not self.wrong and not self.verdict.passed
 
 
 class Bench:
@@ -90,9 +94,9 @@ class Bench:
             if case.calls == "changed" or repeat == 0:
                 drawing = repeats - 1 - repeat if case.calls == "changed" else 0
                 q, k, drawn = case.draw(drawing)
-            tensors = {"q": q, "k": k, "v": drawn if v is None else v}
+            tensors = {"q": q, "k": k, "v": drawn if v is None else v, **case.vectors(drawing)}
             if zero_out:
-                tensors["out"] = np.zeros_like(q)
+                tensors["out"] = np.zeros((*q.shape[:3], case.width), np.float32)
             self._arena.fill(case, tensors)
             run = partial(
                 self._child.run,
@@ -118,9 +122,9 @@ class Bench:
             if answer.outcome != "ok":
                 nothing = np.zeros(out.shape, dtype=bool)
                 return Observation(case, q, k, tensors["v"], answer, None, out, nothing, nothing)
-            verdict = judge(
-                out, self._expect(case, q, k, tensors["v"], None if v is not None else drawing)
-            )
+            expected = self._expect(case, q, k, tensors["v"], None if v is not None else drawing)
+            lse = self._arena.lse()
+            verdict = judge(out, expected, lse)
             changed_inputs = tuple(self._arena.changed_inputs())
             if only_where_read_only and not changed_inputs:
                 changed_inputs = ("q, k or v",)
@@ -136,6 +140,7 @@ class Bench:
             out,
             self._arena.unwritten(),
             self._arena.from_outside(),
+            lse,
             changed_inputs,
             self._arena.written_outside(),
         )
@@ -154,7 +159,8 @@ class Bench:
 
         What is read from elsewhere is 0 and not NaN, so that the rest can be told.
         """
-        self._arena.fill(case, {"q": q, "k": k, "v": v}, around=np.uint32(0))
+        tensors = {"q": q, "k": k, "v": v, **case.vectors()}
+        self._arena.fill(case, tensors, around=np.uint32(0))
         for name, numbers in (memory or {}).items():
             self._arena.flood(name, numbers)
         answer = self._child.run(replace(case, calls="once"), workspace_fill=0)
@@ -166,7 +172,7 @@ class Bench:
         times = list[float]()
         start = time.monotonic()
         while len(times) < MOST_TIMED and (not times or time.monotonic() - start < TIMING_SECONDS):
-            self._arena.fill(case, {"q": q, "k": k, "v": v})
+            self._arena.fill(case, {"q": q, "k": k, "v": v, **case.vectors()})
             answer = self._child.run(case)
             times.append(answer.seconds if answer.outcome == "ok" else math.nan)
         return statistics.median(times)
@@ -189,7 +195,7 @@ class Bench:
             return expect(case, q, k, v)
         # What a kernel is told besides, or how often it is called, changes no answer.
         bare = replace(case, name="", br=0, bc=0, n_threads=1, layout="contiguous", calls="once")
-        key = (replace(bare, aligned=True), drawing)
+        key = (replace(bare, aligned=True, lse=False), drawing)
         if key not in self._expected:
-            self._expected[key] = expect(case, q, k, v)
+            self._expected[key] = expect(case, q, k, v, drawing)
         return self._expected[key]

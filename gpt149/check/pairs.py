@@ -1,6 +1,6 @@
 """Small cases in which the values of all properties of a call meet, pair by pair.
 
-float32 first, as if there were nothing else, for most kernels decline bfloat16, which then meets
+float32 first, as if there were nothing else, for most kernels claim no bfloat16, which then meets
 everything once more.
 """
 
@@ -51,12 +51,12 @@ def calls(strength: int) -> tuple[Row, ...]:
     wide = cover(PROPERTIES, allowed, strength, SEED)
     half = cover(PROPERTIES, allowed, strength - 1, SEED)  # bfloat16 is one that meets
     return (
-        *(_call(f"{stem}-{i}", row, half_kv=False) for i, row in enumerate(wide)),
-        *(_call(f"{stem}-bfloat16-{i}", row, half_kv=True) for i, row in enumerate(half)),
+        *(as_call(f"{stem}-{i}", row) for i, row in enumerate(wide)),
+        *(as_call(f"{stem}-bfloat16-{i}", row | {"half_kv": True}) for i, row in enumerate(half)),
     )
 
 
-def allowed(row: Row) -> bool:
+def allowed(row: Row, most_work: int = MOST_WORK) -> bool:
     """Whether a call may have these values, and is small; of properties yet open the smallest."""
     if row.get("causal") and row.get("queries") == "more":
         return False
@@ -64,11 +64,12 @@ def allowed(row: Row) -> bool:
     n_q = QUERIES[least["queries"]](least["n_kv"])
     heads: int = least["batch"] * least["n_kv_head"] * least["group"]
     work: int = heads * n_q * least["n_kv"] * least["head_dim"]
-    return work <= MOST_WORK
+    return work <= most_work
 
 
-def _call(name: str, row: Row, *, half_kv: bool) -> Row:
-    call = row | {"name": name, "half_kv": half_kv}
+def as_call(name: str, row: Row) -> Row:
+    """A row's values as arguments of `cases.Case`."""
+    call = row | {"name": name}
     call["n_q"] = QUERIES[call.pop("queries")](row["n_kv"])
     call["n_head"] = call.pop("group") * row["n_kv_head"]
     return call

@@ -14,10 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .finding import Finding
+from .judge import EPS, SLACK
 from .mistakes import Setup, mistakes, right
 from .observe import Observation
 
 MATCH = 64.0  # times the tolerance: predictions are float64, the kernel has rounding of its own
+USUAL_WEIGHT = 8.0  # w_ij of the judge's bound, where scores are mild
 MOST_WORK = 3_000_000  # of a case that is worth trying every mistake on
 MOST_KEYS = 4096  # the same: some mistakes take memory for the square of them
 MOST_CASES = 10  # failing, and as many passing ones
@@ -33,7 +35,8 @@ def by_mistake(wrong: Sequence[Observation], all_of_them: Sequence[Observation])
     telling = [o for o in wrong if _worth(o) and np.isfinite(o.out).any()]
     # Where scores are large, rounding may be, too: of what is not, enough will do.
     normal = [o for o in telling if o.case.inputs == "normal"]
-    telling = normal if len(normal) >= PAIR_CASES else telling
+    enough = 1 if wrong[0].case.needs else PAIR_CASES  # a softcap hides most of what is large
+    telling = normal if len(normal) >= enough else telling
     # Of all sizes: what the smallest have in common may say nothing of the others.
     some = np.unique(np.linspace(0, len(telling) - 1, MOST_CASES).astype(int))
     failing = [telling[i] for i in some] if telling else []
@@ -147,5 +150,8 @@ def _agrees_tellingly(o: Observation, predicted: NDArray[np.float64]) -> bool:
     # A mistake that makes values large makes their rounding large as well.
     largest = np.abs(predicted[finite]).max(initial=0)
     growth = max(1.0, largest / np.abs(o.verdict.expected.want).max())
-    near = off <= MATCH * growth * o.verdict.expected.tolerance[finite]
+    # And where next to nothing is right, that of what is predicted counts.
+    rows = np.where(finite, np.abs(predicted), 0).max(-1, keepdims=True)
+    own = np.broadcast_to(USUAL_WEIGHT * EPS * SLACK * rows, finite.shape)[finite]
+    near = off <= MATCH * np.maximum(growth * o.verdict.expected.tolerance[finite], own)
     return bool(near.all()) and _shows(o, predicted)

@@ -7,6 +7,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from ..errors import BuildError, InputError
+from ..kernels.abi import Feature
+from ..kernels.loaders.contract import check_claims
 from ..kernels.registry import compiled, locate
 from ..system.threads import one_blas_thread
 from .arena import Arena
@@ -68,6 +70,7 @@ class Report:
     notes: tuple[Finding, ...] = ()
     where: str = ""
     speed: Speed | None = None  # of a right kernel, if asked for
+    claimed: Feature | None = None
 
     @property
     def failed(self) -> list[Observation]:
@@ -109,6 +112,7 @@ def check(
 
     Raises:
         InputError: no such kernel, or it can be asked none of the cases.
+        KernelDeclined: it claims nothing of what they need.
         BuildError, MissingDependency: it cannot be compiled.
         MachineFault: nor can any other, or no other runs.
     """
@@ -116,14 +120,11 @@ def check(
     source = locate(spec)
     if sanitizers and source.loader not in ("contract", "cs149"):
         raise InputError(f"'{spec}' has no C++ source, so --sanitize cannot build it.")
-    if source.loader != "contract":  # others know float32 alone
-        cases = [case for case in cases if not case.half_kv]
     asked = [case for case in cases if source.loader != "cs149" or affordable(case)]
-    too_long = tuple(case.name for case in cases if case not in asked)
+    too_long = tuple(case.name for case in cases if case not in asked and not case.needs)
     if not asked:
         raise InputError(
-            f"'{spec}' is not asked any of these cases: "
-            + (f"it takes minutes for {', '.join(too_long)}." if too_long else "it knows float32.")
+            f"'{spec}' is not asked any of these cases: it takes minutes for {', '.join(too_long)}."
         )
     try:
         library = compiled(source)
@@ -138,6 +139,9 @@ def check(
             Child(source, library, arena, timeout, DEFAULT_TEAM) as child,
             one_blas_thread(),
         ):
+            asked = [case for case in asked if not case.needs & ~child.features]
+            if not asked:
+                check_claims(child.kernel, child.features, cases[0].needs)
             bench = Bench(child, arena, memo)
             hangs = crashes = 0
             for i, case in enumerate(asked, 1):
@@ -201,6 +205,7 @@ def check(
         notes,
         where,
         speed,
+        child.features,
     )
 
 
@@ -223,7 +228,7 @@ def _seen(observations: Sequence[Observation], bench: Bench, child: Child) -> li
     returned = [
         o
         for o in observations
-        if o.verdict is not None and not o.case.half_kv and o.case.layout != "far"
+        if o.verdict is not None and not o.case.needs and o.case.layout != "far"
     ]
     if not returned:
         return []

@@ -18,12 +18,12 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import BuildError, CannotSanitize, InputError
-from ..kernels import abi
 from ..kernels.build import build_all, under_sanitizers
 from ..kernels.registry import Source, to_build
 from ..system.talker import THROWN
 from ..system.words import one_line
 from .arena import place
+from .calls import Command, filled
 from .cases import Case
 from .machine import CASE, empty
 
@@ -116,17 +116,22 @@ def _must_run(sanitizers: str, timeout: float) -> None:
 
 
 def _input(case: Case) -> bytes:
-    """The struct without pointers, then q, k and v from their first to their last element."""
-    args = abi.shape_args(**case.shape)
+    """The struct, then each input that the case has, from its first to its last element.
+
+    Pointers to what it has are not NULL, and nothing else.
+    """
     placed = place(case)
-    parts = [b""]
-    for name, tensor in zip(("q", "k", "v"), case.draw(), strict=True):
+    shape: Command = {
+        "shape": case.shape,
+        "tensors": {n: (1, p.strides) for n, p in placed.items()},
+    }
+    args = filled(0, shape)
+    parts = [ctypes.string_at(ctypes.byref(args), ctypes.sizeof(args))]
+    tensors = {**dict(zip(("q", "k", "v"), case.draw(), strict=True)), **case.vectors()}
+    for name, tensor in tensors.items():
         memory = np.full(placed[name].start + placed[name].span, np.nan, np.float32)
         placed[name].put(tensor, memory)
         parts.append(memory[placed[name].start :].tobytes())
-    for name, one in placed.items():
-        setattr(args, f"{name}_stride", abi.Strides(*one.strides))
-    parts[0] = ctypes.string_at(ctypes.byref(args), ctypes.sizeof(args))
     return b"".join(parts)
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from .finding import Finding, describe_rows
-from .judge import EPS
+from .judge import EPS, SMALLEST
 from .observe import Observation
 
 CANCELLATION = "cancellation"
@@ -132,4 +132,4 @@ def by_size(wrong: Sequence[Observation]) -> Iterator[Finding]:
 
 def _relative(o: Observation) -> float:
     assert o.verdict is not None
-    return float(o.verdict.error / np.abs(o.verdict.expected.want).max())
+    return float(o.verdict.error / max(SMALLEST, np.abs(o.verdict.expected.want).max()))

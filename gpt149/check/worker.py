@@ -1,9 +1,9 @@
 """The child that loads and calls a kernel. It may die; that is the point.
 
-Says its kernel's name on the descriptor that it was given. Then reads one JSON object a line from
-stdin, makes the call in the shared arena, and answers; before, it says which of the kernel's
-functions it is about to call. It judges nothing: its own memory may be
-what the kernel destroys.
+Says its kernel's name and features on the descriptor that it was given. Then reads one JSON object
+a line from stdin, makes the call in the shared arena, and answers; before, it says which of the
+kernel's functions it is about to call. It judges nothing: its own memory may be what the kernel
+destroys.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from collections.abc import Callable
 from functools import partial
 
 from ..errors import KernelDeclined, KernelRaised, NoWorkspace
-from ..kernels.loaders.tensors import TensorKernel
+from ..kernels.loaders.tensors import CONVERTED, TensorKernel
 from ..kernels.registry import load_described
 from ..system.child import Reply, say, serve
 from .behaviour import look, state
@@ -58,4 +58,7 @@ def _begin(
         except KernelRaised as e:
             return {"raised": str(e)}
 
-    return {"kernel": kernel.name}, answer
+    features = kernel.features
+    if isinstance(kernel, TensorKernel):  # for which types are converted elsewhere
+        features &= ~CONVERTED
+    return {"kernel": kernel.name, "features": int(features)}, answer

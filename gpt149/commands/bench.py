@@ -14,6 +14,7 @@ import click
 from ..bench import attention, generation, tables
 from ..bench.ceilings import ceilings
 from ..bench.results import Results, describe_machine, dumps, load
+from ..bench.shapes import SHAPES, SWEEP, parse
 from ..errors import InputError
 from ..kernels.registry import BUILTINS
 from ..system.paths import write_whole
@@ -77,8 +78,8 @@ def run(request: Request) -> int:
     results = Results(machine, ceilings(n_threads, again=r.remeasure))
     asked = generation.tests(prompts, r.n, depths)
     with_attention, with_generation = not r.generation_only, not r.attention_only
-    names = (r.shapes or attention.SHAPES) + (attention.SWEEP if r.report else ())
-    shapes = [attention.parse(name) for name in dict.fromkeys(names)] if with_attention else []
+    names = (r.shapes or SHAPES) + (SWEEP if r.report else ())
+    shapes = [parse(name) for name in dict.fromkeys(names)] if with_attention else []
     share = r.seconds / (with_attention + with_generation)
     length = len(shapes) + (len(asked) if with_generation else 0)
     try:

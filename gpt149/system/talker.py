@@ -97,17 +97,8 @@ class Talker:
         Raises:
             Gpt149Error: the child said in its hello that it cannot serve, and why.
         """
-        if self._process is None:
-            self._start()
-            hello = self._receive(LOAD_TIMEOUT)
-            if isinstance(hello, Ending):
-                return replace(hello, detail=f"{hello.detail}, while it is loaded", phase="load")
-            if "error" in hello:
-                self.restart()
-                error = getattr(errors, hello["kind"])(hello["error"])
-                vars(error).update(hello["about"])
-                raise error
-            self.greeted(hello)
+        if (ending := self.greet()) is not None:
+            return ending
         process = self._process
         assert process is not None
         assert process.stdin is not None
@@ -117,6 +108,26 @@ class Talker:
         except BrokenPipeError:
             return self._post_mortem(timeout)
         return self._receive(timeout)
+
+    def greet(self) -> Ending | None:
+        """Start a child if there is none, and hear its hello; what became of it if it says none.
+
+        Raises:
+            Gpt149Error: as `ask`.
+        """
+        if self._process is not None:
+            return None
+        self._start()
+        hello = self._receive(LOAD_TIMEOUT)
+        if isinstance(hello, Ending):
+            return replace(hello, detail=f"{hello.detail}, while it is loaded", phase="load")
+        if "error" in hello:
+            self.restart()
+            error = getattr(errors, hello["kind"])(hello["error"])
+            vars(error).update(hello["about"])
+            raise error
+        self.greeted(hello)
+        return None
 
     def greeted(self, hello: dict[str, Any]) -> None:
         """What the child says of itself when it starts."""

@@ -427,7 +427,7 @@ def test_unknown_sanitizers_are_refused() -> None:
 
 READ = {
     # what is changed in naive.cpp: what is read of it
-    "a->scale * dot": ("a->scale * dot * (1 + 0.5f * h)", r"scale_wrong: .* by 1\.5: .*head 1\)"),
+    "j, dot)": ("j, dot * (1 + 0.5f * h))", r"scale_wrong: .* by 1\.5: .*head 1\)"),
     "s[j] /= l": ("s[j] /= l * (1 + i % 3)", "sum_wrong: the weights do not add up to 1: in query"),
     "out[x] += p * v[x]": (
         "out[x] += p * v[(x + h) % d]",

@@ -11,7 +11,7 @@ import torch
 
 from gpt149.check import judge as judging
 from gpt149.check.cases import Case, quick, square
-from gpt149.check.judge import EPS, SLACK, SMALLEST, Expected, Verdict, expect, judge
+from gpt149.check.judge import EPS, EXACT, SLACK, SMALLEST, Expected, Verdict, expect, judge
 from gpt149.kernels.dispatch import Attention
 from gpt149.kernels.registry import BUILTINS
 from gpt149.system.paths import shipped
@@ -20,26 +20,66 @@ QUICK = {case.name: case for case in quick()}
 
 
 def by_definition(case: Case) -> Expected:
-    """`expect`, key by key."""
+    """`expect`, key by key; a sink is one more key, of value 0."""
     q, k, v = (t.astype(np.float64) for t in case.draw())
-    want, rounding, common = np.empty(q.shape), np.empty(q.shape), np.empty((*q.shape[:3], 1))
-    for b, h, i in np.ndindex(q.shape[:3]):
-        n = case.n_kv - case.n_q + i + 1 if case.causal else case.n_kv
-        keys, values = (t[b, h * case.n_kv_head // case.n_head, :n] for t in (k, v))
+    vectors = case.vectors()
+    rows = q.shape[:3]
+    shapes = (*rows, case.width), (*rows, case.width), (*rows, 1), rows, rows
+    want, rounding, common, lse, lse_rounding = (np.empty(shape) for shape in shapes)
+    half = case.half_kv * 2**-9 / SLACK
+    for b, h, i in np.ndindex(rows):
+        own = case.n_kv - case.n_q + i
+        end = own + 1 if case.causal else case.n_kv
+        begin = max(
+            own - case.window + 1 if case.window else 0,
+            int(vectors["kv_begin"][b]) if case.kv_begin else 0,
+        )
+        j = np.arange(begin, end)
+        keys, values = (t[b, h * case.n_kv_head // case.n_head][j] for t in (k, v))
         s = case.scale_value * keys @ q[b, h, i]
-        p = np.exp(s - s.max()) / np.exp(s - s.max()).sum()
+        w = case.scale_value * np.abs(keys * q[b, h, i]).sum(1) + np.abs(s)
+        of_q = w
+        if case.softcap:
+            of_q = w * (1 - np.tanh(s / case.softcap) ** 2)
+            s = case.softcap * np.tanh(s / case.softcap)
+            w = of_q + np.abs(s)
+        if case.alibi:
+            slope = float(vectors["alibi_slopes"][h])
+            s = s + slope * (j - own)
+            w = w + slope * case.n_kv + np.abs(s)
+        if case.sinks:
+            sink = float(vectors["sinks"][h])
+            w = w + (max(0, sink - s.max()) if len(s) else 0)
+            s, w, of_q = np.append(s, sink), np.append(w, 0), np.append(of_q, 0)
+            values = np.concatenate((values, np.zeros((1, case.width))))
+        at = b, h, i
+        if len(s) == case.sinks:  # no key
+            weight = case.sinks * (EPS + half)
+            want[at], rounding[at], common[at] = 0, EXACT, weight
+            lse[at] = s[0] if case.sinks else -np.inf
+            lse_rounding[at] = EPS * (1 + 2 * abs(lse[at])) + weight if case.sinks else EXACT
+            continue
+        m = s.max()
+        p = np.exp(s - m) / np.exp(s - m).sum()
         o = p @ values
-        w = case.scale_value * np.abs(keys * q[b, h, i]).sum(1) + np.abs(s) + 1
-        eps = EPS + case.half_kv * 2**-9 / SLACK
-        terms = eps * (p * w @ np.abs(values - o) + p @ np.abs(values))
-        walk = EPS * (p > EPS).sum() ** 0.5 * np.abs(o)
-        want[b, h, i], rounding[b, h, i], common[b, h, i] = o, terms + walk, eps * (p @ w)
-    return Expected(want, rounding, common)
+        w = EPS * (w + 1) + half * (of_q + 1)
+        walk = EPS * (p > EPS).sum() ** 0.5
+        terms = p * w @ np.abs(values - o) + (EPS + half) * p @ np.abs(values)
+        want[at], common[at] = o, p @ w
+        rounding[at] = terms + walk * np.abs(o) + case.half * 2**-9 / SLACK * np.abs(o)
+        lse[at] = m + np.log(np.exp(s - m).sum())
+        lse_rounding[at] = p @ w + walk + EPS * (abs(m) + abs(lse[at]))
+    return Expected(want, rounding, common, lse, lse_rounding)
+
+
+VARIED = [case.name for case in quick() if case.name.endswith(("-chunk", "-full", "+alibi"))]
 
 
 @pytest.mark.parametrize(
-    "name", ["n33", "chunk", "fewer-queries", "grouped", "large-logits", "bfloat16-cache"]
-)
+    "name",
+    ["n33", "chunk", "fewer-queries", "grouped", "large-logits", "bfloat16-cache", *VARIED,
+     "softcap-saturates", "sinks-falling", "everything-prefill", "window+sinks-prefill"],
+)  # fmt: skip
 @pytest.mark.parametrize("block", [1, 200, 1 << 20])
 def test_the_bound_is_the_formula(name: str, block: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(judging, "BLOCK", block)
@@ -47,8 +87,10 @@ def test_the_bound_is_the_formula(name: str, block: int, monkeypatch: pytest.Mon
     case = QUICK[name]
     got, want = expect(case, *case.draw()), by_definition(case)
     np.testing.assert_allclose(got.want, want.want, rtol=1e-12, atol=1e-13)
-    np.testing.assert_allclose(got.rounding, want.rounding, rtol=1e-4)  # float32 inside
+    np.testing.assert_allclose(got.rounding, want.rounding, rtol=1e-4, atol=1e-34)
     np.testing.assert_allclose(got.common, want.common, rtol=1e-12)
+    np.testing.assert_allclose(got.lse, want.lse, rtol=1e-12)
+    np.testing.assert_allclose(got.lse_rounding, want.lse_rounding, rtol=1e-12)
 
 
 def nearly_right(folder: Path, right: str, wrong: str) -> str:
@@ -74,7 +116,7 @@ def verdicts(spec: str, name: str) -> list[Verdict]:
 
 @pytest.mark.parametrize("name", ["padded", "n31", "batches", "n1000"])
 def test_scores_too_large_by_a_hundred_thousandth_are_wrong(name: str, tmp_path: Path) -> None:
-    spec = nearly_right(tmp_path, "a->scale * dot", "a->scale * 1.00001f * dot")
+    spec = nearly_right(tmp_path, "j, dot)", "j, 1.00001f * dot)")
     assert [v.passed for v in verdicts(spec, name)] == [False] * 3
     assert [v.passed for v in verdicts("naive", name)] == [True] * 3
 

@@ -36,7 +36,7 @@ def test_attention_alone(tmp_path: Path) -> None:
         assert row["samples"] >= 3
         assert 0 < row["min_s"] <= row["median_s"]
         assert row["share_of_ceiling"] > 0
-    assert rows["naive", "2,48,16"]["workspace_bytes"] == 4 * 48 * 48
+    assert rows["naive", "2,48,16"]["workspace_bytes"] == 4 * (48 * 48 + 3 * 16)
     assert rows["torch", "2,48,16"]["times_torch"] == 1
     ceilings = found["ceilings"]
     assert 1e9 < ceilings["flops_one_thread"] < 1e13
@@ -50,6 +50,53 @@ def test_attention_alone(tmp_path: Path) -> None:
     again = bench("naive", "torch", *SMALL, "--against", saved, "--threshold", "900%")
     assert again.exit_code == 0
     assert "times as fast" in again.stderr
+
+
+VARIANTS = (
+    *("2,48,16:window=5", "2,3x48,16:window=5", "2,48,16:softcap=1", "2,48,16:alibi"),
+    *("2,48,16:sinks", "2,48,16:head_dim_v=8", "2,48,16:bf16"),
+    "2,48,16:window=5:softcap=1:alibi:sinks:head_dim_v=24:bf16",
+)
+
+
+def test_variants_are_timed_or_said_to_be_missing() -> None:
+    shapes = [part for shape in VARIANTS for part in ("-s", shape)]
+    done = bench(
+        *("naive", "flash", "torch", "reference", "tests/right_kernels/plain_sequential.cpp"),
+        *("--attention-only", *shapes, "--seconds", "1", "-o", "jsonl"),
+    )
+    assert done.exit_code == 0, done.output
+    rows = {(row["kernel"], row["test"]): row for row in map(json.loads, done.stdout.splitlines())}
+    for shape in VARIANTS:
+        for kernel in ("naive", "flash", "reference"):
+            assert rows[kernel, shape]["samples"] >= 3, rows[kernel, shape]
+        last = rows["tests/right_kernels/plain_sequential.cpp", shape]
+        assert "does not claim" in last["skipped"]
+    assert "a softcap" in rows["torch", "2,48,16:softcap=1"]["skipped"]
+    assert rows["torch", "2,48,16:window=5"]["samples"] >= 3
+
+
+@pytest.mark.parametrize(
+    ("right", "wrong", "shape"),
+    [
+        ("gpt149_first(a, b, i)", "0", "2,48,16:window=5"),
+        ("gpt149_sink(a, h)", "-INFINITY", "2,48,16:sinks"),
+        ("gpt149_score(a, h, i, j, dot)", "a->scale * dot", "2,48,16:softcap=1"),
+        ("gpt149_score(a, h, i, j, dot)", "a->scale * dot", "2,48,16:alibi"),
+        ("gpt149_out(a, b, h, i), d_v", "gpt149_out(a, b, h, i), d_v - 1", "2,48,16:head_dim_v=8"),
+        ("gpt149_load(a->kv_dtype, gpt149_v", "gpt149_load(0, gpt149_v", "2,48,16:bf16"),
+    ],
+)
+def test_a_variant_that_is_claimed_and_ignored_is_rejected(
+    right: str, wrong: str, shape: str, tmp_path: Path
+) -> None:
+    text = (shipped("csrc") / "kernels" / "naive.cpp").read_text()
+    assert right in text
+    (tmp_path / "ignores.cpp").write_text(text.replace(right, wrong))
+    file = tmp_path / "ignores.cpp"
+    done = bench(file, "--attention-only", "-s", shape, "--seconds", "0.2", "-o", "jsonl")
+    assert done.exit_code == 1
+    assert "a timed result is wrong" in json.loads(done.stdout)["rejected"]
 
 
 def test_generation_with_depths(tiny_model_dir: Path) -> None:
@@ -244,6 +291,7 @@ def test_what_bench_refuses(tmp_path: Path) -> None:
         (("--seconds", "nan"), "--seconds nan"),
         (("--attention-only", "--generation-only"), "nothing to measure"),
         (("-s", "12,64"), "must be HEADS,TOKENS,DIM"),
+        (("-s", "12,64,8:window"), "'window' in the shape"),
         (("--threshold", "lots"), "is not a share"),
         (("--against", tmp_path / "none.json"), "cannot read"),
         (("naive", *SMALL, "--save", tmp_path / "none" / "x.json"), "cannot write"),

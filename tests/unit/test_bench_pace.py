@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from gpt149.bench import attention, pace
+from gpt149.bench import attention, pace, shapes
 from gpt149.bench.attention import Plan, Sample
 from gpt149.bench.ceilings import Ceilings
 from gpt149.bench.pace import REST_SECONDS, SAMPLE_SECONDS, Rest
@@ -74,7 +74,7 @@ def sampled(
     rows: list[Row] = []
     attention.measure(
         ["reference"],
-        [attention.parse("1,4,4")],
+        [shapes.parse("1,4,4")],
         CEILINGS,
         seconds=0.01,
         raise_ceilings=lambda: CEILINGS,

@@ -15,12 +15,14 @@ import numpy as np
 import pytest
 
 from gpt149.bench import tables
-from gpt149.bench.attention import MOST_EXTENT, SHAPES, SWEEP, Shape, parse
 from gpt149.bench.ceilings import Ceilings
 from gpt149.bench.figures import pictures
 from gpt149.bench.html import as_html
 from gpt149.bench.results import Results, Row, describe_machine, dumps, load
+from gpt149.bench.shapes import MOST_EXTENT, SHAPES, SWEEP, Shape, parse
 from gpt149.bench.stats import NOISY, bootstrap_ratio, fitted_exponent, paired_ratio, summarise
+from gpt149.bench.timing import renew
+from gpt149.check.judge import visible
 from gpt149.errors import InputError
 
 CEILINGS = Ceilings(2, 200e9, 100e9, ((1 << 14, 400e9), (1 << 20, 100e9), (1 << 28, 20e9)))
@@ -95,6 +97,55 @@ def test_shapes_count_what_the_mask_leaves() -> None:
     assert parse("2,3x5,8").pairs == 2 * (3 + 4 + 5)
     for name in (*SHAPES, *SWEEP):
         assert parse(name).name == name
+
+
+@pytest.mark.parametrize("text", ["2,9,8:window=1", "2,9,8:window=4", "2,3x9,8:window=7"])
+def test_windows_count_what_they_leave(text: str) -> None:
+    shape = parse(text)
+    seen = visible(shape.case(1))
+    assert shape.pairs == 2 * seen.sum()
+    assert shape.flops == 4 * 8 * shape.pairs
+    assert shape.n_bytes == 4 * 2 * 16 * (shape.n_q + seen.any(0).sum())
+
+
+def test_narrow_values_and_bfloat16_are_less_work_and_fewer_bytes() -> None:
+    shape = parse("2,9,8:head_dim_v=4:bf16:full")
+    assert (shape.flops, shape.n_bytes) == (2 * 2 * 81 * 12, 2 * 2 * 12 * 18)
+    assert parse("2,9,8:head_dim_v=8").head_dim_v == 0
+
+
+def test_options_of_shapes_become_the_call() -> None:
+    text = "4,9,8:window=3:softcap=2.5:alibi:sinks:head_dim_v=6:bf16"
+    case = parse(text).case(1)
+    assert (case.window, case.softcap, case.head_dim_v) == (3, 2.5, 6)
+    assert case.alibi and case.sinks and case.half and case.causal  # noqa: PT018
+    assert parse("4,9,8:alibi:sinks").vectors().keys() == {"alibi_slopes", "sinks"}
+
+
+def test_every_query_sees_new_numbers_in_every_call() -> None:
+    for text in ("2,9,8:window=4", "2,9,8:window=1", "2,3x9,8:window=7", "2,9,8"):
+        shape = parse(text)
+        q, k, v = (np.zeros((2, n, 8), np.float32) for n in (shape.n_q, 9, 9))
+        renew(q, k, v, np.ones((3, 2), np.float32), shape.window)
+        for changed in (k, v):
+            assert (visible(shape.case(1)) & (changed[0, :, 0] == 1)).any(1).all(), text
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("4,9,8:windw=3", "'windw=3' in the shape '4,9,8:windw=3' cannot be"),
+        ("4,9,8:window=0", ":window=N"),
+        ("4,9,8:softcap=-1", ":softcap=X"),
+        ("4,9,8:alibi=2", ":alibi"),
+        ("4,9,8:window=3:window=4", "each once"),
+        ("4,9,8:full:window=3", "has a window, which only causal calls have"),
+        ("4,9,8:kv_begin=2", "come, each once, :full"),
+    ],
+)
+def test_options_that_are_none_are_refused(text: str, why: str) -> None:
+    with pytest.raises(InputError, match=re.escape(why)):
+        parse(text)
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-// cause: scale_wrong
+// cause: scale_missing
 // says: bfloat16
 // The path for bfloat16 keys and values forgets the scale; that for float32 is right.
 #include "../kernel_parts/rows.h"

@@ -13,6 +13,7 @@ from .memory import indexes, layouts
 from .setup import Mistake, Setup, right, tile_sizes
 from .softmax import outputs, softmaxes
 from .tiles import key_tiles
+from .variants import variants
 
 __all__ = ["Mistake", "Setup", "mistakes", "right"]
 
@@ -24,7 +25,8 @@ def mistakes(case: Case) -> Iterator[Mistake]:
     yield from masks(case)
     if not case.half_kv:  # in whose memory no floats lie
         yield from layouts(case)
-        yield from indexes(case)
+    yield from indexes(case)
+    yield from variants(case)
     yield from softmaxes()
     for bc, implied in tile_sizes(case):
         yield from key_tiles(bc, implied)

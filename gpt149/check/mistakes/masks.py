@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from ..cases import Case
-from .setup import Array, Change, Combine, Mask, Mistake, Setup, tile_sizes
+from .setup import Change, Mask, Mistake, Setup, tile_sizes
 
 
 def scales(case: Case) -> Iterator[Mistake]:
@@ -53,7 +53,7 @@ def masks(case: Case) -> Iterator[Mistake]:
     shift = n_kv - n_q
 
     def masked(mask: Mask) -> Change:
-        return lambda setup: replace(setup, mask=mask, combine=_empty_rows_are_zero(setup.combine))
+        return lambda setup: replace(setup, mask=mask)
 
     if case.causal:
         for cause, sentence, mask in (
@@ -118,14 +118,3 @@ def masks(case: Case) -> Iterator[Mistake]:
                 "key",
                 implied,
             )
-
-
-def _empty_rows_are_zero(combine: Combine) -> Combine:
-    """A query that sees no key: kernels sum nothing and store zeros or NaN; zeros here."""
-
-    def combined(scores: Array, mask: Mask, v: Array) -> Array:
-        out = combine(scores, mask, v)
-        out[:, :, ~mask.any(1)] = 0
-        return out
-
-    return combined

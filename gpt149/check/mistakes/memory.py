@@ -176,5 +176,6 @@ def indexes(case: Case) -> Iterator[Mistake]:
     def kv_swapped(setup: Setup) -> Setup:
         return replace(setup, k=setup.v, v=setup.k)
 
-    yield Mistake("kv_swapped", "K and V are swapped", kv_swapped, "kv")
+    if case.width == case.head_dim:
+        yield Mistake("kv_swapped", "K and V are swapped", kv_swapped, "kv")
     yield Mistake("qk_swapped", "Q and K are swapped: scores are those of K Q^T", swapped, "qk")

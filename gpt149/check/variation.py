@@ -1,0 +1,219 @@
+"""Where calls are wrong only with a variant: what is wrong in it, and what is wrong in lse."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from ..kernels.abi import IN_WORDS, Feature
+from .arena import POISON
+from .cases import FIELDS, Case
+from .finding import Finding
+from .judge import SLACK
+from .mistakes import right
+from .mistakes.lse import lses
+from .observe import Bench, Observation
+from .reading.variants import read_variant
+
+MATCH = 64.0  # as in predictions
+# What says little: the variant's name says more.
+UNSAID = ("unknown", "not_finite", "reads_outside", "values_off", "scores_ignored", "nothing_of_v",
+         "weights_off", "exp_wrong", "half_precision", "keys_lost")  # fmt: skip
+
+
+def by_variant(
+    wrong: Sequence[Observation], found: Sequence[Finding], bench: Bench
+) -> list[Finding]:
+    """What is known of calls that need the same variants, and what reading these says of it.
+
+    found: by the instruments that serve calls without them, too.
+    """
+    first = [*_widths(wrong), *_dtypes(wrong), *_hidden(wrong)]
+    if found and not first and found[0].cause not in UNSAID:
+        return list(found)
+    if not first:
+        first = list(read_variant(wrong, bench))
+    return [*first, *found, *_alone(wrong, bench)]
+
+
+def _widths(wrong: Sequence[Observation]) -> Iterator[Finding]:
+    """Is head_dim_v taken for head_dim? Then dims are not written, or too many are."""
+    wide = [o for o in wrong if o.case.head_dim_v > o.case.head_dim]
+    narrow = [o for o in wrong if 0 < o.case.head_dim_v < o.case.head_dim]
+    unset = [o for o in wide if o.unwritten[..., o.case.head_dim :].all()]
+    zeros = [o for o in wide if not o.out[..., o.case.head_dim :].any()]
+    outside = [o for o in narrow if o.written_outside is not None]
+    for hit, of, what in (
+        (unset, wide, "dims from head_dim on are never written"),
+        (zeros, wide, "dims from head_dim on are zeros"),
+        (outside, narrow, "it writes behind the end of rows"),
+    ):
+        if hit and len(hit) == len(of):
+            yield Finding(
+                "head_dim_v_ignored",
+                "head_dim_v is ignored: rows of v and out are taken to have head_dim elements, "
+                f"and {what}",
+                f"in {len(hit)} of {len(of)} cases, here in '{hit[0].case.name}'",
+                1.0,
+                hit[0].case.name,
+            )
+            return
+
+
+def _dtypes(wrong: Sequence[Observation]) -> Iterator[Finding]:
+    """Is bfloat16 taken for float32, or its last bits cut off?"""
+    half = [o for o in wrong if o.case.half]
+    if not half:
+        return
+    outside = [o for o in half if o.written_outside is not None]
+    if len(outside) > 0.5 * len(half):
+        yield Finding(
+            "dtype_ignored",
+            "q or out in bfloat16 (dtype) are taken to be float32: twice as much is written as out "
+            "has",
+            f"in {len(outside)} of {len(half)} cases",
+            1.0,
+            outside[0].case.name,
+        )
+        return
+    if all(_is_cut(o) for o in half):
+        yield Finding(
+            "out_truncated",
+            "out is not rounded to the nearest bfloat16: its last bits are cut off, so that all "
+            "values are too small",
+            f"in {len(half)} of {len(half)} cases",
+            1.0,
+            half[0].case.name,
+        )
+
+
+def _is_cut(o: Observation) -> bool:
+    assert o.verdict is not None
+    want = o.verdict.expected.want
+    large = np.abs(want) > np.abs(want).max() / 16
+    off = (np.abs(o.out) - np.abs(want))[large] / np.abs(want)[large]
+    return bool(off.min() > -(2.0**-7) and off.max() < 2.0**-12 and np.median(off) < 0)
+
+
+def _hidden(wrong: Sequence[Observation]) -> Iterator[Finding]:
+    """Are only the rows wrong that see no key?"""
+
+    def alone(o: Observation) -> bool:
+        if o.verdict is None:
+            return False
+        hidden = ~o.verdict.expected.want.any(-1, keepdims=True)
+        return bool((~o.verdict.wrong | hidden).all())
+
+    if not (all(o.case.kv_begin for o in wrong) and all(map(alone, wrong))):
+        return
+    values = np.concatenate([o.out[o.verdict.wrong] for o in wrong if o.verdict is not None])
+    unset = all(o.unwritten[o.verdict.wrong].all() for o in wrong if o.verdict is not None)
+    nan = not np.isfinite(values).any()
+    cause = "unwritten" if unset else "nan" if nan else "wrong"
+    what = {"unwritten": "is never written", "nan": "gets NaN", "wrong": "gets something else"}
+    yield Finding(
+        f"hidden_rows_{cause}",
+        f"the row of a query from which every key is hidden {what[cause]}, and must be zeros; all "
+        "others are right",
+        f"in {len(wrong)} of {len(wrong)} failing cases, here in '{wrong[0].case.name}'",
+        1.0,
+        wrong[0].case.name,
+    )
+
+
+def _alone(wrong: Sequence[Observation], bench: Bench) -> Iterator[Finding]:
+    """Is the same call right without one of the variants?"""
+    case = wrong[0].case
+    for field, feature in FIELDS.items():
+        if not getattr(case, field) or (field == "half_kv" and case.half):
+            continue
+        without = replace(case, **{field: type(getattr(case, field))(0), "calls": "once"})
+        if bench.observe(_with_room(without)).passed:
+            yield Finding(
+                f"{CAUSES[feature]}_wrong",
+                f"{IN_WORDS[feature]} is computed wrongly: the same call without it is right",
+                f"in '{case.name}'",
+                1.0,
+                case.name,
+            )
+
+
+CAUSES = {
+    Feature.WINDOW: "window",
+    Feature.SOFTCAP: "softcap",
+    Feature.ALIBI: "slopes",
+    Feature.SINKS: "sinks",
+    Feature.KV_BEGIN: "kv_begin",
+    Feature.HEAD_DIM_V: "head_dim_v",
+    Feature.LSE: "lse",
+    Feature.KV_BFLOAT16: "kv_dtype",
+    Feature.Q_BFLOAT16: "dtype",
+}
+
+
+def _with_room(case: Case) -> Case:
+    return replace(case, half_kv=False) if not case.half else case
+
+
+def by_lse(wrong: Sequence[Observation]) -> list[Finding]:
+    """Of calls whose out is right and whose lse is not: which other number is it?"""
+    if not wrong:
+        return []
+    wrong = sorted(wrong, key=lambda o: (_n_needs(o), o.case.work))
+    some = [o for o in wrong if _n_needs(o) == _n_needs(wrong[0])]
+    explained = Counter[tuple[str, str]]()
+    for o in some:
+        explained.update(_lse_hypotheses(o))
+    said = [
+        Finding(cause, sentence, f"in {n} of {len(some)} failing cases", n / len(some),
+                some[0].case.name)
+        for (cause, sentence), n in explained.most_common(2)
+    ]  # fmt: skip
+    return said or [_lse_unknown(some[0])]
+
+
+def _n_needs(o: Observation) -> int:
+    return int(o.case.needs).bit_count()
+
+
+def _lse_hypotheses(o: Observation) -> set[tuple[str, str]]:
+    assert o.verdict is not None
+    assert o.lse is not None
+    expected, lse = o.verdict.expected, o.lse.astype(np.float64)
+    unset = o.lse.view(np.uint32) == POISON
+    if unset.all():
+        return {("lse_not_written", "lse is claimed and never written")}
+    if unset.any():
+        said = "lse is written elsewhere than where its strides (batch, head) say, or not for all"
+        return {("lse_strides", f"{said} rows")}
+    allowed = MATCH * SLACK * expected.lse_rounding
+    setup = right(o.case, *(t.astype(np.float64) for t in (o.q, o.k, o.v)))
+    found = set()
+    for cause, sentence, predicted in lses(o.case, setup):
+        grown = allowed * np.maximum(1, np.abs(predicted) / np.maximum(1, np.abs(expected.lse)))
+        with np.errstate(invalid="ignore"):
+            near = (np.abs(predicted - lse) <= grown) | (predicted == lse)
+        near |= np.isnan(predicted) & np.isnan(lse)
+        if near.all():
+            found.add((cause, sentence))
+    return found
+
+
+def _lse_unknown(o: Observation) -> Finding:
+    assert o.verdict is not None
+    assert o.lse is not None
+    wrong = o.verdict.lse_wrong
+    at = tuple(map(int, np.argwhere(wrong)[0]))
+    b, h, i = at
+    return Finding(
+        "lse_wrong",
+        f"out is right and lse is not: {o.lse[at]:.6g} where it should be "
+        f"{o.verdict.expected.lse[at]:.6g} (batch {b}, head {h}, query {i}); {int(wrong.sum())} of "
+        f"{wrong.size} values are wrong",
+        f"in '{o.case.name}'",
+        1.0,
+        o.case.name,
+    )
