@@ -197,6 +197,19 @@ static inline Vector exp2(Vector x) {
 #endif
 }
 
+// tanh for each lane, to a few units in the last place (after Moshier's Cephes).
+static inline Vector tanh(Vector x) {
+    const Vector size = (Vector)((Ints)x & 0x7fffffff), z = x * x;
+    Vector p = splat(-5.70498872745e-3f);
+    p = p * z + 2.06390887954e-2f;
+    p = p * z - 5.37397155531e-2f;
+    p = p * z + 1.33314422036e-1f;
+    p = p * z - 3.33332819422e-1f;
+    const Vector near = x + x * z * p;
+    const Vector far = 1 - 2 / (exp2(size * 2.88539008f) + 1); // e^(2 size)
+    return size < 0.625f ? near : (Vector)((Ints)far | ((Ints)x & ~0x7fffffff));
+}
+
 #if !defined(__AVX512VNNI__)
 // a0 b0 + a1 b1, a2 b2 + a3 b3, ...
 static inline Ints add_pairs(Shorts a, Shorts b) {

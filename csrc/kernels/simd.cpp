@@ -17,19 +17,21 @@ constexpr int64_t ALONE = 40000; // multiplications: below, waking other threads
 
 // A row's output from its shares, each weighed by 2^m.
 static void merge(const Plan &plan, int unit, int row) {
-    const int d = plan.a->head_dim;
+    const int d = plan.d_v;
     const Item it = plan.rows_of(unit, row, 1, 0);
-    float m = NEVER, l = 0, *out = gpt149_out(plan.a, it.batch, it.head, it.query);
+    float *shares = plan.share(it.row, 0), m = NEVER, l = 0;
     for (int s = 0; s < plan.splits; s++)
         m = std::max(m, plan.share(it.row, s)[d]);
     for (int s = 0; s < plan.splits; s++)
         l += exp2(splat(plan.share(it.row, s)[d] - m))[0] * plan.share(it.row, s)[d + 1];
-    std::fill_n(out, d, 0.0f);
-    for (int s = 0; s < plan.splits; s++) {
-        const float *share = plan.share(it.row, s), weight = exp2(splat(share[d] - m))[0] / l;
+    const float shrink = plan.ends ? plan.finish(it.batch, it.head, it.query, m, l) : 1 / l;
+    for (int s = 0; s < plan.splits; s++) { // the sum in the place of the first
+        const float *share = plan.share(it.row, s);
+        const float weight = exp2(splat(share[d] - m))[0] * shrink;
         for (int x = 0; x < d; x++)
-            out[x] += weight * share[x];
+            shares[x] = weight * share[x] + (s > 0 ? shares[x] : 0);
     }
+    gpt149_store(plan.a->dtype, gpt149_out(plan.a, it.batch, it.head, it.query), d, shares);
 }
 
 static int64_t workspace_bytes(const gpt149_args *a) {
@@ -76,4 +78,5 @@ static const char *run(const gpt149_args *a) {
 
 GPT149_KERNEL({"simd", "flash on register-blocked micro-kernels, lanes over queries; split decode",
                "n_threads br (bc + head_dim) + 64 br head_dim", workspace_bytes, run,
-               GPT149_KV_BFLOAT16})
+               GPT149_WINDOW | GPT149_SOFTCAP | GPT149_ALIBI | GPT149_SINKS | GPT149_KV_BEGIN |
+                   GPT149_HEAD_DIM_V | GPT149_LSE | GPT149_KV_BFLOAT16 | GPT149_Q_BFLOAT16})

@@ -257,28 +257,60 @@ static void add_rows(P p, Keys<T> v, int d, float *o, int o_stride, int n) {
     if constexpr (R > 1) add_rows<R / 2>(p, v, d, o, o_stride, n);
 }
 
+// The scores of n keys from j on, bent; returns the largest of each lane. rows: of first, visible,
+// position and slope of each lane's row.
+struct Bent {
+    Bend bend;
+    Ints first, visible, position;
+    Vector slope;
+
+    template <int G> Vector scores(float *s, int j, int n) const {
+        Ints key = Ints{} + j;
+        for (int i = 0; i < LANES; i++)
+            key[i] += i % G;
+        Vector most = splat(NEVER);
+        for (int i = 0; i < n; i += G, key += G) {
+            float *at = s + i / G * LANES;
+            const Vector score = bend(load(at), key, first, visible, position, slope);
+            store(at, score);
+            most = larger(most, score);
+        }
+        return most;
+    }
+};
+
 // T: what K and V are multiplied as.
 template <typename T, int G>
 static void attend_rows(const Plan &plan, const Item &it, float *scratch) {
     const gpt149_args *a = plan.a;
-    const int d = a->head_dim, padded = plan.padded();
+    const int d = plan.d, d_v = plan.d_v, padded = plan.padded_v();
     const bool distant =
         sizeof(T) == sizeof(float) && (int64_t)a->batch * a->n_kv_head * a->n_kv * d >= FAR;
-    // (padded / G, rows, G), (rows, padded), (CHUNK / G, rows, G); widened: (CHUNK, d) of K, of V
-    float *qt = scratch, *o = qt + LANES / G * padded, *s = o + LANES / G * padded;
+    // (d / G, rows, G), (rows, padded), (CHUNK / G, rows, G); widened: (CHUNK, d) of K, of V
+    float *qt = scratch, *o = qt + LANES / G * plan.padded(), *s = o + LANES / G * padded;
     float *wide = s + CHUNK * LANES / G;
-    const float scale = a->scale * LOG2E;
     float *to[LANES];
+    Bent bent = {Bend(a), {}, {}, {}, {}};
+    const bool looks_again = plan.bent || a->window;
     Ints visible = {};
     Vector m = splat(NEVER), l = {}; // of each row, in G lanes; l is to be summed over them
-    std::fill_n(qt, 2 * LANES / G * padded, 0.0f); // o, too
+    std::fill(scratch, s, 0.0f);
     plan.each_row(it, [&](int r, int head, int query) {
-        const float *row = gpt149_q(a, it.batch, head, query);
-        each_place<T>(d, [&](int x, int y) { qt[y / G * LANES + r * G + y % G] = row[x] * scale; });
+        const float *row = gpt149_q(a, it.batch, head, query), scale = bent.bend.scale;
+        const bfloat16 *half = a->dtype == GPT149_BFLOAT16 ? (const bfloat16 *)row : nullptr;
+        each_place<T>(d, [&](int x, int y) {
+            qt[y / G * LANES + r * G + y % G] = (half ? to_float(half[x]) : row[x]) * scale;
+        });
         to[r] = plan.target(it, r, head, query);
-        for (int i = 0; i < G; i++)
-            visible[r * G + i] = plan.visible(it, query);
+        for (int i = r * G; i < r * G + G; i++) {
+            visible[i] = plan.visible(it, query);
+            if (!looks_again) continue;
+            bent.first[i] = gpt149_first(a, it.batch, query);
+            bent.position[i] = query + a->n_kv - a->n_q;
+            bent.slope[i] = a->alibi_slopes ? a->alibi_slopes[head] * LOG2E : 0;
+        }
     });
+    bent.visible = visible;
 
     for (int j = it.begin; j < it.end; j += CHUNK) {
         const int n = std::min(CHUNK, it.end - j);
@@ -287,10 +319,11 @@ static void attend_rows(const Plan &plan, const Item &it, float *scratch) {
         if constexpr (sizeof(T) == sizeof(float))
             if (a->kv_dtype == GPT149_BFLOAT16) {
                 k = {widen(plan.k<bfloat16>(it, j), a->k_stride[2], n, d, wide), d, n, false};
-                v = {widen(plan.v<bfloat16>(it, j), a->v_stride[2], n, d, wide + CHUNK * d), d, n,
-                     false};
+                v = {widen(plan.v<bfloat16>(it, j), a->v_stride[2], n, d_v, wide + CHUNK * d), d_v,
+                     n, false};
             }
-        const Vector most = score<G>(qt, k, d, visible - j, s);
+        Vector most = score<G>(qt, k, d, visible - j, s);
+        if (looks_again) most = bent.scores<G>(s, j, n);
         if (largest_of<LANES>(most > m + SLACK ? splat(1) : Vector{})[0] > 0) { // seldom
             const Vector risen = larger(m, largest_of<G>(most)), shrink = exp2(m - risen);
             m = risen, l *= shrink;
@@ -305,19 +338,26 @@ static void attend_rows(const Plan &plan, const Item &it, float *scratch) {
             l += p;
         }
         if constexpr (G == LANES)
-            add_rows<1>(LoneWeights{s}, v, d, o, padded, 1);
+            add_rows<1>(LoneWeights{s}, v, d_v, o, padded, 1);
         else
-            add_rows<std::min(4, LANES / G)>(Weights{s, G}, v, d, o, padded, it.n_rows);
+            add_rows<std::min(4, LANES / G)>(Weights{s, G}, v, d_v, o, padded, it.n_rows);
     }
-    for (int r = 0; r < it.n_rows; r++) {
+    plan.each_row(it, [&](int r, int head, int query) {
         float total = 0;
         for (int i = 0; i < G; i++)
             total += l[r * G + i];
         const bool share = plan.splits > 1;
-        const float shrink = share ? 1 : 1 / total;
-        each_place<T>(d, [&](int x, int y) { to[r][x] = shrink * o[r * padded + y]; });
-        if (share) to[r][d] = m[r * G], to[r][d + 1] = total;
-    }
+        const float shrink = share       ? 1
+                             : plan.ends ? plan.finish(it.batch, head, query, m[r * G], total)
+                                         : 1 / total;
+        const float *row = o + r * padded;
+        if (plan.wide())
+            each_place<T>(d_v, [&](int x, int y) { to[r][x] = shrink * row[y]; });
+        else
+            each_place<T>(
+                d_v, [&](int x, int y) { ((bfloat16 *)to[r])[x] = to_bfloat16(shrink * row[y]); });
+        if (share) to[r][d_v] = m[r * G], to[r][d_v + 1] = total;
+    });
 }
 
 void simd_decode(const Plan &plan, const Item &it, float *scratch) {

@@ -37,10 +37,13 @@ def run(shape: str, threads: int | None, as_json: bool) -> None:
             f"{'':<19} extra memory {row['memory']}{n_bytes}" if row["memory"] else "", nl=False
         )
         click.echo(f"{'':<19} cannot run here: {row['unavailable']}" if row["unavailable"] else "")
+        if row["features"]:
+            click.echo(f"{'':<19} claims {', '.join(row['features'])}")
 
 
 def _describe(name: str, args: abi.Args) -> dict[str, Any]:
-    row: dict[str, Any] = dict.fromkeys(("idea", "memory", "bytes", "isa", "unavailable"))
+    names = ("idea", "memory", "bytes", "isa", "features", "unavailable")
+    row: dict[str, Any] = dict.fromkeys(names)
     row["name"] = name
     if name in TENSOR_KERNELS and importlib.util.find_spec("torch") is None:
         return row | {"unavailable": "torch is not installed"}
@@ -54,6 +57,7 @@ def _describe(name: str, args: abi.Args) -> dict[str, Any]:
         "memory": kernel.memory,
         "bytes": n_bytes,
         "isa": kernel.isa,
+        "features": [str(f.name).lower() for f in abi.Feature if f & kernel.features],
     }
 
 

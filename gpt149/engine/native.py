@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from ..errors import InputError, KernelDeclined
 from ..kernels import abi
-from ..kernels.loaders.contract import ContractKernel, check_tiles, declined
+from ..kernels.loaders.contract import ContractKernel, check_claims, check_tiles, declined
 from ..kernels.registry import Kernel
 from ..model.checkpoint import Checkpoint
 from ..system.threads import checked_threads
@@ -167,12 +167,16 @@ class NativeEngine:
 
     def _kernel(self) -> ctypes.Array[abi.KernelEntry]:
         assert isinstance(self.kernel, ContractKernel)
+        if self.kv_dtype != "float32":
+            check_claims(
+                self.kernel.name, self.kernel.features, abi.Feature.KV_BFLOAT16,
+                others=", or --kv-dtype float32",
+            )  # fmt: skip
         return byref(self.kernel.entry)  # type: ignore[return-value]
 
     def _check(self, why: bytes | None) -> None:
         if why is not None:
-            others = "" if self.kv_dtype == "float32" else ", or --kv-dtype float32"
-            raise declined(self.kernel.name, why, others=others)
+            raise declined(self.kernel.name, why)
 
     def _new(self, br: int, bc: int, screened: bool) -> int:
         """Raise BuildError or MissingDependency where the engine cannot be compiled."""

@@ -386,8 +386,8 @@ def test_nan_is_told_wherever_it_comes_up(tiny: Checkpoint) -> None:
 
 
 def test_declining_is_an_error(tiny: Checkpoint) -> None:
-    engine = start(tiny, "flash", kv_dtype="bf16")
-    with pytest.raises(KernelDeclined, match=r"float32 only.* or --kv-dtype float32\."):
+    engine = start(tiny, "fused", kv_dtype="bf16")
+    with pytest.raises(KernelDeclined, match=r"in bfloat16\. .* or --kv-dtype float32;"):
         engine.feed([PROMPT])
     assert engine.length == 0
     options = Options(n=40, ignore_eos=True)
@@ -434,7 +434,8 @@ def test_the_cache_is_short_where_weights_are_and_the_kernel_reads_it(tiny: Chec
         ("simd", {"dtype": "int8"}, "bf16"),
         ("simd", {"dtype": "int4"}, "bf16"),
         ("simd", {"dtype": "int8", "kv_dtype": "float32"}, "float32"),
-        ("flash", {"dtype": "int8"}, "float32"),  # declines bfloat16
+        ("flash", {"dtype": "int8"}, "bf16"),
+        ("fused", {"dtype": "int8"}, "float32"),  # does not claim bfloat16
         (str(wrong), {"dtype": "int8"}, "float32"),  # takes it for float32
         ("torch", {}, "float32"),
     ):

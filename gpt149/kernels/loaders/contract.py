@@ -60,17 +60,21 @@ class ContractKernel:
             raise declined(self.name, why, shape)
 
 
-def declined(kernel: str, why: bytes, shape: str = "", *, others: str = "") -> KernelDeclined:
-    """The error for what a kernel's `run` returned. others: what to choose besides a kernel."""
+def declined(kernel: str, why: bytes, shape: str = "") -> KernelDeclined:
+    """The error for what a kernel's `run` returned."""
     reason = one_line(why.decode(errors="replace")).rstrip(".")
     return KernelDeclined(
-        f"the kernel '{kernel}' declines this call: {reason}. {shape}"
-        f"Choose another with -a{others}."
+        f"the kernel '{kernel}' declines this call: {reason}. {shape}Choose another with -a."
     )
 
 
-def check_claims(kernel: str, claimed: abi.Feature, needed: abi.Feature) -> None:
-    """Raise KernelDeclined where a kernel does not claim all that a call needs."""
+def check_claims(
+    kernel: str, claimed: abi.Feature, needed: abi.Feature, *, others: str = ""
+) -> None:
+    """Raise KernelDeclined where a kernel does not claim all that a call needs.
+
+    others: what to choose besides a kernel.
+    """
     missing = needed & ~claimed
     if not missing:
         return
@@ -79,7 +83,7 @@ def check_claims(kernel: str, claimed: abi.Feature, needed: abi.Feature) -> None
     flags = " | ".join(f"GPT149_{feature.name}" for feature in features)
     raise KernelDeclined(
         f"the kernel '{kernel}' does not claim to compute what this call asks for: {words}. Choose "
-        f"another with -a; a kernel of yours that does compute it claims it by {flags} in "
+        f"another with -a{others}; a kernel of yours that does compute it claims it by {flags} in "
         "GPT149_KERNEL."
     )
 

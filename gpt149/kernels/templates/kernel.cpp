@@ -65,5 +65,6 @@ static const char *run(const gpt149_args *a) {
     return nullptr;
 }
 
-// Name, idea and extra memory are what `gpt149` prints of it.
+// Name, idea and extra memory are what `gpt149` prints of it. Behind run a kernel may claim more
+// that it computes, such as GPT149_WINDOW (see gpt149.h): no call asks for what is not claimed.
 GPT149_KERNEL({"NAME", "one query at a time", "n_kv", workspace_bytes, run})
