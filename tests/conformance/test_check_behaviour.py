@@ -72,7 +72,7 @@ def test_who_crashes_while_it_is_loaded_is_asked_twice(tmp_path: Path) -> None:
 def test_a_crash_tells_the_function_the_bytes_asked_for_and_the_line(tmp_path: Path) -> None:
     file = edited(tmp_path, "if (a->n_kv == 33) *(volatile int *)8 = 1;")
     text = said(file, "--case", "n33")
-    assert "SIGSEGV: Segmentation fault, in run; workspace_bytes asked for 4,356 bytes" in text
+    assert "SIGSEGV: Segmentation fault, in run; workspace_bytes asked for 5,124 bytes" in text
     assert f"Where: {line_of(file, 'volatile int')}" in text
 
 
@@ -135,7 +135,7 @@ def test_a_workspace_that_changes_is_told(tmp_path: Path) -> None:
     more = "static int n; if (n++ % 2 == 0) return 2 * a->n_kv;"
     report = check(str(edited(tmp_path, more, at=WORKSPACE)), SMALL, timeout=5.0)
     assert causes(report)[0] == "workspace_changes"
-    assert "34 bytes, then 1,156 for the same call" in report.findings[0].sentence
+    assert "34 bytes, then 1,540 for the same call" in report.findings[0].sentence
 
 
 def test_a_workspace_that_overflows_is_told(tmp_path: Path) -> None:
@@ -210,8 +210,8 @@ def test_a_note_is_printed_and_in_json(tmp_path: Path) -> None:
 
 def test_who_returns_before_its_threads_are_done_is_told(tmp_path: Path) -> None:
     late = (
-        "float *out = (float *)a->out;\n"
-        "    std::thread([out] { usleep(5000); *out = 7; }).detach();"
+        "float *late = (float *)a->out;\n"
+        "    std::thread([late] { usleep(5000); *late = 7; }).detach();"
     )
     headers = "#include <thread>\n#include <unistd.h>\n"
     report = check(str(edited(tmp_path, late, headers)), [QUICK["n17"]], timeout=10.0)
