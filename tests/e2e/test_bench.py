@@ -62,13 +62,20 @@ VARIANTS = (
 def test_variants_are_timed_or_said_to_be_missing() -> None:
     shapes = [part for shape in VARIANTS for part in ("-s", shape)]
     done = bench(
-        *("naive", "flash", "torch", "reference", "tests/right_kernels/plain_sequential.cpp"),
+        *(
+            "naive",
+            "flash",
+            "simd",
+            "torch",
+            "reference",
+            "tests/right_kernels/plain_sequential.cpp",
+        ),
         *("--attention-only", *shapes, "--seconds", "1", "-o", "jsonl"),
     )
     assert done.exit_code == 0, done.output
     rows = {(row["kernel"], row["test"]): row for row in map(json.loads, done.stdout.splitlines())}
     for shape in VARIANTS:
-        for kernel in ("naive", "flash", "reference"):
+        for kernel in ("naive", "flash", "simd", "reference"):
             assert rows[kernel, shape]["samples"] >= 3, rows[kernel, shape]
         last = rows["tests/right_kernels/plain_sequential.cpp", shape]
         assert "does not claim" in last["skipped"]

@@ -23,7 +23,7 @@ def test_the_operator_passes_torchs_own_checks(kernel: str) -> None:
     torch.testing.assert_close(got, want, rtol=0, atol=1e-5)
 
 
-@pytest.mark.parametrize("kernel", ["naive", "flash", "reference"])
+@pytest.mark.parametrize("kernel", ["naive", "flash", "simd", "reference"])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize(
     "asked",
