@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from ..errors import BuildError, InputError
 from ..kernels.abi import Feature
@@ -70,7 +70,7 @@ class Report:
     notes: tuple[Finding, ...] = ()
     where: str = ""
     speed: Speed | None = None  # of a right kernel, if asked for
-    claimed: Feature | None = None
+    claimed: Feature = field(default=Feature(0))
 
     @property
     def failed(self) -> list[Observation]:

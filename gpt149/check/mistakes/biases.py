@@ -172,6 +172,19 @@ def slopes(case: Case) -> Iterator[Mistake]:
         ),
     ):
         yield Mistake(cause, said, change, "slopes")
+    if case.sinks:  # else it is the same for all that is in a row's sum
+        own = np.arange(case.n_q, dtype=np.float64)[:, None] + case.n_kv - case.n_q
+        ends: list[tuple[str, Array]] = [("key 0", own), ("query 0", own - own[0])]
+        if case.kv_begin:
+            begins = case.vectors()["kv_begin"].astype(np.float64)
+            ends.append(("kv_begin", own - begins[:, None, None, None]))
+        for end, by in ends:
+            yield Mistake(
+                "slopes_distance",
+                f"the distance is taken from the wrong end: from {end}, not the query's own key",
+                by_distance(lambda t, by=by: t + by),  # type: ignore[misc]
+                "slopes",
+            )
     for bc, implied in tile_sizes(case):
         yield Mistake(
             "slopes_distance",
