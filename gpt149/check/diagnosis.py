@@ -76,6 +76,8 @@ def _findings(
     # Variants add mistakes of their own: each is looked into where nothing else is.
     told = list[Finding]()
     for group in _groups(wrong):
+        if sum(bool(o.changed_inputs) for o in group) > 0.5 * len(group):
+            continue
         needed = group[0].case.needs
         alike = [o for o in observations if not needed & ~o.case.needs]
         others = [o for o in failed if o not in wrong or o in group]

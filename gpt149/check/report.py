@@ -20,6 +20,7 @@ from .sanitize import MemoryFault
 SHADES = " .:-=+*#%@"
 SANITIZER_LINES = re.compile(r"ERROR:|runtime error|is located|^allocated by|(READ|WRITE) of size")
 MOST_FAULT_LINES = 12
+MANY = 1e9
 PICTURE_ROWS, PICTURE_COLUMNS = 16, 48
 
 
@@ -156,8 +157,10 @@ def _values(o: Observation, verdict: Verdict) -> list[str]:
     if verdict.tolerance < SMALLEST:
         lines.append("  A query that sees no key gets zeros, exactly.")
     elif np.isfinite(verdict.error):
+        ratio = verdict.ratio
+        times = f"{ratio:,.0f}" if ratio < MANY else f"{ratio:.0e}"
         lines.append(
-            f"  Error {verdict.error:.2g} is {verdict.ratio:,.0f} times what float32 rounding "
+            f"  Error {verdict.error:.2g} is {times} times what float32 rounding "
             "explains at this size: this is a bug, not precision."
         )
     right = ~np.any(verdict.wrong, axis=(0, 1, 3), keepdims=True)

@@ -341,7 +341,6 @@ def _of_another_head(case: Case, cause: str, what: str, put: Callable[[Setup, Ar
         (np.roll(h, 1), "of the head before"),
         (np.roll(h, -1), "of the next head"),
         (h[::-1], "in reverse order"),
-        (np.sort(h)[np.minimum(h + 1, case.n_head - 1)], "of head h + 1"),
     ):
         if not np.array_equal(order, h):
             yield Mistake(
@@ -350,3 +349,9 @@ def _of_another_head(case: Case, cause: str, what: str, put: Callable[[Setup, Ar
                 lambda setup, order=order: put(setup, get(setup)[order]),  # type: ignore[misc]
                 cause,
             )
+    beyond = f"the {what} of another head is taken: of head h + 1, for the last beyond their end"
+
+    def next_one(setup: Setup) -> Setup:
+        return put(setup, np.append(get(setup)[1:], np.nan))
+
+    yield Mistake(f"{cause}_of_another_head", beyond, next_one, cause)
