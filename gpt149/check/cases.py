@@ -31,6 +31,15 @@ FIELDS = {
     "half_kv": Feature.KV_BFLOAT16,
     "half": Feature.Q_BFLOAT16,
 }
+# What changes out, and not only its type.
+CHANGES_OUT = (
+    Feature.WINDOW
+    | Feature.SOFTCAP
+    | Feature.ALIBI
+    | Feature.SINKS
+    | Feature.KV_BEGIN
+    | Feature.HEAD_DIM_V
+)
 
 
 @dataclass(frozen=True)

@@ -29,9 +29,18 @@ def diagnose(observations: Sequence[Observation], bench: Bench) -> list[Finding]
     findings = _findings([o for o in observations if not o.passed], observations, bench)
     findings = _of_most(findings, observations)
     chance = bool(findings) and findings[0].cause in CHANCE
-    if findings and not chance and (shared := _shared(observations, bench)):
-        findings[0] = replace(findings[0], sentence=f"{findings[0].sentence}; {shared}")
-    return findings
+    wrong = [o for o in observations if o.wrong]
+    varied = bool(wrong) and all(o.case.needs for o in wrong)  # told of each variant
+    return findings if chance or varied else _where_told(findings, observations, bench)
+
+
+def _where_told(
+    findings: list[Finding], observations: Sequence[Observation], bench: Bench
+) -> list[Finding]:
+    """With what failing calls have, and others do not, in the first sentence."""
+    if not findings or not (shared := _shared(observations, bench)):
+        return findings
+    return [replace(findings[0], sentence=f"{findings[0].sentence}; {shared}"), *findings[1:]]
 
 
 def _of_most(findings: list[Finding], observations: Sequence[Observation]) -> list[Finding]:
@@ -67,11 +76,13 @@ def _findings(
     # Variants add mistakes of their own: each is looked into where nothing else is.
     told = list[Finding]()
     for group in _groups(wrong):
+        if sum(bool(o.changed_inputs) for o in group) > 0.5 * len(group):
+            continue
         needed = group[0].case.needs
         alike = [o for o in observations if not needed & ~o.case.needs]
         others = [o for o in failed if o not in wrong or o in group]
         found = _of_values(others, group, [], alike, bench)
-        told += by_variant(group, found, bench)
+        told += _where_told(by_variant(group, found, bench), alike, bench)
     vague = not told or told[0].cause in UNSAID
     findings = findings + told if vague else told + findings
     return findings + by_lse([o for o in failed if o.wrong_lse])

@@ -8,10 +8,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..kernels.abi import Feature
 from ..system.words import duration, in_shell, one_line
 from .finding import describe_rows
 from .isolation import Answer
-from .judge import SLACK, Verdict
+from .judge import SLACK, SMALLEST, Verdict
 from .observe import Observation
 from .run import Report
 from .sanitize import MemoryFault
@@ -19,6 +20,7 @@ from .sanitize import MemoryFault
 SHADES = " .:-=+*#%@"
 SANITIZER_LINES = re.compile(r"ERROR:|runtime error|is located|^allocated by|(READ|WRITE) of size")
 MOST_FAULT_LINES = 12
+MANY = 1e9
 PICTURE_ROWS, PICTURE_COLUMNS = 16, 48
 
 
@@ -91,6 +93,7 @@ def as_json(spec: str, report: Report) -> dict[str, Any]:
         "findings": [vars(f) for f in report.findings],
         "notes": [vars(f) for f in report.notes],
         "where": report.where,
+        "claimed": asked_of(report),
         "left_out": list(report.left_out),
         "too_long": list(report.too_long),
         "unmapped": list(report.unmapped),
@@ -115,6 +118,7 @@ def _case_as_json(o: Observation) -> dict[str, Any]:
         error = o.verdict.error
         entry |= {
             "n_wrong": int(o.verdict.wrong.sum()),
+            "n_wrong_lse": int(o.verdict.lse_wrong.sum()),
             "error": error if np.isfinite(error) else None,
             "tolerance": o.verdict.tolerance,
             "ratio": o.verdict.ratio if np.isfinite(error) else None,
@@ -140,6 +144,8 @@ def _excuse(report: Report) -> str:
 
 def _values(o: Observation, verdict: Verdict) -> list[str]:
     """How many values are wrong, which, by how much, and a picture."""
+    if not verdict.wrong.any():
+        return _lse_values(o, verdict)
     first = tuple(int(i) for i in np.argwhere(verdict.wrong)[0])
     got, want = float(o.out[first]), float(verdict.expected.want[first])
     b, h, i, x = first
@@ -148,9 +154,13 @@ def _values(o: Observation, verdict: Verdict) -> list[str]:
         f"  {int(verdict.wrong.sum())} of {verdict.wrong.size} values are wrong, first at (batch "
         f"{b}, head {h}, query {i}, dim {x}): got {got:.6g}{never}, want {want:.6g}."
     ]
-    if np.isfinite(verdict.error):
+    if verdict.tolerance < SMALLEST:
+        lines.append("  A query that sees no key gets zeros, exactly.")
+    elif np.isfinite(verdict.error):
+        ratio = verdict.ratio
+        times = f"{ratio:,.0f}" if ratio < MANY else f"{ratio:.0e}"
         lines.append(
-            f"  Error {verdict.error:.2g} is {verdict.ratio:,.0f} times what float32 rounding "
+            f"  Error {verdict.error:.2g} is {times} times what float32 rounding "
             "explains at this size: this is a bug, not precision."
         )
     right = ~np.any(verdict.wrong, axis=(0, 1, 3), keepdims=True)
@@ -158,6 +168,18 @@ def _values(o: Observation, verdict: Verdict) -> list[str]:
         lines.append(f"  Right: {describe_rows(right)}.")
     title = f"  |error| of batch {b}, head {h} over query (down) and dim (across):"
     return [*lines, title, *_picture(verdict.ratios[b, h] / SLACK)]
+
+
+def _lse_values(o: Observation, verdict: Verdict) -> list[str]:
+    """The same of lse, where out is right."""
+    assert o.lse is not None
+    wrong = verdict.lse_wrong
+    b, h, i = (int(n) for n in np.argwhere(wrong)[0])
+    return [
+        f"  {int(wrong.sum())} of {wrong.size} values of lse are wrong, first at (batch {b}, head "
+        f"{h}, query {i}): got {o.lse[b, h, i]:.6g}, want {verdict.expected.lse[b, h, i]:.6g}; out "
+        "is right."
+    ]
 
 
 def _picture(excess: NDArray[np.float64]) -> list[str]:
@@ -176,8 +198,20 @@ def _picture(excess: NDArray[np.float64]) -> list[str]:
     ]
 
 
+def asked_of(report: Report) -> dict[str, int]:
+    """How many cases were asked of each feature that the kernel claims, by its name."""
+    return {
+        str(feature.name): sum(bool(o.case.needs & feature) for o in report.observations)
+        for feature in Feature
+        if feature & report.claimed
+    }
+
+
 def _notes(report: Report) -> str:
     lines = []
+    if report.claimed and len(report.observations) > 1:
+        asked = ", ".join(f"{name} ({n})" for name, n in asked_of(report).items())
+        lines.append(f"Claimed, and asked in so many cases: {asked}.")
     if report.speed:
         s = report.speed
         lines.append(

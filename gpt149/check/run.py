@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from ..errors import BuildError, InputError
-from ..kernels.abi import Feature
-from ..kernels.loaders.contract import check_claims
+from ..kernels.abi import IN_WORDS, Feature
 from ..kernels.registry import compiled, locate
 from ..system.threads import one_blas_thread
 from .arena import Arena
@@ -70,7 +69,7 @@ class Report:
     notes: tuple[Finding, ...] = ()
     where: str = ""
     speed: Speed | None = None  # of a right kernel, if asked for
-    claimed: Feature | None = None
+    claimed: Feature = field(default=Feature(0))
 
     @property
     def failed(self) -> list[Observation]:
@@ -112,7 +111,6 @@ def check(
 
     Raises:
         InputError: no such kernel, or it can be asked none of the cases.
-        KernelDeclined: it claims nothing of what they need.
         BuildError, MissingDependency: it cannot be compiled.
         MachineFault: nor can any other, or no other runs.
     """
@@ -141,7 +139,7 @@ def check(
         ):
             asked = [case for case in asked if not case.needs & ~child.features]
             if not asked:
-                check_claims(child.kernel, child.features, cases[0].needs)
+                raise InputError(_unclaimed(spec, cases[0], child.features))
             bench = Bench(child, arena, memo)
             hangs = crashes = 0
             for i, case in enumerate(asked, 1):
@@ -206,6 +204,16 @@ def check(
         where,
         speed,
         child.features,
+    )
+
+
+def _unclaimed(spec: str, case: Case, claimed: Feature) -> str:
+    missing = [feature for feature in Feature if feature & case.needs & ~claimed]
+    return (
+        f"'{spec}' is not asked '{case.name}': it does not claim "
+        f"{' and '.join(IN_WORDS[feature] for feature in missing)}. A kernel that computes it says "
+        f"so by {' | '.join(f'GPT149_{feature.name}' for feature in missing)} in GPT149_KERNEL, "
+        "one in Python by its parameters."
     )
 
 

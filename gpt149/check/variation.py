@@ -16,7 +16,6 @@ from .judge import SLACK
 from .mistakes import right
 from .mistakes.lse import lses
 from .observe import Bench, Observation
-from .reading.variants import read_variant
 
 MATCH = 64.0  # as in predictions
 # What says little: the variant's name says more.
@@ -32,11 +31,11 @@ def by_variant(
     found: by the instruments that serve calls without them, too.
     """
     first = [*_widths(wrong), *_dtypes(wrong), *_hidden(wrong)]
-    if found and not first and found[0].cause not in UNSAID:
+    told = bool(found) and found[0].cause not in UNSAID
+    if told and (not first or found[0].cause.startswith("hidden_rows")):
         return list(found)
-    if not first:
-        first = list(read_variant(wrong, bench))
-    return [*first, *found, *_alone(wrong, bench)]
+    alone = list(_alone(wrong, bench))
+    return [*first, *found, *alone] if told else [*first, *alone, *found]
 
 
 def _widths(wrong: Sequence[Observation]) -> Iterator[Finding]:

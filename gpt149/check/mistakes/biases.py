@@ -172,6 +172,19 @@ def slopes(case: Case) -> Iterator[Mistake]:
         ),
     ):
         yield Mistake(cause, said, change, "slopes")
+    if case.sinks:  # else it is the same for all that is in a row's sum
+        own = np.arange(case.n_q, dtype=np.float64)[:, None] + case.n_kv - case.n_q
+        ends: list[tuple[str, Array]] = [("key 0", own), ("query 0", own - own[0])]
+        if case.kv_begin:
+            begins = case.vectors()["kv_begin"].astype(np.float64)
+            ends.append(("kv_begin", own - begins[:, None, None, None]))
+        for end, by in ends:
+            yield Mistake(
+                "slopes_distance",
+                f"the distance is taken from the wrong end: from {end}, not the query's own key",
+                by_distance(lambda t, by=by: t + by),  # type: ignore[misc]
+                "slopes",
+            )
     for bc, implied in tile_sizes(case):
         yield Mistake(
             "slopes_distance",
@@ -328,7 +341,6 @@ def _of_another_head(case: Case, cause: str, what: str, put: Callable[[Setup, Ar
         (np.roll(h, 1), "of the head before"),
         (np.roll(h, -1), "of the next head"),
         (h[::-1], "in reverse order"),
-        (np.sort(h)[np.minimum(h + 1, case.n_head - 1)], "of head h + 1"),
     ):
         if not np.array_equal(order, h):
             yield Mistake(
@@ -337,3 +349,9 @@ def _of_another_head(case: Case, cause: str, what: str, put: Callable[[Setup, Ar
                 lambda setup, order=order: put(setup, get(setup)[order]),  # type: ignore[misc]
                 cause,
             )
+    beyond = f"the {what} of another head is taken: of head h + 1, for the last beyond their end"
+
+    def next_one(setup: Setup) -> Setup:
+        return put(setup, np.append(get(setup)[1:], np.nan))
+
+    yield Mistake(f"{cause}_of_another_head", beyond, next_one, cause)

@@ -95,6 +95,12 @@ def _windows(case: Case) -> Iterator[Mistake]:
             ),
         ):
             yield Mistake(cause, said, seen(rule), "window", implied)
+    yield Mistake(
+        "window_of_last_query",
+        "all queries have the window of the last: keys before n_kv - window are hidden from all",
+        seen(j >= case.n_kv - w),
+        "window",
+    )
     for br in [case.br] if case.br else USUAL_TILES:
         if br > 1 and case.n_q > 1:
             start = i // br * br
@@ -201,6 +207,8 @@ def _widths(case: Case) -> Iterator[Mistake]:
 
     def v_apart(setup: Setup) -> Setup:
         p = placed["v"]
+        if setup.v.shape != p.shape:  # by another mistake
+            return setup
         wrong = Placed(0, p.shape, apart(case.n_kv_head, case.n_kv))
         memory = np.full(max(p.span, wrong.span), np.nan, np.float32)
         Placed(0, p.shape, p.strides).view(memory)[...] = setup.v

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from ..cases import Case
+from ..cases import CHANGES_OUT, Case
 from ..finding import Finding
 from ..observe import Bench, Observation
 from .addresses import read_k, read_v
@@ -23,6 +23,7 @@ from .probe import Illegible, Probe
 from .rows import read_owners
 from .shifts import read_shifts
 from .values import read_again, read_follows, read_format, read_values
+from .variants import read_variant
 from .where import when, where
 
 Instrument = Callable[[Probe, Sequence[Probe]], Iterator[tuple[str, str]]]
@@ -42,7 +43,12 @@ ENOUGH = (60, 100, 16)  # queries, keys, dims: with more, there is nothing more 
 def read(
     wrong: Sequence[Observation], passed: Sequence[Observation], bench: Bench
 ) -> list[Finding]:
-    """What instruments show, the first that shows something; empty if none does."""
+    """What instruments show, the first that shows something; empty if none does.
+
+    Most take plain calls for granted: where out is another's by a variant, that is read.
+    """
+    if wrong[0].case.needs & CHANGES_OUT:
+        return read_variant(wrong, bench)
     best = telling(wrong)[:3]
     probes = [Probe(bench, replace(o.case, calls="once")) for o in best]
     conditional = bool(when([*wrong, *passed]))
