@@ -18,6 +18,7 @@ from .mistakes.lse import lses
 from .observe import Bench, Observation
 
 MATCH = 64.0  # as in predictions
+FAR = 80.0
 # What says little: the variant's name says more.
 UNSAID = ("unknown", "not_finite", "reads_outside", "values_off", "scores_ignored", "nothing_of_v",
          "weights_off", "exp_wrong", "half_precision", "keys_lost")  # fmt: skip
@@ -190,13 +191,15 @@ def _lse_hypotheses(o: Observation) -> set[tuple[str, str]]:
         return {("lse_strides", f"{said} rows")}
     allowed = MATCH * SLACK * expected.lse_rounding
     setup = right(o.case, *(t.astype(np.float64) for t in (o.q, o.k, o.v)))
+    # Below a sink that is far above all scores, exponentials vanish.
+    mild = np.ones(o.case.n_head, bool) if setup.sinks is None else setup.sinks < FAR
     found = set()
     for cause, sentence, predicted in lses(o.case, setup):
         grown = allowed * np.maximum(1, np.abs(predicted) / np.maximum(1, np.abs(expected.lse)))
         with np.errstate(invalid="ignore"):
             near = (np.abs(predicted - lse) <= grown) | (predicted == lse)
         near |= np.isnan(predicted) & np.isnan(lse)
-        if near.all():
+        if near[:, mild].all() and o.verdict.lse_wrong[:, mild].any():
             found.add((cause, sentence))
     return found
 
