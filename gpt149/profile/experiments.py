@@ -1,0 +1,141 @@
+"""Experiments through the contract: calls in turn that differ in one thing.
+
+Figures are of CPU time, with threads that sleep while they wait, so neighbours do not stretch them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+from ..bench.attention import Shape
+from ..bench.stats import Ratio, paired_ratio
+from ..check.cases import Case
+from .child import Calls, Watched
+
+ROUNDS = 5
+SLOW, SLOWEST = 0.08, 0.4  # seconds a call, from which on there are fewer rounds
+TILES = ((16, 32), (32, 64), (64, 64), (64, 128), (128, 256), (256, 512))
+UNSURE = 1.6  # highest against lowest of a ratio's rounds: no more is said than "noisy"
+MANY_HEADS = 8
+
+
+@dataclass
+class Found:
+    """What the experiments on one shape gave. Ratios are of CPU time, above 1 where it takes more.
+
+    None: not asked, for it does not apply.
+    """
+
+    shape: Shape
+    n_threads: int
+    seconds: float = 0.0  # one call, all threads, by the clock
+    busy: float = 0.0  # the same, of its busiest thread: what it takes on a machine of its own
+    one: float = 0.0  # CPU seconds of a call with one thread
+    workers: int = 1
+    imbalance: float | None = None  # of the busiest thread against the mean
+    inflation: Ratio | None = None  # CPU time of all threads, against that of one thread alone
+    speedup: float = 1.0  # time of one thread, against that of the busiest of all
+    one_head_workers: int | None = None
+    many_heads_workers: int | None = None
+    prefill_workers: int | None = None  # of one head with many queries
+    causal: Ratio | None = None  # against no mask
+    odd: Ratio | None = None  # head_dim + 1, against head_dim
+    halved: Ratio | None = None  # of time a pair: this n, against half of it
+    model: Ratio | None = None  # strides as in a model
+    denormal: Ratio | None = None
+    tiles: dict[tuple[int, int], Ratio] = field(default_factory=dict)
+    faults: float = 0.0  # page faults of a call with all threads
+    system: float = 0.0  # its CPU time in the system, as a share
+    workspace_bytes: int = 0
+    workspace_growth: float = 1.0  # n doubled
+
+
+def observe(child: Watched, shape: Shape, n_threads: int, *, square: bool = False) -> Found:
+    """All experiments that apply to the shape. square: the kernel knows n_q = n_kv alone."""
+    found = Found(shape, n_threads)
+    case = replace(shape.case(n_threads), batch=1)
+    _threads(child, case, found)
+    head = replace(case, n_head=1, n_kv_head=1, n_threads=1)
+    rounds = _rounds(found.one / case.n_head)
+    if n_threads > 1:
+        _heads(child, case, found, square)
+    if shape.n_q > 1:
+        _variations(child, head, found, rounds)
+    return found
+
+
+def _rounds(seconds: float) -> int:
+    return ROUNDS if seconds < SLOW else 2 if seconds < SLOWEST else 1
+
+
+def _threads(child: Watched, case: Case, found: Found) -> None:
+    one = replace(case, n_threads=1)
+    first = child.calls(case, 1)
+    rounds = _rounds(first.median("wall"))
+    repeat = max(1, min(50, int(0.004 / first.median("wall"))))
+    many, alone = child.in_turn([case, one], rounds, max(2, repeat))
+    found.seconds, found.one = many.median("wall"), alone.median("cpu")
+    found.busy = many.busy
+    found.workers, found.imbalance = many.workers, many.imbalance(case.n_threads)
+    found.inflation, found.speedup = _ratio(many, alone), alone.busy / many.busy
+    found.faults = many.median("faults")
+    found.system = sum(c["system"] for c in many.calls) / max(
+        sum(c["cpu"] for c in many.calls), 1e-9
+    )
+    found.workspace_bytes = first.workspace_bytes
+
+
+def _heads(child: Watched, case: Case, found: Found, square: bool) -> None:
+    """Who works where there is one head, many, or one with many queries."""
+    one = replace(case, n_head=1, n_kv_head=1)
+    found.one_head_workers = child.calls(one, 8).workers
+    if case.n_q == 1:
+        many = replace(case, n_head=MANY_HEADS, n_kv_head=MANY_HEADS)
+        found.many_heads_workers = child.calls(many, 8).workers
+        if not square:
+            n = min(256, case.n_kv)
+            found.prefill_workers = child.calls(replace(one, n_q=n, n_kv=n), 8).workers
+    else:
+        found.many_heads_workers = found.workers if case.n_head > 1 else None
+
+
+def _variations(child: Watched, head: Case, found: Found, rounds: int) -> None:
+    """One head and one thread, with one thing changed."""
+    base = replace(head, causal=False)
+    if head.causal and head.n_q == head.n_kv:
+        found.causal = _pair(child, head, base, rounds)
+    half = replace(base, n_q=max(1, base.n_q // 2), n_kv=max(1, base.n_kv // 2))
+    quarters = base.n_q * base.n_kv / (half.n_q * half.n_kv)
+    found.halved = _scaled(_pair(child, base, half, rounds), 1 / quarters)
+    grown = child.calls(half, 1).workspace_bytes
+    found.workspace_growth = child.calls(base, 1).workspace_bytes / grown if grown else 1.0
+    d = head.head_dim
+    found.odd = _scaled(_pair(child, replace(half, head_dim=d + 1), half, rounds), d / (d + 1))
+    found.model = _pair(child, replace(half, layout="model"), half, rounds)
+    found.denormal = _pair(child, replace(half, inputs="denormal"), half, rounds)
+    for br, bc in TILES:
+        if br <= 2 * base.n_q and bc <= 2 * base.n_kv:
+            found.tiles[br, bc] = _pair(child, replace(half, br=br, bc=bc), half, min(rounds, 3))
+
+
+def _pair(child: Watched, case: Case, base: Case, rounds: int) -> Ratio:
+    return _ratio(*child.in_turn([case, base], rounds))
+
+
+def _ratio(calls: Calls, base: Calls) -> Ratio:
+    """CPU time of the calls, against that of the base, round by round."""
+    return paired_ratio(_cpu(base), _cpu(calls))
+
+
+def _cpu(calls: Calls) -> Sequence[float]:
+    return [call["cpu"] for call in calls.calls]
+
+
+def _scaled(ratio: Ratio, by: float) -> Ratio:
+    return Ratio(ratio.median * by, ratio.low * by, ratio.high * by)
+
+
+def unsure(ratio: Ratio) -> bool:
+    """Whether the rounds contradict each other."""
+    return ratio.high > UNSURE * ratio.low

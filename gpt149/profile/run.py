@@ -1,0 +1,107 @@
+"""A kernel's profile: every instrument in turn on each shape, then the causes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+from ..bench.attention import Shape
+from ..bench.ceilings import Ceilings, ceilings
+from ..kernels.build import Target, build_all
+from ..kernels.registry import compiled, locate, to_build
+from ..system.paths import shipped
+from . import asm, hot, lines, trace
+from .causes import Cause, Evidence, causes
+from .child import Steps, Watched
+from .experiments import Found, observe
+from .lines import Place
+
+SHAPES = ("12,512,64", "12,1x2048,64")  # a prefill, and a decode step
+SQUARE_SHAPES = ("4,1024,32:full",)  # for the assignment's kernels
+SAMPLE_SECONDS, SAMPLE_NANOSECONDS = 0.4, 100_000
+MOST_STEPS = 160_000  # at some 10 us each
+
+
+@dataclass(frozen=True)
+class Profile:
+    """One shape's. unseen: sentences, what could not be seen and why."""
+
+    evidence: Evidence
+    causes: Sequence[Cause]
+    lines: Sequence[tuple[Place, float]]
+    unseen: Sequence[str]
+
+    @property
+    def found(self) -> Found:
+        return self.evidence.found
+
+
+def profile(
+    spec: str, shapes: Sequence[Shape], n_threads: int, progress: Callable[[str], None]
+) -> list[Profile]:
+    """Of a kernel on each shape.
+
+    Raises:
+        InputError, BuildError, MissingDependency: as `locate` and `build_all`.
+        KernelCrashed, KernelDeclined: the kernel cannot be watched on such a call.
+    """
+    source = locate(spec)
+    progress("compiling")
+    sampler = build_all([Target((shipped("csrc") / "tools" / "sampler.cpp",))])[0]
+    target = to_build(source) if source.loader == "contract" else None
+    # -g1 changes no instruction: it adds lines.
+    library = (
+        build_all([replace(target, flags=(*target.flags, "-g1"))])[0]
+        if target
+        else compiled(source)
+    )
+    progress("measuring what the machine can do")
+    most = ceilings(n_threads)
+    code = asm.listing(library) if library and target and asm.readable() else None
+    profiles = []
+    with Watched(source, library, sampler) as child:
+        for shape in shapes:
+            progress(f"watching {shape.name}")
+            found = observe(child, shape, n_threads, square=source.loader == "cs149")
+            profiles.append(_judged(child, found, most, code))
+    return profiles
+
+
+def _judged(child: Watched, found: Found, most: Ceilings, code: asm.Listing | None) -> Profile:
+    """Samples and steps of the shape, and what all of it means."""
+    evidence = Evidence(found, most, child.lanes)
+    if child.library is None or child.source.path is None:
+        unseen = ["lines and instructions: it is not C++"]
+        return Profile(evidence, causes(evidence), (), unseen)
+    case = replace(found.shape.case(1), batch=1)
+    samples = child.samples(case, SAMPLE_SECONDS, SAMPLE_NANOSECONDS)
+    if not samples:
+        unseen = ["lines and instructions: this system has no timer that interrupts a thread"]
+        return Profile(evidence, causes(evidence), (), unseen)
+    addresses = sorted({pc or site - 1 for pc, site, _ in samples})
+    places = lines.places(child.library, addresses, child.source.path)
+    unseen = [] if places else ["lines: there is no addr2line (binutils)"]
+    if code is None:
+        unseen.append("instructions: they are read on x86-64 alone, by objdump (binutils)")
+        return Profile(evidence, causes(evidence), hot.by_line(samples, places), unseen)
+    parts = hot.parts(samples, code, places, child.lanes)
+    evidence = replace(evidence, parts=parts)
+    small = trace.small(case, found.one / found.shape.pairs, MOST_STEPS)
+    if steps := child.steps(small, MOST_STEPS):
+        evidence = replace(
+            evidence,
+            counts=trace.count(steps, code, small),
+            n_traced=small.n_q,
+            strided=_strided(parts, steps),
+        )
+    else:
+        unseen.append("what is executed, by steps: this CPU cannot")
+    return Profile(evidence, causes(evidence), hot.by_line(samples, places), unseen)
+
+
+def _strided(parts: hot.Parts, steps: Steps) -> int:
+    """How far apart the reads of the scalar loop are that takes the most time; 0 if near."""
+    part = parts.get("scalar_loop")
+    for loop, _ in part.loops.most_common(1) if part else []:
+        return max((stride for _, stride in trace.far_loads(steps, loop)), default=0)
+    return 0
