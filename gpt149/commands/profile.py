@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import click
 
 from ..bench.attention import parse
+from ..bench.ceilings import ceilings
 from ..errors import InputError
 from ..kernels.registry import locate
 from ..profile.report import as_json, as_text
@@ -33,7 +34,9 @@ def run(spec: str, shapes: Sequence[str], threads: int | None, as_json_output: b
                 f"shape for it is {SQUARE_SHAPES[0]}."
             )
     with status() as progress:
-        profiles = profile(spec, asked, n_threads, progress)
+        progress("measuring what the machine can do, once")
+        most = ceilings(n_threads)
+        profiles = profile(spec, asked, most, progress)
     if as_json_output:
         click.echo(json.dumps(as_json(spec, profiles)))
     else:

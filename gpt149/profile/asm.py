@@ -29,6 +29,7 @@ FOLDS = re.compile(
     r"|alignq)"
 )
 MOVES = re.compile(r"^v?(mov(?!msk|shdup|hlps|lhps)\w*|broadcast\w*|insertps|unpckl\w*|perm\w*)$")
+APART, WAITING = 5, 4  # instructions between those of a fold, and behind it
 WIDTHS = (("%zmm", 16), ("%ymm", 8), ("%xmm", 4))  # floats of a register
 
 
@@ -181,22 +182,36 @@ class Listing:
         return loops
 
     def _folds(self) -> set[int]:
-        """Addresses of what adds up (or compares) the lanes of one vector: two folds or more."""
+        """Addresses of what adds up (or compares) the lanes of one vector, and what waits for it.
+
+        Halves that are shuffled and added, twice or more; or lanes that are added up from the
+        stack, one by one.
+        """
         found: set[int] = set()
-        run: list[int] = []
-        last = -10
-        n_folds = 0
-        for at, i in enumerate(self.instructions):
-            ahead = self.instructions[at + 1 : at + 4]
-            fold = FOLDS.match(i.name) and any(PLAIN.match(a.name) for a in ahead)
-            if fold:
-                if at - last > 5:
-                    found |= set(run) if n_folds >= 2 else set()
-                    run, n_folds = [], 0
-                run += [a.address for a in (i, *ahead)]
-                n_folds += 1
-                last = at
-        return found | (set(run) if n_folds >= 2 else set())
+        for is_one, least in ((self._halves, 2), (self._from_stack, 4)):
+            run: list[int] = []
+            for at in [n for n in range(len(self.instructions)) if is_one(n)]:
+                if run and at - run[-1] > APART:
+                    found |= self._around(run, least)
+                    run = []
+                run.append(at)
+            found |= self._around(run, least)
+        return found
+
+    def _around(self, run: Sequence[int], least: int) -> set[int]:
+        if len(run) < least:
+            return set()
+        return {i.address for i in self.instructions[run[0] : run[-1] + 1 + WAITING]}
+
+    def _halves(self, at: int) -> bool:
+        ahead = self.instructions[at + 1 : at + 4]
+        return FOLDS.match(self.instructions[at].name) is not None and any(
+            PLAIN.match(i.name) for i in ahead
+        )
+
+    def _from_stack(self, at: int) -> bool:
+        i = self.instructions[at]
+        return i.name in ("vaddss", "addss") and ("(%rsp)" in i.operands or "(%rbp)" in i.operands)
 
 
 def _instruction(address: int, text: str) -> Instruction:

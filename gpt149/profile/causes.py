@@ -186,7 +186,8 @@ def _contract(evidence: Evidence) -> Iterator[Cause]:
     if best and best[1].high < BETTER_TILE and not unsure(best[1]):
         (br, bc), ratio = best
         first, last = (f.tiles[size].median for size in (min(f.tiles), max(f.tiles)))
-        name = "tile_too_small" if last < first else "tile_too_large"
+        small = last < first or _copied_often(evidence)
+        name = "tile_too_small" if small else "tile_too_large"
         yield Cause(
             name,
             1 / ratio.median,

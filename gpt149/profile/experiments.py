@@ -18,6 +18,7 @@ SLOW, SLOWEST = 0.08, 0.4  # seconds a call, from which on there are fewer round
 TILES = ((16, 32), (32, 64), (64, 64), (64, 128), (128, 256), (256, 512))
 UNSURE = 1.6  # highest against lowest of a ratio's rounds: no more is said than "noisy"
 MANY_HEADS = 8
+ATTEMPTS = 12  # calls in which a thread may show that it works
 
 
 @dataclass
@@ -37,7 +38,7 @@ class Found:
     inflation: Ratio | None = None  # CPU time of all threads, against that of one thread alone
     speedup: float = 1.0  # time of one thread, against that of the busiest of all
     one_head_workers: int | None = None
-    many_heads_workers: int | None = None
+    many_heads_workers: int | None = None  # asked where one head has one
     prefill_workers: int | None = None  # of one head with many queries
     causal: Ratio | None = None  # against no mask
     odd: Ratio | None = None  # head_dim + 1, against head_dim
@@ -89,15 +90,14 @@ def _threads(child: Watched, case: Case, found: Found) -> None:
 def _heads(child: Watched, case: Case, found: Found, square: bool) -> None:
     """Who works where there is one head, many, or one with many queries."""
     one = replace(case, n_head=1, n_kv_head=1)
-    found.one_head_workers = child.calls(one, 8).workers
-    if case.n_q == 1:
-        many = replace(case, n_head=MANY_HEADS, n_kv_head=MANY_HEADS)
-        found.many_heads_workers = child.calls(many, 8).workers
-        if not square:
-            n = min(256, case.n_kv)
-            found.prefill_workers = child.calls(replace(one, n_q=n, n_kv=n), 8).workers
-    else:
-        found.many_heads_workers = found.workers if case.n_head > 1 else None
+    found.one_head_workers = child.calls(one, ATTEMPTS).workers
+    if found.one_head_workers > 1:
+        return
+    many = replace(case, n_head=MANY_HEADS, n_kv_head=MANY_HEADS)
+    found.many_heads_workers = child.calls(many, ATTEMPTS).workers
+    if case.n_q == 1 and not square:
+        n = min(512, case.n_kv)
+        found.prefill_workers = child.calls(replace(one, n_q=n, n_kv=n), ATTEMPTS).workers
 
 
 def _variations(child: Watched, head: Case, found: Found, rounds: int) -> None:

@@ -14,6 +14,7 @@ IN_ORDER = 8  # scalar additions in a row: a sum whose order the compiler had to
 EXPONENTIALS = ("expf", "exp", "exp2f", "exp2", "expm1f", "expm1", "powf", "pow")
 ALLOCATORS = ("malloc", "calloc", "realloc", "free", "aligned_alloc", "posix_memalign", "mmap",
               "munmap", "mmap64", "_Znwm", "_Znam", "_ZdlPv", "_ZdaPv", "_ZdlPvm")  # fmt: skip
+ONE_VALUE = ("fmaxf", "fminf", "fmax", "fmin", "fabsf", "floorf", "roundf")
 COPIERS = ("memcpy", "memmove", "memset")
 
 
@@ -74,6 +75,8 @@ def _outside(call: Instruction) -> str:
     """What time in other libraries goes into, by what the kernel called."""
     if call.calls in EXPONENTIALS:
         return "scalar_exp"
+    if call.calls in ONE_VALUE:
+        return "scalar_loop"
     if call.calls in ALLOCATORS:
         return "allocates"
     return "copies_tensors" if call.calls in COPIERS else "other"
@@ -85,7 +88,8 @@ def _inside(code: Listing, at: int, loop: Loop | None, lanes: int) -> str:
         return "atomics"
     if any(i.calls in EXPONENTIALS for i in near):
         return "scalar_exp"
-    if any(i.divides for i in near) and loop:
+    divided = loop is not None and loop.innermost and any(i.divides for i in loop.body)
+    if divided or (loop and any(i.divides for i in near)):
         return "division_in_loop"
     folds = code.instructions[at].address in code.folds
     in_order = loop is not None and loop.innermost and _in_order(loop)
@@ -113,4 +117,5 @@ def _inside(code: Listing, at: int, loop: Loop | None, lanes: int) -> str:
 
 def _in_order(loop: Loop) -> bool:
     """Whether the lanes of a product are added up one after the other within the loop."""
-    return sum(i.name in ("vaddss", "addss") for i in loop.body) >= IN_ORDER
+    n_vectors = sum(i.fused and i.lanes > 1 for i in loop.body)
+    return not n_vectors and sum(i.name in ("vaddss", "addss") for i in loop.body) >= IN_ORDER

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from ..bench.attention import Shape
-from ..bench.ceilings import Ceilings, ceilings
+from ..bench.ceilings import Ceilings
 from ..kernels.build import Target, build_all
 from ..kernels.registry import compiled, locate, to_build
 from ..system.paths import shipped
@@ -19,7 +19,7 @@ from .lines import Place
 SHAPES = ("12,512,64", "12,1x2048,64")  # a prefill, and a decode step
 SQUARE_SHAPES = ("4,1024,32:full",)  # for the assignment's kernels
 SAMPLE_SECONDS, SAMPLE_NANOSECONDS = 0.4, 100_000
-MOST_STEPS = 160_000  # at some 10 us each
+MOST_STEPS = 120_000  # at some 10 us each
 
 
 @dataclass(frozen=True)
@@ -37,9 +37,9 @@ class Profile:
 
 
 def profile(
-    spec: str, shapes: Sequence[Shape], n_threads: int, progress: Callable[[str], None]
+    spec: str, shapes: Sequence[Shape], most: Ceilings, progress: Callable[[str], None]
 ) -> list[Profile]:
-    """Of a kernel on each shape.
+    """Of a kernel on each shape, with as many threads as the ceilings were measured with.
 
     Raises:
         InputError, BuildError, MissingDependency: as `locate` and `build_all`.
@@ -55,14 +55,12 @@ def profile(
         if target
         else compiled(source)
     )
-    progress("measuring what the machine can do")
-    most = ceilings(n_threads)
     code = asm.listing(library) if library and target and asm.readable() else None
     profiles = []
     with Watched(source, library, sampler) as child:
         for shape in shapes:
             progress(f"watching {shape.name}")
-            found = observe(child, shape, n_threads, square=source.loader == "cs149")
+            found = observe(child, shape, most.n_threads, square=source.loader == "cs149")
             profiles.append(_judged(child, found, most, code))
     return profiles
 
@@ -80,7 +78,7 @@ def _judged(child: Watched, found: Found, most: Ceilings, code: asm.Listing | No
         return Profile(evidence, causes(evidence), (), unseen)
     addresses = sorted({pc or site - 1 for pc, site, _ in samples})
     places = lines.places(child.library, addresses, child.source.path)
-    unseen = [] if places else ["lines: there is no addr2line (binutils)"]
+    unseen = [] if lines.readable() else ["lines: there is no addr2line (binutils)"]
     if code is None:
         unseen.append("instructions: they are read on x86-64 alone, by objdump (binutils)")
         return Profile(evidence, causes(evidence), hot.by_line(samples, places), unseen)
