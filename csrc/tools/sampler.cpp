@@ -26,7 +26,7 @@ struct {
     uint64_t begin, end; // of the kernel's code
     uint64_t *rows;
     int64_t n, capacity;
-    int64_t outside; // steps that were
+    int64_t outside; // steps that were, which are not kept
     bool stepping;
 } state;
 timer_t timer;
@@ -68,11 +68,12 @@ void sampled(int, siginfo_t *, void *context) {
 void stepped(int, siginfo_t *, void *context) {
     auto *registers = ((ucontext_t *)context)->uc_mcontext.gregs;
     const uint64_t pc = registers[REG_RIP];
-    if (state.stepping && state.n < state.capacity)
+    const bool more = state.stepping && state.n + state.outside < state.capacity;
+    if (more)
         registers[REG_EFL] |= TRAP_FLAG;
     else
         registers[REG_EFL] &= ~TRAP_FLAG;
-    if (!state.stepping || state.n == state.capacity) return;
+    if (!more) return;
     if (!inside(pc)) {
         state.outside++;
         return;
@@ -116,8 +117,23 @@ EXPORTED int64_t gpt149_sample_end() {
     return state.n;
 }
 
+// Whether this thread takes denormals for 0, in what it reads and what it calculates.
+EXPORTED void gpt149_flush_denormals(int flush) {
+#if defined(__x86_64__)
+    constexpr unsigned both = 0x8040;
+    __builtin_ia32_ldmxcsr(flush ? __builtin_ia32_stmxcsr() | both
+                                 : __builtin_ia32_stmxcsr() & ~both);
+#else
+    uint64_t control;
+    asm volatile("mrs %0, fpcr" : "=r"(control));
+    control = flush ? control | 1 << 24 : control & ~(1ull << 24);
+    asm volatile("msr fpcr, %0" : : "r"(control));
+#endif
+}
+
 // run(args); rows: (capacity, 17), the address and rax rbx rcx rdx rsi rdi rbp rsp r8 .. r15.
-// Returns how many rows were filled: capacity, if the call went on. -1: this CPU cannot.
+// Returns how many rows were filled; with what was outside they are capacity, if the call went on.
+// -1: this CPU cannot.
 EXPORTED int64_t gpt149_step(const char *(*run)(const void *), const void *args, uint64_t begin,
                              uint64_t end, uint64_t *rows, int64_t capacity, int64_t *outside) {
 #if defined(__x86_64__)

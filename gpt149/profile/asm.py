@@ -22,13 +22,14 @@ CALLED = re.compile(r"<([\w.]+?)(?:@plt)?(?:@@?[\w.]+)?>")
 PREFIXES = ("lock ", "rep ", "repz ", "repnz ", "bnd ", "notrack ", "data16 ")
 FMA = re.compile(r"^vfn?m(?:add|sub)\w*?(ps|pd|ss|sd)$")
 PLAIN = re.compile(r"^v?(add|sub|mul|div|sqrt|max|min|rcp14|rsqrt14)(ps|pd|ss|sd)$")
-CONVERTS = re.compile(r"^v?cvt(ss2sd|ps2pd|sd2ss|pd2ps)")
+DIVIDES = re.compile(r"^(v?(div|sqrt)(ps|pd|ss|sd)|i?div[lq]?)$")
 FOLDS = re.compile(
     r"^v?(extractf128|extractf32x4|extractf64x4|extractf64x2|extracti128|shufps|shufpd|permilps"
     r"|permilpd|movhlps|movshdup|unpckhps|unpckhpd|haddps|haddpd|psrldq|shuff32x4|shuff64x2|alignd"
     r"|alignq)"
 )
 MOVES = re.compile(r"^v?(mov(?!msk|shdup|hlps|lhps)\w*|broadcast\w*|insertps|unpckl\w*|perm\w*)$")
+SPILLED = 0.2  # of the instructions of a loop
 APART, WAITING = 5, 4  # instructions between those of a fold, and behind it
 WIDTHS = (("%zmm", 16), ("%ymm", 8), ("%xmm", 4))  # floats of a register
 
@@ -71,7 +72,8 @@ class Instruction:
 
     @property
     def divides(self) -> bool:
-        return re.match(r"^v?(div|sqrt)(ps|pd|ss|sd)$", self.name) is not None
+        """Of floats or whole numbers: both take many times as long as a multiplication."""
+        return DIVIDES.match(self.name) is not None
 
     @property
     def gathers(self) -> bool:
@@ -121,6 +123,12 @@ class Loop:
         if {"mul", "add"} <= names and not any(i.fused for i in work):
             return "unfused"
         return "vector"
+
+    @property
+    def spills(self) -> bool:
+        """Whether vectors go to the stack and back in it, for want of registers."""
+        on_stack = [i for i in self.body if "%rsp" in i.operands and i.width > 4]
+        return self.innermost and len(on_stack) >= SPILLED * len(self.body)
 
     @property
     def width(self) -> int:

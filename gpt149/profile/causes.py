@@ -29,9 +29,10 @@ FACTORS = {
     "copies_tensors": 8.0,
     "allocates": 20.0,
     "atomics": 20.0,
+    "spills": 1.6,
 }
-INNERMOST = "let the innermost loop run along head_dim"
-TILED = ("copies_tensors", "scalar_loop", "other")
+TILED = ("copies_tensors", "scalar_loop", "strided_access", "other")
+DESIGNS, DESIGN = ("horizontal_sums", "copies_tensors"), 0.5
 WORDS = {
     "scalar_loop": "one number at a time: the compiler may not reorder a sum of floats. Say that "
     "it may (#pragma omp simd reduction), or let lanes be queries or keys",
@@ -42,16 +43,21 @@ WORDS = {
     "double_arithmetic": "calculated in double: half the lanes, and conversions (1.0 is a double)",
     "narrow_vectors": "vectors of {width} floats, and this machine's hold {lanes}",
     "no_fma": "multiplications and additions apart: fused, they are one instruction",
-    "strided_access": f"memory is read at a distance: {INNERMOST}",
+    "strided_access": "numbers are read one by one at a distance: let the innermost loop run along "
+    "head_dim",
     "copies_tensors": "moves numbers without calculating: copy once for many queries, or read "
     "where they lie",
     "allocates": "memory is allocated within the call: ask for it in workspace_bytes",
-    "atomics": "atomic operations within loops: add up in a variable of each thread's own",
+    "spills": "vectors go to the stack and back: the loop wants more registers than there are. "
+    "Let it hold fewer sums",
+    "atomics": "atomic operations or locks within loops: add up in a variable of each thread's own",
 }
 MASKED, PERFECT_MASK = 0.78, 0.53  # time of a causal call against a full one
 UNEVEN, INFLATED, BETTER_TILE, CLIFF = 1.2, 1.35, 0.87, 1.3
 MANY_FAULTS, SYSTEM = 16, 0.08
 RECOMPUTED, COPIED = 1.45, 8  # queries that share a copy of the keys, at least
+OFTEN, MEETING_SECONDS = 24, 5e-6  # queries a meeting of threads; what one takes
+DENORMAL = 1.15
 LEAST_COPIES = 0.15  # of the time
 COMPUTE_BOUND, BANDWIDTH_BOUND = 0.5, 0.5  # shares of the ceiling: what is left is not one cause
 
@@ -70,10 +76,7 @@ class Cause:
 
 @dataclass(frozen=True)
 class Evidence:
-    """What the instruments saw; parts and counts are None where they saw nothing.
-
-    strided: bytes from one load to the next in the loop that takes the most time, 0 if near.
-    """
+    """What the instruments saw; parts and counts are None where they saw nothing."""
 
     found: Found
     ceilings: Ceilings
@@ -81,7 +84,6 @@ class Evidence:
     parts: Parts | None = None
     counts: Counts | None = None
     n_traced: int = 0  # queries of the call that was counted
-    strided: int = 0
 
     @property
     def ceiling(self) -> tuple[float, str]:
@@ -97,9 +99,14 @@ class Evidence:
 def causes(evidence: Evidence) -> list[Cause]:
     """The worthiest first. compute_bound or bandwidth_bound alone, where nothing is left."""
     found = [*_threads(evidence), *_contract(evidence), *_parts(evidence), *_counts(evidence)]
-    worthy = sorted((c for c in found if c.gain >= LEAST_GAIN), key=lambda c: -c.gain)
+    worthy = sorted((c for c in found if c.gain >= LEAST_GAIN), key=lambda c: -_weight(c))
     unique = list({cause.name: cause for cause in reversed(worthy)}.values())[::-1]
     return unique or list(_bound(evidence))
+
+
+def _weight(cause: Cause) -> float:
+    """What a cause is ranked by: its gain, which counts half where it takes another design."""
+    return 1 + (cause.gain - 1) * (DESIGN if cause.name in DESIGNS else 1)
 
 
 def _bound(evidence: Evidence) -> Iterator[Cause]:
@@ -117,8 +124,18 @@ def gain(share: float, factor: float) -> float:
 def _threads(evidence: Evidence) -> Iterator[Cause]:
     f = evidence.found
     n = f.n_threads
+    if max(f.threads_of_one, f.workers - n + 1) > 1:
+        yield Cause(
+            "oversubscribed",
+            max(f.workers / n, f.threads_of_one, 1.1),
+            f"{max(f.workers, f.threads_of_one)} threads work, and {n} were asked for (n_threads): "
+            "the others' processors are somebody else's",
+        )
     if n == 1:
         return
+    meeting = _meetings(evidence)
+    if meeting:
+        yield meeting
     elsewhere = max(f.many_heads_workers or 1, f.prefill_workers or 1, f.one_head_workers or 1)
     if f.workers == 1 and elsewhere == 1:
         yield Cause(
@@ -135,6 +152,14 @@ def _threads(evidence: Evidence) -> Iterator[Cause]:
         yield Cause(
             name, wasted, f"of one head, one thread works: share out its {rows} as well", True
         )
+    elif f.workers > 1 and f.imbalance and f.imbalance > UNEVEN and (f.uneven_full or 1) > UNEVEN:
+        yield Cause(
+            "poor_scaling",
+            f.imbalance,
+            f"the busiest thread works {f.imbalance:.2f} times as long as the mean, with a "
+            "mask and without: a part is one thread's, or is dealt out unevenly",
+            True,
+        )
     elif f.workers > 1 and f.imbalance and f.imbalance > UNEVEN:
         yield Cause(
             "imbalance",
@@ -146,7 +171,13 @@ def _threads(evidence: Evidence) -> Iterator[Cause]:
     c = evidence.ceilings
     natural = n * c.flops_one_thread / c.flops
     inflation = f.inflation
-    if inflation and f.workers > 1 and f.shape.n_q > 1 and inflation.low > INFLATED * natural:
+    if (
+        inflation
+        and not meeting
+        and f.workers > 1
+        and f.shape.n_q > 1
+        and inflation.median > INFLATED * natural
+    ):
         name = "atomics" if evidence.parts and "atomics" in evidence.parts else "false_sharing"
         yield Cause(
             name,
@@ -156,6 +187,21 @@ def _threads(evidence: Evidence) -> Iterator[Cause]:
             True,
             place=_place(evidence, "atomics"),
         )
+
+
+def _meetings(evidence: Evidence) -> Cause | None:
+    """Where threads meet for every few queries."""
+    counts, f = evidence.counts, evidence.found
+    if counts is None or counts.meetings < max(4, evidence.n_traced / OFTEN):
+        return None
+    rows = f.shape.n_head * f.shape.n_q / evidence.n_traced
+    lost = counts.meetings * rows * MEETING_SECONDS
+    return Cause(
+        "barrier_bound",
+        1 + lost / f.busy,
+        f"threads meet {counts.meetings * rows:,.0f} times a call (regions, barriers), some "
+        f"{MEETING_SECONDS * 1e6:.0f} us each: make one region of the call",
+    )
 
 
 def _place(evidence: Evidence, name: str) -> Place | None:
@@ -181,6 +227,14 @@ def _contract(evidence: Evidence) -> Iterator[Cause]:
             "in workspace_bytes, which lives from call to call",
             share=f.system,
             place=_place(evidence, "allocates"),
+        )
+    if f.unflushed and f.unflushed.low > DENORMAL and not unsure(f.unflushed):
+        yield Cause(
+            "denormals",
+            f.unflushed.median,
+            "with numbers below 1e-38 (denormals) taken for 0 it is faster: leave out weights that "
+            "small",
+            True,
         )
     best = min(f.tiles.items(), key=lambda tile: tile[1].median, default=None)
     if best and best[1].high < BETTER_TILE and not unsure(best[1]):
@@ -223,17 +277,14 @@ def _parts(evidence: Evidence) -> Iterator[Cause]:
     for name, part in parts.items():
         if name not in FACTORS or (name == "allocates" and evidence.found.faults >= MANY_FAULTS):
             continue
-        said, factor, sentence = name, FACTORS[name], WORDS[name]
+        factor, sentence = FACTORS[name], WORDS[name]
         if name == "narrow_vectors":
             width = max(max((loop.width for loop in part.loops), default=1), 1)
             sentence = sentence.format(width=width, lanes=evidence.lanes)
             factor = evidence.lanes / width
-        if name == "scalar_loop" and evidence.strided:
-            said, factor = "strided_access", FACTORS["strided_access"]
-            sentence = f"each read is {evidence.strided} bytes behind the last: {INNERMOST}"
         if name == "scalar_exp":
             sentence += _called(part)
-        yield Cause(said, gain(part.share, factor), sentence, False, part.share, part.place)
+        yield Cause(name, gain(part.share, factor), sentence, False, part.share, part.place)
 
 
 def _copied_often(evidence: Evidence) -> bool:

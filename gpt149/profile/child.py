@@ -55,12 +55,19 @@ class Calls:
 
         What is dealt out unevenly is so in every call; what a neighbour delays, in some.
         """
-        shares = sorted(
+        shares = self._shares(n)
+        half = shares[: len(shares) // 2 + 1]
+        return half[0] if half[-1] < STEADY * half[0] else None
+
+    def usual_imbalance(self, n: int) -> float:
+        """The same of the median call, whatever others say."""
+        return statistics.median(self._shares(n))
+
+    def _shares(self, n: int) -> list[float]:
+        return sorted(
             float(call["threads"][0]) * n / max(sum(call["threads"][:n]), 1e-12)
             for call in self.calls
         )
-        half = shares[: len(shares) // 2 + 1]
-        return half[0] if half[-1] < STEADY * half[0] else None
 
 
 def _worked(threads: Sequence[float]) -> list[bool]:
@@ -71,14 +78,11 @@ def _worked(threads: Sequence[float]) -> list[bool]:
 class Steps:
     """A call, an instruction a row: its address and rax rbx rcx rdx rsi rdi rbp rsp r8 .. r15.
 
-    whole: the call came to its end. base, workspace: addresses of the tensors' memory, and of the
-    workspace with its bytes.
+    whole: the call came to its end.
     """
 
     rows: NDArray[np.uint64]
     whole: bool
-    base: int
-    workspace: tuple[int, int]
 
 
 class Watched(Talker):
@@ -94,8 +98,9 @@ class Watched(Talker):
     def greeted(self, hello: dict[str, Any]) -> None:
         self.lanes = LANES.get(hello["isa"], 4)
 
-    def calls(self, case: Case, repeat: int) -> Calls:
-        reply = self._asked({"do": "time", "repeat": repeat}, case)
+    def calls(self, case: Case, repeat: int, *, flush: bool = False) -> Calls:
+        """flush: the thread that calls takes denormals for 0."""
+        reply = self._asked({"do": "time", "repeat": repeat, "flush": flush}, case)
         return Calls(reply["calls"], reply["workspace_bytes"])
 
     def in_turn(self, cases: Sequence[Case], rounds: int, repeat: int = 1) -> list[Calls]:
@@ -120,8 +125,7 @@ class Watched(Talker):
             if reply["steps"] <= 0:
                 return None
             rows = np.load(into.name)
-        address, n_bytes = reply["workspace"]
-        return Steps(rows, reply["whole"], reply["base"], (address, n_bytes))
+        return Steps(rows, reply["whole"])
 
     def _asked(self, question: dict[str, Any], case: Case) -> dict[str, Any]:
         placed = place(case)

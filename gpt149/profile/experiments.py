@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from ..bench.attention import Shape
 from ..bench.stats import Ratio, paired_ratio
@@ -14,10 +15,10 @@ from ..check.cases import Case
 from .child import Calls, Watched
 
 ROUNDS = 5
-SLOW, SLOWEST = 0.08, 0.4  # seconds a call, from which on there are fewer rounds
+ROUNDS_SECONDS = 0.25  # for one of the two that are compared
+MOST_SECONDS, LEAST_N = 0.06, 256  # of a call of one head, n is halved while it takes longer
 TILES = ((16, 32), (32, 64), (64, 64), (64, 128), (128, 256), (256, 512))
 UNSURE = 1.6  # highest against lowest of a ratio's rounds: no more is said than "noisy"
-MANY_HEADS = 8
 ATTEMPTS = 12  # calls in which a thread may show that it works
 
 
@@ -44,7 +45,10 @@ class Found:
     odd: Ratio | None = None  # head_dim + 1, against head_dim
     halved: Ratio | None = None  # of time a pair: this n, against half of it
     model: Ratio | None = None  # strides as in a model
-    denormal: Ratio | None = None
+    denormal: Ratio | None = None  # weights that are denormal
+    unflushed: Ratio | None = None  # against denormals taken for 0, usual inputs
+    uneven_full: float | None = None  # imbalance without a mask, asked where there is one with it
+    threads_of_one: int = 1  # that work where one is asked for
     tiles: dict[tuple[int, int], Ratio] = field(default_factory=dict)
     faults: float = 0.0  # page faults of a call with all threads
     system: float = 0.0  # its CPU time in the system, as a share
@@ -57,17 +61,16 @@ def observe(child: Watched, shape: Shape, n_threads: int, *, square: bool = Fals
     found = Found(shape, n_threads)
     case = replace(shape.case(n_threads), batch=1)
     _threads(child, case, found)
-    head = replace(case, n_head=1, n_kv_head=1, n_threads=1)
-    rounds = _rounds(found.one / case.n_head)
     if n_threads > 1:
         _heads(child, case, found, square)
     if shape.n_q > 1:
-        _variations(child, head, found, rounds)
+        _variations(child, *affordable(case, found.one), found)
     return found
 
 
 def _rounds(seconds: float) -> int:
-    return ROUNDS if seconds < SLOW else 2 if seconds < SLOWEST else 1
+    """How many rounds a call of so many seconds is worth: two at least, that can be compared."""
+    return max(2, min(ROUNDS, int(ROUNDS_SECONDS / seconds)))
 
 
 def _threads(child: Watched, case: Case, found: Found) -> None:
@@ -75,10 +78,14 @@ def _threads(child: Watched, case: Case, found: Found) -> None:
     first = child.calls(case, 1)
     rounds = _rounds(first.median("wall"))
     repeat = max(1, min(50, int(0.004 / first.median("wall"))))
-    many, alone = child.in_turn([case, one], rounds, max(2, repeat))
+    many, alone = child.in_turn([case, one], rounds, repeat if rounds < ROUNDS else max(2, repeat))
     found.seconds, found.one = many.median("wall"), alone.median("cpu")
     found.busy = many.busy
     found.workers, found.imbalance = many.workers, many.imbalance(case.n_threads)
+    found.threads_of_one = alone.workers
+    if found.imbalance and case.causal and case.n_q > 1:
+        full = replace(case, causal=False)
+        found.uneven_full = child.calls(full, 2 * rounds).usual_imbalance(case.n_threads)
     found.inflation, found.speedup = _ratio(many, alone), alone.busy / many.busy
     found.faults = many.median("faults")
     found.system = sum(c["system"] for c in many.calls) / max(
@@ -90,17 +97,30 @@ def _threads(child: Watched, case: Case, found: Found) -> None:
 def _heads(child: Watched, case: Case, found: Found, square: bool) -> None:
     """Who works where there is one head, many, or one with many queries."""
     one = replace(case, n_head=1, n_kv_head=1)
-    found.one_head_workers = child.calls(one, ATTEMPTS).workers
+    attempts = max(2, min(ATTEMPTS, int(ROUNDS_SECONDS * case.n_head / found.one)))
+    found.one_head_workers = child.calls(one, attempts).workers
     if found.one_head_workers > 1:
         return
-    many = replace(case, n_head=MANY_HEADS, n_kv_head=MANY_HEADS)
-    found.many_heads_workers = child.calls(many, ATTEMPTS).workers
+    heads = 2 * case.n_threads
+    many = replace(case, n_head=heads, n_kv_head=heads)
+    found.many_heads_workers = (
+        found.workers if case.n_head >= heads else child.calls(many, attempts).workers
+    )
     if case.n_q == 1 and not square:
         n = min(512, case.n_kv)
-        found.prefill_workers = child.calls(replace(one, n_q=n, n_kv=n), ATTEMPTS).workers
+        found.prefill_workers = child.calls(replace(one, n_q=n, n_kv=n), attempts).workers
 
 
-def _variations(child: Watched, head: Case, found: Found, rounds: int) -> None:
+def affordable(case: Case, seconds: float) -> tuple[Case, int]:
+    """One head and one thread, shorter where that takes too long; and how many rounds of it."""
+    head = replace(case, n_head=1, n_kv_head=1, n_threads=1)
+    seconds /= case.n_head
+    while seconds > MOST_SECONDS and min(head.n_q, head.n_kv) >= 2 * LEAST_N:
+        head, seconds = replace(head, n_q=head.n_q // 2, n_kv=head.n_kv // 2), seconds / 4
+    return head, _rounds(seconds)
+
+
+def _variations(child: Watched, head: Case, rounds: int, found: Found) -> None:
     """One head and one thread, with one thing changed."""
     base = replace(head, causal=False)
     if head.causal and head.n_q == head.n_kv:
@@ -113,10 +133,20 @@ def _variations(child: Watched, head: Case, found: Found, rounds: int) -> None:
     d = head.head_dim
     found.odd = _scaled(_pair(child, replace(half, head_dim=d + 1), half, rounds), d / (d + 1))
     found.model = _pair(child, replace(half, layout="model"), half, rounds)
+    found.unflushed = _unflushed(child, half, rounds)
     found.denormal = _pair(child, replace(half, inputs="denormal"), half, rounds)
     for br, bc in TILES:
         if br <= 2 * base.n_q and bc <= 2 * base.n_kv:
             found.tiles[br, bc] = _pair(child, replace(half, br=br, bc=bc), half, min(rounds, 3))
+
+
+def _unflushed(child: Watched, case: Case, rounds: int) -> Ratio:
+    calls: list[dict[str, Any]] = []
+    flushed: list[dict[str, Any]] = []
+    for _ in range(rounds):
+        calls += child.calls(case, 1).calls
+        flushed += child.calls(case, 1, flush=True).calls
+    return _ratio(Calls(calls), Calls(flushed))
 
 
 def _pair(child: Watched, case: Case, base: Case, rounds: int) -> Ratio:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from .asm import Instruction, Listing, Loop
@@ -15,6 +15,9 @@ EXPONENTIALS = ("expf", "exp", "exp2f", "exp2", "expm1f", "expm1", "powf", "pow"
 ALLOCATORS = ("malloc", "calloc", "realloc", "free", "aligned_alloc", "posix_memalign", "mmap",
               "munmap", "mmap64", "_Znwm", "_Znam", "_ZdlPv", "_ZdaPv", "_ZdlPvm")  # fmt: skip
 ONE_VALUE = ("fmaxf", "fminf", "fmax", "fmin", "fabsf", "floorf", "roundf")
+LOCKS = ("GOMP_critical_start", "GOMP_critical_end", "GOMP_atomic_start", "GOMP_atomic_end",
+         "GOMP_critical_name_start", "GOMP_critical_name_end", "omp_set_lock", "omp_unset_lock",
+         "pthread_mutex_lock", "pthread_mutex_unlock")  # fmt: skip
 COPIERS = ("memcpy", "memmove", "memset")
 
 
@@ -46,7 +49,13 @@ def by_line(samples: Sequence[Sample], places: dict[int, Place]) -> list[tuple[P
     return [(place, n / total) for place, n in found.most_common()]
 
 
-def parts(samples: Sequence[Sample], code: Listing, places: dict[int, Place], lanes: int) -> Parts:
+def parts(
+    samples: Sequence[Sample],
+    code: Listing,
+    places: dict[int, Place],
+    lanes: int,
+    is_strided: Callable[[Loop], bool] = lambda _: False,
+) -> Parts:
     """The time by what it goes into; lanes: floats of the widest vector of the machine.
 
     Names are those of `causes`, besides `product` (vectors, as they should be) and `other`.
@@ -59,14 +68,18 @@ def parts(samples: Sequence[Sample], code: Listing, places: dict[int, Place], la
         at = code.at(address)
         if at not in loops:
             loops[at] = code.loop_of(code.instructions[at].address)
-        name = _outside(code.instructions[at]) if not pc else _inside(code, at, loops[at], lanes)
+        loop = loops[at]
+        if pc and loop and loop.innermost and is_strided(loop):
+            name = "strided_access"
+        else:
+            name = _inside(code, at, loop, lanes) if pc else _outside(code.instructions[at])
         part = found.setdefault(name, Part())
         part.share += n / total
         if place := places.get(address):
             part.lines[place] += n
         if not pc:
             part.called[code.instructions[at].calls] += n
-        if loop := loops[at]:
+        if loop:
             part.loops[loop] += n
     return found
 
@@ -77,6 +90,8 @@ def _outside(call: Instruction) -> str:
         return "scalar_exp"
     if call.calls in ONE_VALUE:
         return "scalar_loop"
+    if call.calls in LOCKS:
+        return "atomics"
     if call.calls in ALLOCATORS:
         return "allocates"
     return "copies_tensors" if call.calls in COPIERS else "other"
@@ -110,6 +125,8 @@ def _inside(code: Listing, at: int, loop: Loop | None, lanes: int) -> str:
         return "copies_tensors"
     if kind == "unfused":
         return "no_fma"
+    if kind == "vector" and loop.spills:
+        return "spills"
     if kind == "vector" and 2 * loop.width <= lanes:
         return "narrow_vectors"
     return "product" if kind == "vector" else "other"

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from ..bench.attention import Shape
 from ..bench.ceilings import Ceilings
+from ..errors import BuildError
 from ..kernels.build import Target, build_all
-from ..kernels.registry import compiled, locate, to_build
+from ..kernels.registry import Source, compiled, locate, to_build
 from ..system.paths import shipped
 from . import asm, hot, lines, trace
 from .causes import Cause, Evidence, causes
-from .child import Steps, Watched
-from .experiments import Found, observe
+from .child import Watched
+from .experiments import Found, affordable, observe
 from .lines import Place
 
 SHAPES = ("12,512,64", "12,1x2048,64")  # a prefill, and a decode step
@@ -48,14 +51,8 @@ def profile(
     source = locate(spec)
     progress("compiling")
     sampler = build_all([Target((shipped("csrc") / "tools" / "sampler.cpp",))])[0]
-    target = to_build(source) if source.loader == "contract" else None
-    # -g1 changes no instruction: it adds lines.
-    library = (
-        build_all([replace(target, flags=(*target.flags, "-g1"))])[0]
-        if target
-        else compiled(source)
-    )
-    code = asm.listing(library) if library and target and asm.readable() else None
+    library = _with_lines(source) or compiled(source)
+    code = asm.listing(library) if library and asm.readable() else None
     profiles = []
     with Watched(source, library, sampler) as child:
         for shape in shapes:
@@ -65,13 +62,26 @@ def profile(
     return profiles
 
 
+def _with_lines(source: Source) -> Path | None:
+    """The library, with lines (-g1 changes no instruction); None for what cannot have them."""
+    target = to_build(source)
+    if target is None:
+        return None
+    try:
+        return build_all([replace(target, flags=(*target.flags, "-g1"))])[0]
+    except BuildError:
+        if source.loader == "cs149":  # it needs torch's own headers: `compiled` knows them
+            return None
+        raise
+
+
 def _judged(child: Watched, found: Found, most: Ceilings, code: asm.Listing | None) -> Profile:
     """Samples and steps of the shape, and what all of it means."""
     evidence = Evidence(found, most, child.lanes)
     if child.library is None or child.source.path is None:
         unseen = ["lines and instructions: it is not C++"]
         return Profile(evidence, causes(evidence), (), unseen)
-    case = replace(found.shape.case(1), batch=1)
+    case, _ = affordable(replace(found.shape.case(1), batch=1), found.one)
     samples = child.samples(case, SAMPLE_SECONDS, SAMPLE_NANOSECONDS)
     if not samples:
         unseen = ["lines and instructions: this system has no timer that interrupts a thread"]
@@ -80,26 +90,16 @@ def _judged(child: Watched, found: Found, most: Ceilings, code: asm.Listing | No
     places = lines.places(child.library, addresses, child.source.path)
     unseen = [] if lines.readable() else ["lines: there is no addr2line (binutils)"]
     if code is None:
-        unseen.append("instructions: they are read on x86-64 alone, by objdump (binutils)")
+        unseen.append("instructions: there is no objdump (binutils), or this is no x86-64")
         return Profile(evidence, causes(evidence), hot.by_line(samples, places), unseen)
-    parts = hot.parts(samples, code, places, child.lanes)
-    evidence = replace(evidence, parts=parts)
-    small = trace.small(case, found.one / found.shape.pairs, MOST_STEPS)
+    square = child.source.loader == "cs149"
+    small = trace.small(case, found.one / found.shape.pairs, MOST_STEPS, square=square)
     if steps := child.steps(small, MOST_STEPS):
-        evidence = replace(
-            evidence,
-            counts=trace.count(steps, code, small),
-            n_traced=small.n_q,
-            strided=_strided(parts, steps),
-        )
+        counts = trace.count(steps, code, small)
+        strided = functools.cache(functools.partial(trace.strided, steps))
+        parts = hot.parts(samples, code, places, child.lanes, strided)
+        evidence = replace(evidence, parts=parts, counts=counts, n_traced=small.n_q)
     else:
+        evidence = replace(evidence, parts=hot.parts(samples, code, places, child.lanes))
         unseen.append("what is executed, by steps: this CPU cannot")
     return Profile(evidence, causes(evidence), hot.by_line(samples, places), unseen)
-
-
-def _strided(parts: hot.Parts, steps: Steps) -> int:
-    """How far apart the reads of the scalar loop are that takes the most time; 0 if near."""
-    part = parts.get("scalar_loop")
-    for loop, _ in part.loops.most_common(1) if part else []:
-        return max((stride for _, stride in trace.far_loads(steps, loop)), default=0)
-    return 0

@@ -10,12 +10,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..check.cases import Case
-from .asm import Instruction, Listing, Loop
+from .asm import Listing, Loop
 from .child import Steps
 
 MEMORY = re.compile(r"(-?0x[0-9a-f]+)?\((%\w+)?(?:,(%\w+),(\d))?\)")
 NAMES = ("rax", "rbx", "rcx", "rdx", "rsi", "rdi", "rbp", "rsp", *(f"r{n}" for n in range(8, 16)))
 COLUMN = {f"%{name}": 1 + at for at, name in enumerate(NAMES)}
+MEETINGS = ("GOMP_parallel", "GOMP_barrier", "__kmpc_barrier", "__kmpc_fork")
+ONE_BY_ONE = re.compile(r"^v?(movss|movd|insertps|pinsrd|mulss|addss|fn?m(add|sub)\w+ss)$")
+LEAST_STEPS = 8
 FAR = 64  # bytes: a cache line
 MOST_HEAD_DIM = 32  # half of GPT-2's, so that twice as many queries can be followed
 STEPS_A_SECOND = 6e9  # instructions that a CPU executes, for a guess
@@ -26,14 +29,13 @@ class Counts:
     """Of a call with no mask. Multiplications and copied floats are per one that is needed.
 
     multiplied: float products of it, against 2 n_q n_kv head_dim. copied: floats that loops move
-    without calculating, against those of k and v. whole: the call came to its end; if not, the
-    others are bounds from below. atomics, divided, allocated: a pair of query and key; a call.
+    without calculating, against those of k and v. meetings: regions and barriers, at which threads
+    meet. whole: the call came to its end; if not, the others are bounds from below.
     """
 
     multiplied: float
     copied: float
-    atomics: float
-    allocated: int
+    meetings: int
     whole: bool
 
 
@@ -41,14 +43,12 @@ def count(steps: Steps, code: Listing, case: Case) -> Counts:
     """Of the steps of a case's call."""
     addresses, times = np.unique(steps.rows[:, 0], return_counts=True)
     multiplied = copied = 0.0
-    atomics = allocated = 0
+    meetings = 0
     for address, n in zip(addresses.tolist(), times.tolist(), strict=True):
         i = code.instructions[code.at(address)]
         if i.fused or ("mul" in i.name and i.kind):
             multiplied += n * i.lanes
-        atomics += n * i.atomic
-        if i.calls.startswith(("malloc", "calloc", "_Zn", "mmap", "aligned_alloc", "posix_mem")):
-            allocated += n
+        meetings += n * i.calls.startswith(MEETINGS)
         loop = code.loop_of(i.address) if i.stores else None
         if loop and loop.kind == "copies" and "%rsp" not in i.operands:
             copied += n * i.width
@@ -56,26 +56,27 @@ def count(steps: Steps, code: Listing, case: Case) -> Counts:
     return Counts(
         multiplied / (2 * pairs * case.head_dim),
         copied / (2 * case.n_kv_head * case.n_kv * case.head_dim),
-        atomics / pairs,
-        allocated,
+        meetings,
         steps.whole,
     )
 
 
-def far_loads(steps: Steps, loop: Loop) -> list[tuple[Instruction, int]]:
-    """Loads of a loop whose next one lies a cache line further or more, and how many bytes."""
-    found = []
+def strided(steps: Steps, loop: Loop) -> bool:
+    """Whether a loop calculates with numbers that it reads one by one, a cache line apart."""
+    if not loop.arithmetic:
+        return False
+    far = near = 0
     for i in loop.body:
         memory = MEMORY.search(i.operands)
         if i.stores or not memory or i.name.startswith(("lea", "prefetch", "nop")):
             continue
         at = _addresses(steps.rows[steps.rows[:, 0] == i.address], memory)
-        if len(at) <= 8:
-            continue
-        stride = int(np.median(np.abs(np.diff(at))))
-        if stride >= FAR and stride > 4 * i.width:
-            found.append((i, stride))
-    return found
+        stride = int(np.median(np.abs(np.diff(at)))) if len(at) > LEAST_STEPS else 0
+        if ONE_BY_ONE.match(i.name) and stride >= FAR:
+            far += 1
+        elif stride:
+            near += 1
+    return far > 0 and far >= near
 
 
 def _addresses(rows: NDArray[np.uint64], memory: re.Match[str]) -> NDArray[np.int64]:
@@ -91,10 +92,11 @@ def _addresses(rows: NDArray[np.uint64], memory: re.Match[str]) -> NDArray[np.in
     return at
 
 
-def small(head: Case, seconds: float, most: int) -> Case:
+def small(head: Case, seconds: float, most: int, *, square: bool) -> Case:
     """One head without a mask, about as large as can be followed in `most` steps.
 
-    seconds: what a pair of query and key takes; tiles are filled where that is affordable.
+    seconds: what a pair of query and key takes. square: n_q = n_kv. Tiles are filled where that
+    is affordable.
     """
     head_dim = min(head.head_dim, MOST_HEAD_DIM)
     steps_a_pair = max(seconds * STEPS_A_SECOND, 2 * head.head_dim / 16)
@@ -103,4 +105,5 @@ def small(head: Case, seconds: float, most: int) -> Case:
     bare = replace(head, causal=False, n_threads=1, n_head=1, n_kv_head=1, head_dim=head_dim)
     fitting = [(q, kv) for q, kv in sizes if q * kv * steps_a_pair <= most] or [sizes[-1]]
     n_q, n_kv = fitting[0]
+    n_q = n_kv if square else n_q
     return replace(bare, n_q=n_q, n_kv=n_kv)

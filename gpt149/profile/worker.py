@@ -74,6 +74,7 @@ class _Watcher:
     def __init__(self, kernel: Kernel, library: Path | None, sampler: str) -> None:
         self.kernel = kernel
         self.memory, self.inputs = mmap.mmap(-1, mmap.PAGESIZE), ("", 0)
+        self.workspace: Workspace | None = None
         self.sampler = ctypes.CDLL(sampler) if sampler else None
         self.library = library
         if self.sampler:
@@ -112,7 +113,9 @@ class _Watcher:
 
     def _args(self, kernel: ContractKernel, command: Command) -> Args:
         args = filled(self.base, command)
-        self.workspace = Workspace(kernel.workspace_bytes(without_pointers(args)), NAN_BYTE)
+        n_bytes = kernel.workspace_bytes(without_pointers(args))
+        if self.workspace is None or self.workspace.n_bytes != n_bytes:
+            self.workspace = Workspace(n_bytes, NAN_BYTE)
         args.workspace = self.workspace.address
         return args
 
@@ -129,6 +132,8 @@ class _Watcher:
         """Calls, each with its wall and CPU time, that of each thread, and its page faults."""
         run = self.prepare(command)
         calls = []
+        if self.sampler:
+            self.sampler.gpt149_flush_denormals(command["flush"])
         for _ in range(command["repeat"]):
             before, usage = thread_clocks(), resource.getrusage(resource.RUSAGE_SELF)
             cpu, wall = time.process_time(), time.perf_counter()
@@ -145,7 +150,9 @@ class _Watcher:
                     "threads": sorted(threads, reverse=True),
                 }
             )
-        space = self.workspace.n_bytes if isinstance(self.kernel, ContractKernel) else 0
+        if self.sampler:
+            self.sampler.gpt149_flush_denormals(0)
+        space = self.workspace.n_bytes if self.workspace else 0
         return {"calls": calls, "workspace_bytes": space}
 
     def sample(self, command: Command) -> Reply:
@@ -201,10 +208,7 @@ class _Watcher:
         np.save(command["into"], rows)
         return {
             "steps": n,
-            "whole": n < command["most"],
-            "outside": outside.value,
-            "base": self.base,
-            "workspace": [self.workspace.address, self.workspace.n_bytes],
+            "whole": n + outside.value < command["most"],
         }
 
 
