@@ -19,6 +19,7 @@ ROUNDS_SECONDS = 0.25  # for one of the two that are compared
 MOST_SECONDS, LEAST_N = 0.06, 256  # of a call of one head, n is halved while it takes longer
 TILES = ((16, 32), (32, 64), (64, 64), (64, 128), (128, 256), (256, 512))
 UNSURE = 1.6  # highest against lowest of a ratio's rounds: no more is said than "noisy"
+LONG_SECONDS, MOST_KEYS = 0.01, 1 << 16
 ATTEMPTS = 12  # calls in which a thread may show that it works
 
 
@@ -80,12 +81,16 @@ def _threads(child: Watched, case: Case, found: Found) -> None:
     repeat = max(1, min(50, int(0.004 / first.median("wall"))))
     many, alone = child.in_turn([case, one], rounds, repeat if rounds < ROUNDS else max(2, repeat))
     found.seconds, found.one = many.median("wall"), alone.median("cpu")
-    found.busy = many.busy
-    found.workers, found.imbalance = many.workers, many.imbalance(case.n_threads)
     found.threads_of_one = alone.workers
+    n, long = case.n_threads, many
+    if found.one < LONG_SECONDS:
+        long = _longer(child, case, found.one)
+    found.workers, found.imbalance = long.workers, long.imbalance(n)
+    # A short call is over before all threads are awake: how a longer one is shared out counts.
+    found.busy = min(many.busy, found.one * long.usual_imbalance(n) / n)
     if found.imbalance and case.causal and case.n_q > 1:
-        full = replace(case, causal=False)
-        found.uneven_full = child.calls(full, 2 * rounds).usual_imbalance(case.n_threads)
+        full = _longer(child, replace(case, causal=False), found.one)
+        found.uneven_full = full.usual_imbalance(n)
     found.inflation, found.speedup = _ratio(many, alone), alone.busy / many.busy
     found.faults = many.median("faults")
     found.system = sum(c["system"] for c in many.calls) / max(
@@ -96,19 +101,33 @@ def _threads(child: Watched, case: Case, found: Found) -> None:
 
 def _heads(child: Watched, case: Case, found: Found, square: bool) -> None:
     """Who works where there is one head, many, or one with many queries."""
+    seconds = found.one / case.n_head
     one = replace(case, n_head=1, n_kv_head=1)
-    attempts = max(2, min(ATTEMPTS, int(ROUNDS_SECONDS * case.n_head / found.one)))
-    found.one_head_workers = child.calls(one, attempts).workers
+    many = replace(case, n_head=2 * case.n_threads, n_kv_head=2 * case.n_threads)
+    found.one_head_workers = found.workers if case.n_head == 1 else _workers(child, one, seconds)
     if found.one_head_workers > 1:
         return
-    heads = 2 * case.n_threads
-    many = replace(case, n_head=heads, n_kv_head=heads)
-    found.many_heads_workers = (
-        found.workers if case.n_head >= heads else child.calls(many, attempts).workers
+    found.many_heads_workers = max(
+        found.workers if case.n_head > 1 else 1,
+        _workers(child, many, seconds * many.n_head),
     )
     if case.n_q == 1 and not square:
         n = min(512, case.n_kv)
-        found.prefill_workers = child.calls(replace(one, n_q=n, n_kv=n), attempts).workers
+        prefill = replace(one, n_q=n, n_kv=n)
+        found.prefill_workers = _workers(child, prefill, seconds * n * n / case.n_kv)
+
+
+def _workers(child: Watched, case: Case, seconds: float) -> int:
+    return _longer(child, case, seconds).workers
+
+
+def _longer(child: Watched, case: Case, seconds: float) -> Calls:
+    """Calls like the case's, with more queries and keys where that is over too soon."""
+    while seconds < LONG_SECONDS and case.n_kv < MOST_KEYS:
+        n_q = case.n_q if case.n_q == 1 else 2 * case.n_q
+        seconds *= 2 * n_q / case.n_q
+        case = replace(case, n_q=n_q, n_kv=2 * case.n_kv)
+    return child.calls(case, max(2, min(ATTEMPTS, int(ROUNDS_SECONDS / seconds))))
 
 
 def affordable(case: Case, seconds: float) -> tuple[Case, int]:
