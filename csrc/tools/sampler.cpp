@@ -7,6 +7,7 @@
 #include <csignal>
 #include <cstdint>
 #include <ctime>
+#include <pthread.h>
 #include <sys/syscall.h>
 #include <ucontext.h>
 #include <unistd.h>
@@ -30,6 +31,7 @@ struct {
     bool stepping;
 } state;
 timer_t timer;
+const uint64_t *stack_end; // of the thread that calls
 
 bool inside(uint64_t pc) {
     return state.begin <= pc && pc < state.end;
@@ -43,7 +45,7 @@ uint64_t called_from(const ucontext_t *at) {
     if (inside(at->uc_mcontext.regs[30])) return at->uc_mcontext.regs[30];
     const uint64_t *top = (const uint64_t *)at->uc_mcontext.sp;
 #endif
-    for (int i = 0; i < SEARCHED; i++)
+    for (int i = 0; i < SEARCHED && top + i < stack_end; i++)
         if (inside(top[i])) return top[i];
     return 0;
 }
@@ -101,6 +103,14 @@ void handle(int number, void (*by)(int, siginfo_t *, void *)) {
 EXPORTED int gpt149_sample_begin(uint64_t begin, uint64_t end, uint64_t *rows, int64_t capacity,
                                  int64_t nanoseconds) {
     state = {begin, end, rows, 0, capacity, 0, false};
+    pthread_attr_t attributes;
+    void *stack = nullptr;
+    size_t n_bytes = 0;
+    if (pthread_getattr_np(pthread_self(), &attributes) == 0) {
+        pthread_attr_getstack(&attributes, &stack, &n_bytes);
+        pthread_attr_destroy(&attributes);
+    }
+    stack_end = (const uint64_t *)((char *)stack + n_bytes);
     handle(SIGPROF, sampled);
     sigevent event = {};
     event.sigev_notify = SIGEV_THREAD_ID;
@@ -114,6 +124,7 @@ EXPORTED int gpt149_sample_begin(uint64_t begin, uint64_t end, uint64_t *rows, i
 // How many rows were filled.
 EXPORTED int64_t gpt149_sample_end() {
     timer_delete(timer);
+    state.capacity = state.n; // for a signal that is still on its way
     return state.n;
 }
 

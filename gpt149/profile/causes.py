@@ -20,7 +20,7 @@ LEAST_GAIN = 1.08  # less is not worth a line
 FACTORS = {
     "scalar_loop": 7.0,
     "scalar_exp": 8.0,
-    "horizontal_sums": 6.0,
+    "horizontal_sums": 3.5,
     "division_in_loop": 8.0,
     "double_arithmetic": 2.2,
     "narrow_vectors": 2.0,
@@ -56,7 +56,7 @@ MASKED, PERFECT_MASK = 0.78, 0.53  # time of a causal call against a full one
 UNEVEN, INFLATED, BETTER_TILE, CLIFF = 1.2, 1.35, 0.87, 1.3
 MANY_FAULTS, SYSTEM = 16, 0.08
 RECOMPUTED, COPIED = 1.45, 8  # queries that share a copy of the keys, at least
-OFTEN, MEETING_SECONDS = 24, 5e-6  # queries a meeting of threads; what one takes
+OFTEN, MEETING_SECONDS = 24, 3e-6  # queries a meeting of threads; what one takes
 DENORMAL = 1.15
 LEAST_COPIES = 0.15  # of the time
 COMPUTE_BOUND, BANDWIDTH_BOUND = 0.5, 0.5  # shares of the ceiling: what is left is not one cause
@@ -194,12 +194,12 @@ def _meetings(evidence: Evidence) -> Cause | None:
     counts, f = evidence.counts, evidence.found
     if counts is None or counts.meetings < max(4, evidence.n_traced / OFTEN):
         return None
-    rows = f.shape.n_head * f.shape.n_q / evidence.n_traced
-    lost = counts.meetings * rows * MEETING_SECONDS
+    meetings = counts.meetings * f.shape.n_q / evidence.n_traced  # whether a head or a call
+    lost = meetings * MEETING_SECONDS
     return Cause(
         "barrier_bound",
         1 + lost / f.busy,
-        f"threads meet {counts.meetings * rows:,.0f} times a call (regions, barriers), some "
+        f"threads meet {meetings:,.0f} times a call or more (regions, barriers), some "
         f"{MEETING_SECONDS * 1e6:.0f} us each: make one region of the call",
     )
 
@@ -211,7 +211,9 @@ def _place(evidence: Evidence, name: str) -> Place | None:
 
 def _contract(evidence: Evidence) -> Iterator[Cause]:
     f = evidence.found
-    if f.causal and f.causal.low > MASKED and not unsure(f.causal):
+    paging = f.system if f.faults >= MANY_FAULTS else 0.0  # takes as long with a mask
+    masked = MASKED + (1 - MASKED) * paging
+    if f.causal and f.causal.low > masked and not unsure(f.causal):
         yield Cause(
             "masked_work",
             f.causal.median / PERFECT_MASK,
@@ -281,7 +283,7 @@ def _parts(evidence: Evidence) -> Iterator[Cause]:
         if name == "narrow_vectors":
             width = max(max((loop.width for loop in part.loops), default=1), 1)
             sentence = sentence.format(width=width, lanes=evidence.lanes)
-            factor = evidence.lanes / width
+            factor = 1 + (evidence.lanes / width - 1) / 3  # loads take their share
         if name == "scalar_exp":
             sentence += _called(part)
         yield Cause(name, gain(part.share, factor), sentence, False, part.share, part.place)

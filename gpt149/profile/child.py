@@ -93,9 +93,11 @@ class Watched(Talker):
         env = shutil.which("env")
         super().__init__([env, *ASLEEP, *command] if env else command, MEMORY_LIMIT)
         self.source, self.library = source, library
+        self.fault_seconds = 0.0
         self.lanes = 0  # floats of a vector as wide as the kernel was built for
 
     def greeted(self, hello: dict[str, Any]) -> None:
+        self.fault_seconds = float(hello["fault_seconds"])
         self.lanes = LANES.get(hello["isa"], 4)
 
     def calls(self, case: Case, repeat: int, *, flush: bool = False) -> Calls:

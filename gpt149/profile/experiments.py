@@ -93,9 +93,10 @@ def _threads(child: Watched, case: Case, found: Found) -> None:
         found.uneven_full = full.usual_imbalance(n)
     found.inflation, found.speedup = _ratio(many, alone), alone.busy / many.busy
     found.faults = many.median("faults")
-    found.system = sum(c["system"] for c in many.calls) / max(
-        sum(c["cpu"] for c in many.calls), 1e-9
-    )
+    cpu = sum(c["cpu"] for c in many.calls)
+    ticks = sum(c["system"] for c in many.calls)  # of the scheduler: few in a short call
+    touched = sum(c["faults"] for c in many.calls) * child.fault_seconds
+    found.system = min(1.0, max(ticks, touched) / cpu)
     found.workspace_bytes = first.workspace_bytes
 
 

@@ -70,6 +70,7 @@ def notes(p: Profile) -> list[str]:
         if ratio and ratio.low > limit:
             found.append(what.format(ratio.median) + ".")
     pairs = {"causal": f.causal, "half of n": f.halved, "all threads": f.inflation}
+    pairs["denormals"] = f.unflushed
     noisy = [name for name, ratio in pairs.items() if ratio and unsure(ratio)]
     if noisy:
         found.append(f"noisy, so nothing is said of: {', '.join(noisy)}.")

@@ -9,7 +9,8 @@ struct Slow : Tiles {
         for (int j = 0; j < n; j++) {
             const float p = s[r * BC + j];
             add_scaled(o + r * a->head_dim, p, v + j * a->v_stride[2], a->head_dim);
-            add_scaled(sums, p * 0x1p-130f, v + j * a->v_stride[2], std::min(a->head_dim, 16));
+            for (int again = 0; again < 2; again++)
+                add_scaled(sums, p * 0x1p-130f, v + j * a->v_stride[2], std::min(a->head_dim, 16));
             asm volatile("" : : "r"(sums) : "memory");
         }
     }
