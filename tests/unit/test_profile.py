@@ -172,7 +172,7 @@ def test_counts_tell_what_is_done_again() -> None:
     assert causes(again)[0].name == "recomputed_work"
     copied = replace(evidence(), parts=parts, counts=Counts(1.0, 96.0, 0, True), n_traced=96)
     assert [c.name for c in causes(copied)] == ["tile_too_small"]
-    met = replace(evidence(), parts=parts, counts=Counts(1.0, 1.0, 192, True), n_traced=96)
+    met = replace(evidence(), parts={}, counts=Counts(1.0, 1.0, 192, True), n_traced=96)
     assert causes(met)[0].name == "barrier_bound"
 
 
