@@ -255,6 +255,24 @@ def bench(**settings: Any) -> None:
 
 @main.command(
     examples="""
+    gpt149 profile mine.cpp
+    gpt149 profile mine.cpp -s 12,1x4096,64    one query over 4096 keys
+    """
+)
+@click.argument("kernel", metavar="KERNEL|FILE", shell_complete=options.complete_kernel)
+@options.PROFILE
+def profile(kernel: str, shapes: tuple[str, ...], threads: int | None, as_json: bool) -> None:
+    """Why is this kernel slow, and what would it bring to mend it?
+
+    Names causes, the worthiest first, with their lines, from experiments and samples.
+    """
+    from .commands.profile import run
+
+    sys.exit(run(kernel, shapes, threads, as_json))
+
+
+@main.command(
+    examples="""
     gpt149 lab module.cpp
     gpt149 lab module.cpp part4 -N 1000 -br 128 -bc 512
     gpt149 lab submissions --jobs 4 --format csv -o class.csv

@@ -263,6 +263,23 @@ BENCH = in_groups(
     }
 )
 
+PROFILE = in_groups(
+    {
+        "What is watched": [
+            option(
+                "-s",
+                "shapes",
+                multiple=True,
+                metavar="HEADS,TOKENS,DIM",
+                help="This shape, such as 12,1024,64, 12,1024,64:full (no mask) or 12,1x4096,64 "
+                "(one query); repeatable. Default: a prefill and a decode step.",
+            ),
+            THREADS,
+        ],
+        "Output": [JSON],
+    }
+)
+
 LAB = in_groups(
     {
         "What is asked": [

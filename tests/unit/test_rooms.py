@@ -16,6 +16,7 @@ FLOORS = [
     {"cli"},
     {"options"},
     {"commands", "usage"},
+    {"profile"},
     {"lab", "bench", "api"},
     {"check", "engine", "integrations"},
     {"kernels", "model"},

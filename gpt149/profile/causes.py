@@ -1,0 +1,319 @@
+"""From evidence to causes: the only place that draws conclusions. Ranked by what each would bring.
+
+A gain is measured where an experiment compared the two; else it is an estimate: a share s of the
+time that becomes f times as fast makes the call 1 / (1 - s (1 - 1 / f)) times as fast.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from ..bench.ceilings import Ceilings
+from .experiments import Found, unsure
+from .hot import Part, Parts
+from .lines import Place
+from .trace import Counts
+
+LEAST_GAIN = 1.08  # less is not worth a line
+# How many times as fast a part becomes, once mended; of AVX-512's 16 lanes, as kernels of ours.
+FACTORS = {
+    "scalar_loop": 7.0,
+    "scalar_exp": 8.0,
+    "horizontal_sums": 3.5,
+    "division_in_loop": 8.0,
+    "double_arithmetic": 2.2,
+    "narrow_vectors": 2.0,
+    "no_fma": 1.7,
+    "strided_access": 8.0,
+    "copies_tensors": 8.0,
+    "allocates": 20.0,
+    "atomics": 20.0,
+    "spills": 1.6,
+}
+TILED = ("copies_tensors", "scalar_loop", "strided_access", "other")
+DESIGNS, DESIGN = ("horizontal_sums", "copies_tensors"), 0.5
+WORDS = {
+    "scalar_loop": "one number at a time: the compiler may not reorder a sum of floats. Say that "
+    "it may (#pragma omp simd reduction), or let lanes be queries or keys",
+    "scalar_exp": "exp one value at a time: compute it for a whole vector, as csrc/simd.h does",
+    "horizontal_sums": "the lanes of a vector are added up for each score: let lanes be queries or "
+    "keys instead, see csrc/kernels/simd.cpp",
+    "division_in_loop": "a division for each value: multiply by the reciprocal, once a row",
+    "double_arithmetic": "calculated in double: half the lanes, and conversions (1.0 is a double)",
+    "narrow_vectors": "vectors of {width} floats, and this machine's hold {lanes}",
+    "no_fma": "multiplications and additions apart: fused, they are one instruction",
+    "strided_access": "numbers are read one by one at a distance: let the innermost loop run along "
+    "head_dim",
+    "copies_tensors": "moves numbers without calculating: copy once for many queries, or read "
+    "where they lie",
+    "allocates": "memory is allocated within the call: ask for it in workspace_bytes",
+    "spills": "vectors go to the stack and back: the loop wants more registers than there are. "
+    "Let it hold fewer sums",
+    "atomics": "atomic operations or locks within loops: add up in a variable of each thread's own",
+}
+MASKED, PERFECT_MASK = 0.78, 0.53  # time of a causal call against a full one
+UNEVEN, INFLATED, BETTER_TILE, CLIFF = 1.2, 1.35, 0.87, 1.3
+MANY_FAULTS, SYSTEM = 16, 0.08
+RECOMPUTED, COPIED = 1.45, 8  # queries that share a copy of the keys, at least
+OFTEN, MEETING_SECONDS = 24, 3e-6  # queries a meeting of threads; what one takes
+DENORMAL = 1.15
+LEAST_COPIES = 0.15  # of the time
+COMPUTE_BOUND, BANDWIDTH_BOUND = 0.5, 0.5  # shares of the ceiling: what is left is not one cause
+
+
+@dataclass(frozen=True)
+class Cause:
+    """gain: how many times as fast; measured: by an experiment. share: of the time, if known."""
+
+    name: str
+    gain: float
+    sentence: str
+    measured: bool = False
+    share: float | None = None
+    place: Place | None = None
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What the instruments saw; parts and counts are None where they saw nothing."""
+
+    found: Found
+    ceilings: Ceilings
+    lanes: int
+    parts: Parts | None = None
+    counts: Counts | None = None
+    n_traced: int = 0  # queries of the call that was counted
+
+    @property
+    def ceiling(self) -> tuple[float, str]:
+        """The least seconds of the call, and what decides it: arithmetic or bytes."""
+        shape = self.found.shape
+        return self.ceilings.seconds(shape.flops, shape.n_bytes, shape.n_bytes)
+
+    @property
+    def share_of_ceiling(self) -> float:
+        return self.ceiling[0] / self.found.busy
+
+
+def causes(evidence: Evidence) -> list[Cause]:
+    """The worthiest first. compute_bound or bandwidth_bound alone, where nothing is left."""
+    found = [*_threads(evidence), *_contract(evidence), *_parts(evidence), *_counts(evidence)]
+    worthy = sorted((c for c in found if c.gain >= LEAST_GAIN), key=lambda c: -_weight(c))
+    unique = list({cause.name: cause for cause in reversed(worthy)}.values())[::-1]
+    return unique or list(_bound(evidence))
+
+
+def _weight(cause: Cause) -> float:
+    """What a cause is ranked by: its gain, which counts half where it takes another design."""
+    return 1 + (cause.gain - 1) * (DESIGN if cause.name in DESIGNS else 1)
+
+
+def _bound(evidence: Evidence) -> Iterator[Cause]:
+    share, (_, by) = evidence.share_of_ceiling, evidence.ceiling
+    if by == "arithmetic" and share >= COMPUTE_BOUND:
+        yield Cause("compute_bound", 1.0, "it multiplies near what this machine can: nothing left")
+    if by == "bytes" and share >= BANDWIDTH_BOUND:
+        yield Cause("bandwidth_bound", 1.0, "it reads near what this machine can: nothing left")
+
+
+def gain(share: float, factor: float) -> float:
+    return 1 / (1 - share * (1 - 1 / factor))
+
+
+def _threads(evidence: Evidence) -> Iterator[Cause]:
+    f = evidence.found
+    n = f.n_threads
+    if max(f.threads_of_one, f.workers - n + 1) > 1:
+        yield Cause(
+            "oversubscribed",
+            max(f.workers / n, f.threads_of_one, 1.1),
+            f"{max(f.workers, f.threads_of_one)} threads work, and {n} were asked for (n_threads): "
+            "the others' processors are somebody else's",
+        )
+    if n == 1:
+        return
+    meeting = _meetings(evidence)
+    if meeting:
+        yield meeting
+    elsewhere = max(f.many_heads_workers or 1, f.prefill_workers or 1, f.one_head_workers or 1)
+    if f.workers == 1 and elsewhere == 1:
+        yield Cause(
+            "single_thread", float(n), f"one thread works, and {n} were asked for (n_threads)", True
+        )
+        return
+    rows = "keys" if f.shape.n_q == 1 else "queries"
+    if f.one_head_workers == 1:
+        heads = f.shape.n_head
+        wasted = -(-heads // n) * n / heads
+        name = "parallel_over_heads_only"
+        if f.shape.n_q == 1 and (f.prefill_workers or 1) > 1:
+            name = "decode_not_split"
+        yield Cause(
+            name, wasted, f"of one head, one thread works: share out its {rows} as well", True
+        )
+    elif f.workers > 1 and f.imbalance and f.imbalance > UNEVEN and (f.uneven_full or 1) > UNEVEN:
+        yield Cause(
+            "poor_scaling",
+            f.imbalance,
+            f"the busiest thread works {f.imbalance:.2f} times as long as the mean, with a "
+            "mask and without: a part is one thread's, or is dealt out unevenly",
+            True,
+        )
+    elif f.workers > 1 and f.imbalance and f.imbalance > UNEVEN:
+        yield Cause(
+            "imbalance",
+            f.imbalance,
+            f"the busiest thread works {f.imbalance:.2f} times as long as the mean: with a mask, "
+            "later queries see more keys. Deal rows out in turn (schedule(dynamic))",
+            True,
+        )
+    c = evidence.ceilings
+    natural = n * c.flops_one_thread / c.flops
+    inflation = f.inflation
+    if (
+        inflation
+        and not meeting
+        and f.workers > 1
+        and f.shape.n_q > 1
+        and inflation.median > INFLATED * natural
+    ):
+        name = "atomics" if evidence.parts and "atomics" in evidence.parts else "false_sharing"
+        yield Cause(
+            name,
+            inflation.median / natural,
+            f"{n} threads take {inflation.median:.2f} times the CPU time of one: they write to the "
+            "same cache lines. Keep what a thread writes 64 bytes apart from others'",
+            True,
+            place=_place(evidence, "atomics"),
+        )
+
+
+def _meetings(evidence: Evidence) -> Cause | None:
+    """Where threads meet for every few queries."""
+    counts, f = evidence.counts, evidence.found
+    if counts is None or counts.meetings < max(4, evidence.n_traced / OFTEN):
+        return None
+    meetings = counts.meetings * f.shape.n_q / evidence.n_traced  # whether a head or a call
+    lost = meetings * MEETING_SECONDS
+    return Cause(
+        "barrier_bound",
+        1 + lost / f.busy,
+        f"threads meet {meetings:,.0f} times a call or more (regions, barriers), some "
+        f"{MEETING_SECONDS * 1e6:.0f} us each: make one region of the call",
+    )
+
+
+def _place(evidence: Evidence, name: str) -> Place | None:
+    part = (evidence.parts or {}).get(name)
+    return part.place if part else None
+
+
+def _contract(evidence: Evidence) -> Iterator[Cause]:
+    f = evidence.found
+    paging = f.system if f.faults >= MANY_FAULTS else 0.0  # takes as long with a mask
+    masked = MASKED + (1 - MASKED) * paging
+    if f.causal and f.causal.low > masked and not unsure(f.causal):
+        yield Cause(
+            "masked_work",
+            f.causal.median / PERFECT_MASK,
+            f"causal takes {f.causal.median:.2f} times as long as full, and should take "
+            f"{PERFECT_MASK}: skip the tiles that the mask hides (gpt149_visible)",
+            True,
+        )
+    if f.faults >= MANY_FAULTS and f.system > SYSTEM:
+        yield Cause(
+            "page_faults",
+            gain(min(f.system, 0.95), 50),
+            f"{f.faults:,.0f} page faults a call: memory is given back and taken anew. Ask for it "
+            "in workspace_bytes, which lives from call to call",
+            share=f.system,
+            place=_place(evidence, "allocates"),
+        )
+    if f.unflushed and f.unflushed.low > DENORMAL and not unsure(f.unflushed):
+        yield Cause(
+            "denormals",
+            f.unflushed.median,
+            "with numbers below 1e-38 (denormals) taken for 0 it is faster: leave out weights that "
+            "small",
+            True,
+        )
+    best = min(f.tiles.items(), key=lambda tile: tile[1].median, default=None)
+    if best and best[1].high < BETTER_TILE and not unsure(best[1]):
+        (br, bc), ratio = best
+        first, last = (f.tiles[size].median for size in (min(f.tiles), max(f.tiles)))
+        small = last < first or _copied_often(evidence)
+        name = "tile_too_small" if small else "tile_too_large"
+        yield Cause(
+            name,
+            1 / ratio.median,
+            f"with br={br} bc={bc} it is faster than with its own tile",
+            True,
+        )
+    if f.halved and f.halved.low > CLIFF and not unsure(f.halved):
+        quadratic = f.workspace_growth > 3
+        yield Cause(
+            "scores_through_memory" if quadratic else "strided_access",
+            f.halved.median,
+            f"a pair of query and key takes {f.halved.median:.2f} times as long as with half of n"
+            + (": all scores go through memory. Tile, and keep a running softmax" if quadratic else
+               ": what is read again has left the cache. Tile over keys"),
+            True,
+        )  # fmt: skip
+
+
+def _parts(evidence: Evidence) -> Iterator[Cause]:
+    """What takes time in loops."""
+    parts = evidence.parts or {}
+    if _copied_often(evidence):  # then loops are short as well, and their tails scalar
+        share = sum(parts[name].share for name in TILED if name in parts)
+        yield Cause(
+            "tile_too_small",
+            gain(share, FACTORS["copies_tensors"]),
+            "keys or values are copied anew for every few queries: larger tiles of queries",
+            False,
+            share,
+            _place(evidence, "copies_tensors"),
+        )
+        return
+    for name, part in parts.items():
+        if name not in FACTORS or (name == "allocates" and evidence.found.faults >= MANY_FAULTS):
+            continue
+        factor, sentence = FACTORS[name], WORDS[name]
+        if name == "narrow_vectors":
+            width = max(max((loop.width for loop in part.loops), default=1), 1)
+            sentence = sentence.format(width=width, lanes=evidence.lanes)
+            factor = 1 + (evidence.lanes / width - 1) / 3  # loads take their share
+        if name == "scalar_exp":
+            sentence += _called(part)
+        yield Cause(name, gain(part.share, factor), sentence, False, part.share, part.place)
+
+
+def _copied_often(evidence: Evidence) -> bool:
+    """Whether copying takes time, and is done again for every few queries."""
+    counts, copies = evidence.counts, (evidence.parts or {}).get("copies_tensors")
+    if counts is None or copies is None or copies.share < LEAST_COPIES:
+        return False
+    return counts.copied >= max(2.0, evidence.n_traced / COPIED)
+
+
+def _called(part: Part) -> str:
+    name = next((name for name, _ in part.called.most_common(1) if name), "")
+    return f" (it calls {name})" if name else ""
+
+
+def _counts(evidence: Evidence) -> Iterator[Cause]:
+    counts, parts = evidence.counts, evidence.parts
+    if counts is None or parts is None or counts.multiplied < RECOMPUTED:
+        return
+    working = ("product", "scalar_loop", "horizontal_sums", "narrow_vectors", "no_fma")
+    share = sum(parts[name].share for name in working if name in parts)
+    yield Cause(
+        "recomputed_work",
+        gain(share, counts.multiplied),
+        f"{counts.multiplied:.1f} times the multiplications that are needed: scores are computed "
+        "more than once, or padding is. A running softmax needs them once",
+        False,
+        share,
+        _place(evidence, "product") or _place(evidence, "scalar_loop"),
+    )

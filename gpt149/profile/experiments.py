@@ -1,0 +1,191 @@
+"""Experiments through the contract: calls in turn that differ in one thing.
+
+Figures are of CPU time, with threads that sleep while they wait, so neighbours do not stretch them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from ..bench.shapes import Shape
+from ..bench.stats import Ratio, paired_ratio
+from ..check.cases import Case
+from .child import Calls, Watched
+
+ROUNDS = 5
+ROUNDS_SECONDS = 0.25  # for one of the two that are compared
+MOST_SECONDS, LEAST_N = 0.06, 256  # of a call of one head, n is halved while it takes longer
+TILES = ((16, 32), (32, 64), (64, 64), (64, 128), (128, 256), (256, 512))
+UNSURE = 1.6  # highest against lowest of a ratio's rounds: no more is said than "noisy"
+LONG_SECONDS, MOST_KEYS = 0.01, 1 << 16
+ATTEMPTS = 12  # calls in which a thread may show that it works
+
+
+@dataclass
+class Found:
+    """What the experiments on one shape gave. Ratios are of CPU time, above 1 where it takes more.
+
+    None: not asked, for it does not apply.
+    """
+
+    shape: Shape
+    n_threads: int
+    seconds: float = 0.0  # one call, all threads, by the clock
+    busy: float = 0.0  # the same, of its busiest thread: what it takes on a machine of its own
+    one: float = 0.0  # CPU seconds of a call with one thread
+    workers: int = 1
+    imbalance: float | None = None  # of the busiest thread against the mean
+    inflation: Ratio | None = None  # CPU time of all threads, against that of one thread alone
+    speedup: float = 1.0  # time of one thread, against that of the busiest of all
+    one_head_workers: int | None = None
+    many_heads_workers: int | None = None  # asked where one head has one
+    prefill_workers: int | None = None  # of one head with many queries
+    causal: Ratio | None = None  # against no mask
+    odd: Ratio | None = None  # head_dim + 1, against head_dim
+    halved: Ratio | None = None  # of time a pair: this n, against half of it
+    model: Ratio | None = None  # strides as in a model
+    denormal: Ratio | None = None  # weights that are denormal
+    unflushed: Ratio | None = None  # against denormals taken for 0, usual inputs
+    uneven_full: float | None = None  # imbalance without a mask, asked where there is one with it
+    threads_of_one: int = 1  # that work where one is asked for
+    tiles: dict[tuple[int, int], Ratio] = field(default_factory=dict)
+    faults: float = 0.0  # page faults of a call with all threads
+    system: float = 0.0  # its CPU time in the system, as a share
+    workspace_bytes: int = 0
+    workspace_growth: float = 1.0  # n doubled
+
+
+def observe(child: Watched, shape: Shape, n_threads: int, *, square: bool = False) -> Found:
+    """All experiments that apply to the shape. square: the kernel knows n_q = n_kv alone."""
+    found = Found(shape, n_threads)
+    case = replace(shape.case(n_threads), batch=1)
+    _threads(child, case, found)
+    if n_threads > 1:
+        _heads(child, case, found, square)
+    if shape.n_q > 1:
+        _variations(child, *affordable(case, found.one), found)
+    return found
+
+
+def _rounds(seconds: float) -> int:
+    """How many rounds a call of so many seconds is worth: two at least, that can be compared."""
+    return max(2, min(ROUNDS, int(ROUNDS_SECONDS / seconds)))
+
+
+def _threads(child: Watched, case: Case, found: Found) -> None:
+    one = replace(case, n_threads=1)
+    first = child.calls(case, 1)
+    rounds = _rounds(first.median("wall"))
+    repeat = max(1, min(50, int(0.004 / first.median("wall"))))
+    many, alone = child.in_turn([case, one], rounds, repeat if rounds < ROUNDS else max(2, repeat))
+    found.seconds, found.one = many.median("wall"), alone.median("cpu")
+    found.threads_of_one = alone.workers
+    n, long = case.n_threads, many
+    if found.one < LONG_SECONDS:
+        long = _longer(child, case, found.one)
+    found.workers, found.imbalance = long.workers, long.imbalance(n)
+    # A short call is over before all threads are awake: how a longer one is shared out counts.
+    found.busy = min(many.busy, found.one * long.usual_imbalance(n) / n)
+    if found.imbalance and case.causal and case.n_q > 1:
+        full = _longer(child, replace(case, causal=False), found.one)
+        found.uneven_full = full.usual_imbalance(n)
+    found.inflation, found.speedup = _ratio(many, alone), alone.busy / many.busy
+    found.faults = many.median("faults")
+    cpu = sum(c["cpu"] for c in many.calls)
+    ticks = sum(c["system"] for c in many.calls)  # of the scheduler: few in a short call
+    touched = sum(c["faults"] for c in many.calls) * child.fault_seconds
+    found.system = min(1.0, max(ticks, touched) / cpu)
+    found.workspace_bytes = first.workspace_bytes
+
+
+def _heads(child: Watched, case: Case, found: Found, square: bool) -> None:
+    """Who works where there is one head, many, or one with many queries."""
+    seconds = found.one / case.n_head
+    one = replace(case, n_head=1, n_kv_head=1)
+    many = replace(case, n_head=2 * case.n_threads, n_kv_head=2 * case.n_threads)
+    found.one_head_workers = found.workers if case.n_head == 1 else _workers(child, one, seconds)
+    if found.one_head_workers > 1:
+        return
+    found.many_heads_workers = max(
+        found.workers if case.n_head > 1 else 1,
+        _workers(child, many, seconds * many.n_head),
+    )
+    if case.n_q == 1 and not square:
+        n = min(512, case.n_kv)
+        prefill = replace(one, n_q=n, n_kv=n)
+        found.prefill_workers = _workers(child, prefill, seconds * n * n / case.n_kv)
+
+
+def _workers(child: Watched, case: Case, seconds: float) -> int:
+    return _longer(child, case, seconds).workers
+
+
+def _longer(child: Watched, case: Case, seconds: float) -> Calls:
+    """Calls like the case's, with more queries and keys where that is over too soon."""
+    while seconds < LONG_SECONDS and case.n_kv < MOST_KEYS:
+        n_q = case.n_q if case.n_q == 1 else 2 * case.n_q
+        seconds *= 2 * n_q / case.n_q
+        case = replace(case, n_q=n_q, n_kv=2 * case.n_kv)
+    return child.calls(case, max(2, min(ATTEMPTS, int(ROUNDS_SECONDS / seconds))))
+
+
+def affordable(case: Case, seconds: float) -> tuple[Case, int]:
+    """One head and one thread, shorter where that takes too long; and how many rounds of it."""
+    head = replace(case, n_head=1, n_kv_head=1, n_threads=1)
+    seconds /= case.n_head
+    while seconds > MOST_SECONDS and min(head.n_q, head.n_kv) >= 2 * LEAST_N:
+        head, seconds = replace(head, n_q=head.n_q // 2, n_kv=head.n_kv // 2), seconds / 4
+    return head, _rounds(seconds)
+
+
+def _variations(child: Watched, head: Case, rounds: int, found: Found) -> None:
+    """One head and one thread, with one thing changed."""
+    base = replace(head, causal=False)
+    if head.causal and head.n_q == head.n_kv:
+        found.causal = _pair(child, head, base, rounds)
+    half = replace(base, n_q=max(1, base.n_q // 2), n_kv=max(1, base.n_kv // 2))
+    quarters = base.n_q * base.n_kv / (half.n_q * half.n_kv)
+    found.halved = _scaled(_pair(child, base, half, rounds), 1 / quarters)
+    grown = child.calls(half, 1).workspace_bytes
+    found.workspace_growth = child.calls(base, 1).workspace_bytes / grown if grown else 1.0
+    d = head.head_dim
+    found.odd = _scaled(_pair(child, replace(half, head_dim=d + 1), half, rounds), d / (d + 1))
+    found.model = _pair(child, replace(half, layout="model"), half, rounds)
+    found.unflushed = _unflushed(child, half, rounds)
+    found.denormal = _pair(child, replace(half, inputs="denormal"), half, rounds)
+    for br, bc in TILES:
+        if br <= 2 * base.n_q and bc <= 2 * base.n_kv:
+            found.tiles[br, bc] = _pair(child, replace(half, br=br, bc=bc), half, min(rounds, 3))
+
+
+def _unflushed(child: Watched, case: Case, rounds: int) -> Ratio:
+    calls: list[dict[str, Any]] = []
+    flushed: list[dict[str, Any]] = []
+    for _ in range(rounds):
+        calls += child.calls(case, 1).calls
+        flushed += child.calls(case, 1, flush=True).calls
+    return _ratio(Calls(calls), Calls(flushed))
+
+
+def _pair(child: Watched, case: Case, base: Case, rounds: int) -> Ratio:
+    return _ratio(*child.in_turn([case, base], rounds))
+
+
+def _ratio(calls: Calls, base: Calls) -> Ratio:
+    """CPU time of the calls, against that of the base, round by round."""
+    return paired_ratio(_cpu(base), _cpu(calls))
+
+
+def _cpu(calls: Calls) -> Sequence[float]:
+    return [call["cpu"] for call in calls.calls]
+
+
+def _scaled(ratio: Ratio, by: float) -> Ratio:
+    return Ratio(ratio.median * by, ratio.low * by, ratio.high * by)
+
+
+def unsure(ratio: Ratio) -> bool:
+    """Whether the rounds contradict each other."""
+    return ratio.high > UNSURE * ratio.low

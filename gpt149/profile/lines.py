@@ -1,0 +1,67 @@
+"""Addresses of a library become lines of its author's source, by addr2line."""
+
+from __future__ import annotations
+
+import functools
+import shutil
+import subprocess
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..system.paths import shipped
+
+HEAD = "0x"
+SYSTEM = ("/usr", "/opt", "/Library", "/Applications")
+
+
+@dataclass(frozen=True)
+class Place:
+    """A line of the author's file; function: what stands there, without its parameters."""
+
+    file: str
+    line: int
+    function: str
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.line}"
+
+
+def readable() -> bool:
+    """Whether there is an addr2line."""
+    return shutil.which("addr2line") is not None
+
+
+def places(library: Path, addresses: Sequence[int], source: Path) -> dict[int, Place]:
+    """Where the code at these addresses comes from: of inlined calls, the innermost of the author.
+
+    source: the author's file; what it includes counts, but for our headers and the system's. An
+    address is left out where no line is known; {} without addr2line.
+    """
+    tool = shutil.which("addr2line")
+    if tool is None or not addresses:
+        return {}
+    theirs = functools.cache(lambda file: _is_theirs(Path(file), source.resolve()))
+    asked = "".join(f"{address:#x}\n" for address in addresses)
+    command = [tool, "-e", str(library), "-a", "-i", "-f", "-C"]
+    done = subprocess.run(
+        command, input=asked, capture_output=True, text=True, errors="replace", check=False
+    )
+    found: dict[int, Place] = {}
+    address, lines = 0, iter(done.stdout.splitlines())
+    for line in lines:
+        if line.startswith(HEAD) and " " not in line:
+            address = int(line, 16)
+            continue
+        file, _, number = next(lines, "?:0").partition(" ")[0].rpartition(":")
+        if number.isdecimal() and address not in found and theirs(file):
+            found[address] = Place(Path(file).name, int(number), line.partition("(")[0])
+    return found
+
+
+def _is_theirs(file: Path, source: Path) -> bool:
+    file = file.resolve()
+    if file == source or file.parent == source.parent:
+        return True
+    ours = shipped("csrc").resolve()
+    return file.is_absolute() and not any(file.is_relative_to(place) for place in (ours, *SYSTEM))

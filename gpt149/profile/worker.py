@@ -1,0 +1,241 @@
+"""The child that a kernel is watched in: timed calls, samples of one, and one step by step."""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import mmap
+import os
+import resource
+import sys
+import time
+from collections.abc import Callable
+from ctypes import c_int64, c_uint64
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..check.calls import NAN_BYTE, Command, Workspace, filled, tensor_views, without_pointers
+from ..errors import Gpt149Error
+from ..kernels.abi import Args
+from ..kernels.loaders.contract import ContractKernel
+from ..kernels.loaders.tensors import TensorKernel
+from ..kernels.registry import Kernel, load_described
+from ..system.child import Reply, serve
+
+STEP_COLUMNS = 17  # the address, and 16 registers
+SEED = 149
+PAGES = 128  # fewer than a huge one
+BLOCK = (1 << 18) + 19  # floats that are drawn; odd, so that no two rows are the same
+DENORMAL_SCORE = -95.0
+
+
+def main() -> None:
+    """Arguments: the kernel as JSON, the sampler's library or "", the descriptor for answers."""
+    described, sampler, answers = sys.argv[1:]
+    serve(int(answers), lambda: _begin(described, sampler))
+
+
+def _begin(described: str, sampler: str) -> tuple[Reply, Callable[[Reply], Reply]]:
+    library = json.loads(described)["library"]
+    own = Path(library) if library else None
+    watcher = _Watcher(load_described(described), own, sampler)
+
+    def answer(command: Reply) -> Reply:
+        try:
+            return {"outcome": "ok", **getattr(watcher, command["do"])(command)}
+        except Gpt149Error as e:
+            return {"outcome": "declined", "detail": str(e)}
+
+    return {"isa": watcher.kernel.isa, "fault_seconds": fault_seconds()}, answer
+
+
+def fault_seconds() -> float:
+    """What the first touch of a page takes: the least of a few tries."""
+    found = []
+    for _ in range(5):
+        fresh = mmap.mmap(-1, PAGES * mmap.PAGESIZE, flags=mmap.MAP_PRIVATE)
+        start = time.thread_time()
+        for at in range(0, len(fresh), mmap.PAGESIZE):
+            fresh[at] = 1
+        found.append((time.thread_time() - start) / PAGES)
+        fresh.close()
+    return min(found)
+
+
+def thread_clocks() -> dict[int, float]:
+    """Seconds of CPU time of each thread of this process (Linux); {} elsewhere.
+
+    Clocks of other threads have ids that hold theirs: see clock_getcpuclockid(3).
+    """
+    try:
+        threads = [int(name) for name in os.listdir("/proc/self/task")]
+    except OSError:
+        return {}
+    clocks = {}
+    for thread in threads:
+        try:
+            clocks[thread] = time.clock_gettime((~thread << 3) | 6)
+        except OSError:  # it ended
+            continue
+    return clocks
+
+
+class _Watcher:
+    """One kernel, and the library that samples."""
+
+    def __init__(self, kernel: Kernel, library: Path | None, sampler: str) -> None:
+        self.kernel = kernel
+        self.memory, self.inputs = mmap.mmap(-1, mmap.PAGESIZE), ("", 0)
+        self.workspace: Workspace | None = None
+        self.sampler = ctypes.CDLL(sampler) if sampler else None
+        self.library = library
+        if self.sampler:
+            self.sampler.gpt149_step.restype = self.sampler.gpt149_sample_end.restype = c_int64
+
+    def _fill(self, command: Command) -> None:
+        """Memory that holds the command's tensors, with numbers in it."""
+        n, inputs = command["floats"], command["inputs"]
+        if n > len(self.memory) // 4:
+            self.memory, self.inputs = mmap.mmap(-1, 4 * n), ("", 0)
+            self.base = ctypes.addressof(ctypes.c_char.from_buffer(self.memory))
+        if (inputs, n) == self.inputs:
+            return
+        floats = np.frombuffer(self.memory, np.float32)[:n]
+        block = np.random.default_rng(SEED).standard_normal(BLOCK, np.float32)
+        for start in range(0, len(floats), BLOCK):
+            floats[start : start + BLOCK] = block[: len(floats) - start]
+        if inputs == "denormal":  # one key scores 0, and the weights of the others are denormal
+            shape, tensors = command["shape"], command["tensors"]
+            q, k = (tensors[name][0] for name in "qk")
+            floats[q:k] = 1
+            floats[k : tensors["v"][0]] = DENORMAL_SCORE / shape["head_dim"] / shape["scale"]
+            for h in range(shape["n_kv_head"]):
+                first = k + h * tensors["k"][1][1]
+                floats[first : first + shape["head_dim"]] = 0
+        self.inputs = inputs, n
+
+    def prepare(self, command: Command) -> Callable[[], object]:
+        """The call that a command describes."""
+        self._fill(command)
+        if isinstance(self.kernel, TensorKernel):
+            return self._tensors(self.kernel, command)
+        args = self._args(self.kernel, command)
+        kernel = self.kernel
+        return lambda: kernel.run(args)
+
+    def _args(self, kernel: ContractKernel, command: Command) -> Args:
+        args = filled(self.base, command)
+        n_bytes = kernel.workspace_bytes(without_pointers(args))
+        if self.workspace is None or self.workspace.n_bytes != n_bytes:
+            self.workspace = Workspace(n_bytes, NAN_BYTE)
+        args.workspace = self.workspace.address
+        return args
+
+    def _tensors(self, kernel: TensorKernel, command: Command) -> Callable[[], object]:
+        import torch
+
+        shape = command["shape"]
+        torch.set_num_threads(shape["n_threads"])
+        views = tensor_views(self.memory, command)
+        q, k, v = (views[name] for name in "qkv")
+        return lambda: kernel.function(q, k, v, causal=shape["causal"], scale=shape["scale"])
+
+    def time(self, command: Command) -> Reply:
+        """Calls, each with its wall and CPU time, that of each thread, and its page faults."""
+        run = self.prepare(command)
+        calls = []
+        if self.sampler:
+            self.sampler.gpt149_flush_denormals(command["flush"])
+        for _ in range(command["repeat"]):
+            before, usage = thread_clocks(), resource.getrusage(resource.RUSAGE_SELF)
+            cpu, wall = time.process_time(), time.perf_counter()
+            run()
+            wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
+            after, used = thread_clocks(), resource.getrusage(resource.RUSAGE_SELF)
+            threads = [seconds - before.get(thread, 0.0) for thread, seconds in after.items()]
+            calls.append(
+                {
+                    "wall": wall,
+                    "cpu": cpu,
+                    "system": used.ru_stime - usage.ru_stime,
+                    "faults": used.ru_minflt - usage.ru_minflt,
+                    "threads": sorted(threads, reverse=True),
+                }
+            )
+        if self.sampler:
+            self.sampler.gpt149_flush_denormals(0)
+        space = self.workspace.n_bytes if self.workspace else 0
+        return {"calls": calls, "workspace_bytes": space}
+
+    def sample(self, command: Command) -> Reply:
+        """Where calls are, every so many `nanoseconds`, until `seconds` are over.
+
+        Reply: samples, as (address, calls from) and how often. Addresses of the kernel are those of
+        its file; of others, the address is that of the process, and `calls from` is the kernel's.
+        """
+        if self.sampler is None or self.library is None:
+            return {"samples": []}
+        run, (start, begin, end) = self.prepare(command), code_of(self.library)
+        rows = np.zeros((1 << 17, 2), np.uint64)
+        run()
+        failed = self.sampler.gpt149_sample_begin(
+            c_uint64(begin), c_uint64(end), rows.ctypes.data_as(ctypes.c_void_p),
+            c_int64(len(rows)), c_int64(command["nanoseconds"]),
+        )  # fmt: skip
+        if failed:
+            return {"samples": []}
+        stop, n_calls = time.perf_counter() + command["seconds"], 0
+        while time.perf_counter() < stop:
+            run()
+            n_calls += 1
+        n = self.sampler.gpt149_sample_end()
+        found, times = np.unique(rows[:n], axis=0, return_counts=True)
+        samples = []
+        for (pc, site), n in zip(found.tolist(), times.tolist(), strict=True):
+            own = begin <= pc < end
+            if own or site:  # else it is our own loop
+                samples.append([pc - start if own else 0, site - start if site else 0, n])
+        return {"samples": samples, "calls": n_calls}
+
+    def step(self, command: Command) -> Reply:
+        """One call, an instruction at a time: addresses and registers go to the file `into`."""
+        kernel = self.kernel
+        if self.sampler is None or self.library is None or not isinstance(kernel, ContractKernel):
+            return {"steps": -1}
+        start, begin, end = code_of(self.library)
+        self._fill(command)
+        args = self._args(kernel, command)
+        kernel.run(args)  # what the first call alone does is not of interest
+        rows: NDArray[np.uint64] = np.zeros((command["most"], STEP_COLUMNS), np.uint64)
+        outside = c_int64(0)
+        n = self.sampler.gpt149_step(
+            ctypes.cast(kernel.entry.run, ctypes.c_void_p), ctypes.byref(args),
+            c_uint64(begin), c_uint64(end), rows.ctypes.data_as(ctypes.c_void_p),
+            c_int64(len(rows)), ctypes.byref(outside),
+        )  # fmt: skip
+        if n < 0:
+            return {"steps": n}
+        rows = rows[:n]
+        rows[:, 0] -= np.uint64(start)
+        np.save(command["into"], rows)
+        return {
+            "steps": n,
+            "whole": n + outside.value < command["most"],
+        }
+
+
+def code_of(library: Path) -> tuple[int, int, int]:
+    """Where a library is mapped, and where its code begins and ends there."""
+    start = begin = end = 0
+    for line in Path("/proc/self/maps").read_text().splitlines():
+        fields = line.split(maxsplit=5)
+        if len(fields) < 6 or Path(fields[5]) != library.resolve():
+            continue
+        low, high = (int(word, 16) for word in fields[0].split("-"))
+        if int(fields[2], 16) == 0:
+            start = low
+        if "x" in fields[1]:
+            begin, end = low, high
+    return start, begin, end

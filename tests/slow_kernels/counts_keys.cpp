@@ -1,0 +1,17 @@
+// cause: atomics
+// Threads share a counter, and raise it at each key.
+#include "../kernel_parts/tiles.h"
+
+static int64_t keys_done;
+
+struct Slow : Tiles {
+    void values(int r, int j0, int n) {
+        const float *v = gpt149_v(a, b, h, j0);
+        for (int j = 0; j < n; j++) {
+            add_scaled(o + r * a->head_dim, s[r * BC + j], v + j * a->v_stride[2], a->head_dim);
+#pragma omp atomic
+            keys_done++;
+        }
+    }
+};
+GPT149_KERNEL({"counts_keys", "slow", "n_threads", tiles_bytes<Slow>, run_tiles<Slow>})
