@@ -16,7 +16,7 @@ from .predictions import by_mistake
 from .reading.read import VAGUE, read
 from .reading.where import only_where, when, where
 from .symptoms import by_pattern, by_size, without_values
-from .variation import UNSAID, by_lse, by_variant
+from .variation import UNSAID, by_lse, by_variant, naming
 
 CHANCE = ("race", "not_reentrant", "not_repeatable")  # which calls fail is another time another
 ROUGHLY = ("keys_lost", "values_off", "half_precision", "sum_rough", "exp_wrong")
@@ -82,7 +82,7 @@ def _findings(
         alike = [o for o in observations if not needed & ~o.case.needs]
         others = [o for o in failed if o not in wrong or o in group]
         found = _of_values(others, group, [], alike, bench)
-        told += _where_told(by_variant(group, found, bench), alike, bench)
+        told += _where_told(naming(needed, by_variant(group, found, bench)), alike, bench)
     vague = not told or told[0].cause in UNSAID
     findings = findings + told if vague else told + findings
     return findings + by_lse([o for o in failed if o.wrong_lse])

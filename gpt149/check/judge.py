@@ -42,7 +42,7 @@ from numpy.typing import NDArray
 from .cases import Case
 
 EPS = 2.0**-24
-HALF_EPS = 2.0**-9  # of bfloat16
+HALF_EPS = 2.0**-8  # of bfloat16
 SLACK = 10.0
 # Where 2^-126 is reached, a weight and its product with V may vanish; each loses that much at most.
 SMALLEST = 2.0**-126

@@ -19,6 +19,7 @@ from .mistakes import Setup, mistakes, right
 from .observe import Observation
 
 MATCH = 64.0  # times the tolerance: predictions are float64, the kernel has rounding of its own
+MATCH_HALF = 2.0  # of bfloat16, whose tolerance is a bound already, and wide
 USUAL_WEIGHT = 8.0  # w_ij of the judge's bound, where scores are mild
 MOST_WORK = 3_000_000  # of a case that is worth trying every mistake on
 MOST_KEYS = 4096  # the same: some mistakes take memory for the square of them
@@ -137,7 +138,11 @@ def _shows(o: Observation, predicted: NDArray[np.float64]) -> bool:
     assert o.verdict is not None
     with np.errstate(invalid="ignore"):
         error = np.abs(predicted - o.verdict.expected.want)
-    return not bool((error <= 2 * MATCH * o.verdict.expected.tolerance).all())
+    return not bool((error <= 2 * _match(o) * o.verdict.expected.tolerance).all())
+
+
+def _match(o: Observation) -> float:
+    return MATCH_HALF if o.case.half_kv else MATCH
 
 
 def _agrees_tellingly(o: Observation, predicted: NDArray[np.float64]) -> bool:
@@ -153,5 +158,5 @@ def _agrees_tellingly(o: Observation, predicted: NDArray[np.float64]) -> bool:
     # And where next to nothing is right, that of what is predicted counts.
     rows = np.where(finite, np.abs(predicted), 0).max(-1, keepdims=True)
     own = np.broadcast_to(USUAL_WEIGHT * EPS * SLACK * rows, finite.shape)[finite]
-    near = off <= MATCH * np.maximum(growth * o.verdict.expected.tolerance[finite], own)
+    near = off <= _match(o) * np.maximum(growth * o.verdict.expected.tolerance[finite], own)
     return bool(near.all()) and _shows(o, predicted)

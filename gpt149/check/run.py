@@ -137,9 +137,14 @@ def check(
             Child(source, library, arena, timeout, DEFAULT_TEAM) as child,
             one_blas_thread(),
         ):
-            asked = [case for case in asked if not case.needs & ~child.features]
+            try:
+                claimed = child.features
+            except BuildError:
+                must_run(timeout)
+                raise
+            asked = [case for case in asked if not case.needs & ~claimed]
             if not asked:
-                raise InputError(_unclaimed(spec, cases[0], child.features))
+                raise InputError(_unclaimed(spec, cases[0], claimed))
             bench = Bench(child, arena, memo)
             hangs = crashes = 0
             for i, case in enumerate(asked, 1):
@@ -203,7 +208,7 @@ def check(
         notes,
         where,
         speed,
-        child.features,
+        claimed,
     )
 
 

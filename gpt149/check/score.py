@@ -14,6 +14,7 @@ from typing import Any
 
 from ..errors import BuildError, InputError
 from .cases import Case
+from .observe import Memo
 from .run import check
 
 KINDS = ("right", "wrong", "side_effect")
@@ -134,10 +135,12 @@ def _pattern(words: str, where: str) -> re.Pattern[str] | None:
         raise InputError(f"{where}: '{words}' is no regular expression: {e}.") from e
 
 
-def score(entry: Entry, cases: Sequence[Case], *, timeout: float) -> Score:
-    """Check a kernel, and hold what is said against what is known."""
+def score(
+    entry: Entry, cases: Sequence[Case], *, timeout: float, memo: Memo | None = None
+) -> Score:
+    """Check a kernel, and hold what is said against what is known. memo: see `check`."""
     try:
-        report = check(str(entry.file), cases, timeout=timeout)
+        report = check(str(entry.file), cases, timeout=timeout, memo=memo)
     except BuildError as e:
         return _scored(entry, "FAIL", "build_error", str(e).splitlines()[0], 0.0)
     told = [*report.findings, *report.notes]

@@ -154,6 +154,31 @@ CAUSES = {
 }
 
 
+# What of a feature's name is in a sentence that speaks of it.
+STEMS = {
+    Feature.WINDOW: "window",
+    Feature.SOFTCAP: "softcap",
+    Feature.ALIBI: "slope",
+    Feature.SINKS: "sink",
+    Feature.KV_BEGIN: "kv_begin",
+    Feature.HEAD_DIM_V: "head_dim_v",
+    Feature.LSE: "lse",
+    Feature.KV_BFLOAT16: "bfloat16",
+    Feature.Q_BFLOAT16: "bfloat16",
+}
+
+
+def naming(needed: Feature, findings: Sequence[Finding]) -> list[Finding]:
+    """The findings, the first with what all failing calls need, if it does not speak of it."""
+    if not findings:
+        return []
+    first, features = findings[0], [feature for feature in Feature if feature & needed]
+    if not any(STEMS[feature] in f"{first.cause} {first.sentence}" for feature in features):
+        words = " and ".join(IN_WORDS[feature] for feature in features)
+        first = replace(first, sentence=f"{first.sentence}; only in calls with {words}")
+    return [first, *findings[1:]]
+
+
 def _with_room(case: Case) -> Case:
     return replace(case, half_kv=False) if not case.half else case
 

@@ -26,7 +26,7 @@ def by_definition(case: Case) -> Expected:
     rows = q.shape[:3]
     shapes = (*rows, case.width), (*rows, case.width), (*rows, 1), rows, rows
     want, rounding, common, lse, lse_rounding = (np.empty(shape) for shape in shapes)
-    half = case.half_kv * 2**-9 / SLACK
+    half = case.half_kv * 2**-8 / SLACK
     for b, h, i in np.ndindex(rows):
         own = case.n_kv - case.n_q + i
         end = own + 1 if case.causal else case.n_kv
@@ -66,7 +66,7 @@ def by_definition(case: Case) -> Expected:
         walk = EPS * (p > EPS).sum() ** 0.5
         terms = p * w @ np.abs(values - o) + (EPS + half) * p @ np.abs(values)
         want[at], common[at] = o, p @ w
-        rounding[at] = terms + walk * np.abs(o) + case.half * 2**-9 / SLACK * np.abs(o)
+        rounding[at] = terms + walk * np.abs(o) + case.half * 2**-8 / SLACK * np.abs(o)
         lse[at] = m + np.log(np.exp(s - m).sum())
         lse_rounding[at] = p @ w + walk + EPS * (abs(m) + abs(lse[at]))
     return Expected(want, rounding, common, lse, lse_rounding)

@@ -18,7 +18,7 @@ def shakespeare() -> Checkpoint:
 
 @pytest.fixture(scope="module")
 def want(shakespeare: Checkpoint) -> dict[str, list[int]]:
-    return {p: same_text.greedy(shakespeare, p, 200, "reference", True) for p in same_text.PROMPTS}
+    return {p: same_text.greedy(shakespeare, p, 100, "reference", True) for p in same_text.PROMPTS}
 
 
 @pytest.mark.parametrize("kernel", [name for name in BUILTINS if name != "reference"])
@@ -26,7 +26,7 @@ def test_twenty_prompts_with_the_cache(
     shakespeare: Checkpoint, want: dict[str, list[int]], kernel: str
 ) -> None:
     for prompt, tokens in want.items():
-        assert same_text.greedy(shakespeare, prompt, 200, kernel, True) == tokens, prompt
+        assert same_text.greedy(shakespeare, prompt, 100, kernel, True) == tokens, prompt
 
 
 @pytest.mark.parametrize("kernel", BUILTINS)

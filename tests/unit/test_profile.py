@@ -29,7 +29,7 @@ SLOW = sorted((Path(__file__).parents[1] / "slow_kernels").glob("*.cpp"))
 CAUSE = re.compile(r"^// cause: (\w+)", re.MULTILINE)
 CEILINGS = Ceilings(2, 2e11, 1e11, ((1 << 30, 5e10),))
 # What no neighbour of a busy machine can make up, or hide: causes that one thread shows.
-CLEAR = ("scalar_sum", "library_exp", "columns_of_v", "hidden_tiles", "maps_its_scratch")
+CLEAR = ("columns_of_v", "hidden_tiles")
 
 LOOPS = """
 0000000000001000 <attend>:
