@@ -144,7 +144,8 @@ def score(
     except BuildError as e:
         return _scored(entry, "FAIL", "build_error", str(e).splitlines()[0], 0.0)
     told = [*report.findings, *report.notes]
-    verdict = "FAIL" if not report.right else "WARN" if told else "PASS"
+    warned = bool(told) and not report.excused
+    verdict = "FAIL" if not report.right else "WARN" if warned else "PASS"
     first = told[0] if told else None
     cause, sentence = (first.cause, first.sentence) if first else ("", "")
     return _scored(entry, verdict, cause, sentence, report.seconds)
