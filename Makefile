@@ -10,7 +10,7 @@ demo: $(VENV)/.main
 	$(BIN)/gpt149 generate "ROMEO:" -n 400 --seed 1
 
 test: $(VENV)/.dev
-	$(BIN)/python -m pytest -q -n auto --dist loadfile
+	$(BIN)/python -m pytest -q -n auto --dist loadfile --no-loadscope-reorder
 
 check: $(VENV)/.dev
 	$(BIN)/ruff format --check .
