@@ -1,6 +1,6 @@
 // cause: strided_access
 // A column of V at a time, so that each read is a row further.
-#include "../kernel_parts/tiles.h"
+#include "../kernel_parts/quick_tiles.h"
 
 struct Slow : Tiles {
     void values(int r, int j0, int n) {

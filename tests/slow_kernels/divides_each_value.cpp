@@ -1,6 +1,6 @@
 // cause: division_in_loop
 // Every product with V is divided, by what could divide the row once.
-#include "../kernel_parts/tiles.h"
+#include "../kernel_parts/quick_tiles.h"
 
 struct Slow : Tiles {
     void values(int r, int j0, int n) {

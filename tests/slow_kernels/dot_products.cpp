@@ -1,6 +1,6 @@
 // cause: horizontal_sums
 // Lanes are head_dim, so that each score ends in adding up a vector.
-#include "../kernel_parts/tiles.h"
+#include "../kernel_parts/quick_tiles.h"
 
 struct Slow : Tiles {
     void scores(int r, int j0, int n) {

@@ -1,6 +1,6 @@
 // cause: double_arithmetic
 // Scores are summed up in double.
-#include "../kernel_parts/tiles.h"
+#include "../kernel_parts/quick_tiles.h"
 
 struct Slow : Tiles {
     void scores(int r, int, int n) {

@@ -1,6 +1,6 @@
 // cause: oversubscribed
 // Eight threads, whatever n_threads is.
-#include "../kernel_parts/tiles.h"
+#include "../kernel_parts/quick_tiles.h"
 
 static int64_t bytes(const gpt149_args *a) {
     return 8 * 4 * Tiles::floats(a);

@@ -1,6 +1,6 @@
 // cause: masked_work
 // Tiles that the mask hides are computed, and thrown away.
-#include "../kernel_parts/tiles.h"
+#include "../kernel_parts/quick_tiles.h"
 
 struct Slow : Tiles {
     int end() const { return a->n_kv; }

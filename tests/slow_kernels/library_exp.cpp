@@ -1,6 +1,6 @@
 // cause: scalar_exp
 // The library's exp, a value at a time.
-#include "../kernel_parts/tiles.h"
+#include "../kernel_parts/quick_tiles.h"
 
 struct Slow : Tiles {
     void softmax(int r, int n) {

@@ -1,6 +1,6 @@
 // cause: atomics
 // A lock, taken at each key.
-#include "../kernel_parts/tiles.h"
+#include "../kernel_parts/quick_tiles.h"
 
 static int64_t keys_done;
 

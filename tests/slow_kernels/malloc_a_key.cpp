@@ -1,6 +1,6 @@
 // cause: allocates
 // Memory for each key, taken and given back.
-#include "../kernel_parts/tiles.h"
+#include "../kernel_parts/quick_tiles.h"
 
 #include <cstdlib>
 

@@ -1,6 +1,6 @@
 // cause: page_faults
 // Scratch memory is taken from the system and given back, for each tile.
-#include "../kernel_parts/tiles.h"
+#include "../kernel_parts/quick_tiles.h"
 
 #include <sys/mman.h>
 

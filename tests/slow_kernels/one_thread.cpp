@@ -1,6 +1,6 @@
 // cause: single_thread
 // It does not look at n_threads.
-#include "../kernel_parts/tiles.h"
+#include "../kernel_parts/quick_tiles.h"
 
 static const char *run(const gpt149_args *a) {
     gpt149_args alone = *a;

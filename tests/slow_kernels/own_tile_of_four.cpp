@@ -1,6 +1,6 @@
 // cause: tile_too_small
 // It takes tiles of any size, and by itself one of four queries.
-#include "../kernel_parts/tiles.h"
+#include "../kernel_parts/quick_tiles.h"
 
 static const char *run(const gpt149_args *a) {
     return a->br >= 16 ? run_tiles<Tiles>(a) : run_tiles<Tiles, 4>(a);

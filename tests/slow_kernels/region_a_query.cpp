@@ -1,6 +1,6 @@
 // cause: barrier_bound
 // A parallel region for each query, whose heads are shared out.
-#include "../kernel_parts/tiles.h"
+#include "../kernel_parts/quick_tiles.h"
 
 struct Row : Tiles {
     void pack(int, int) {}

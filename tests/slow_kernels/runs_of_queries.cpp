@@ -1,7 +1,7 @@
 // cause: imbalance
 // Each thread gets a run of queries, and the last ones see the most keys.
 // shape: 1,1024,64
-#include "../kernel_parts/tiles.h"
+#include "../kernel_parts/quick_tiles.h"
 
 static const char *run(const gpt149_args *a) {
 #pragma omp parallel for schedule(static) num_threads(a->n_threads)

@@ -1,6 +1,6 @@
 // cause: scalar_loop
 // A dot product in the order of its terms, which no compiler may change.
-#include "../kernel_parts/tiles.h"
+#include "../kernel_parts/quick_tiles.h"
 
 struct Slow : Tiles {
     void scores(int r, int j0, int n) {

@@ -1,7 +1,7 @@
 // cause: parallel_over_heads_only
 // A head is one thread's.
 // shape: 1,512,64
-#include "../kernel_parts/tiles.h"
+#include "../kernel_parts/quick_tiles.h"
 
 static const char *run(const gpt149_args *a) {
 #pragma omp parallel for num_threads(a->n_threads)

@@ -1,6 +1,6 @@
 // cause: recomputed_work
 // Scores are computed for the maximum, again for the sum, and again for V.
-#include "../kernel_parts/tiles.h"
+#include "../kernel_parts/quick_tiles.h"
 
 struct Slow : Tiles {
     void scores(int r, int j0, int n) {

@@ -1,6 +1,6 @@
 // cause: denormals
 // Besides, weights of 2^-130 are summed up, which are denormal.
-#include "../kernel_parts/tiles.h"
+#include "../kernel_parts/quick_tiles.h"
 
 struct Slow : Tiles {
     void values(int r, int j0, int n) {

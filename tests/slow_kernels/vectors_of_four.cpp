@@ -1,6 +1,6 @@
 // cause: narrow_vectors
 // Vectors of four floats, whatever the machine has.
-#include "../kernel_parts/tiles.h"
+#include "../kernel_parts/quick_tiles.h"
 
 static void add_scaled_by_four(float *y, float by, const float *from, int n) {
 #pragma omp simd simdlen(4)
