@@ -233,7 +233,9 @@ class NativeEngine:
         self._pack(weights, files)
         size = self._library.gpt149_engine_seal(self._engine)
         if entry and not there:
-            keeping = threading.Thread(target=self._keep, args=(entry, size), daemon=True)
+            keeping = threading.Thread(
+                target=self._keep, args=(entry, size), daemon=True, name="gpt149-packed"
+            )
             with suppress(RuntimeError):  # can't start new thread
                 keeping.start()
                 atexit.register(_wait_for, keeping)

@@ -51,7 +51,7 @@ class Starts:
     @staticmethod
     def settle() -> None:
         for thread in threading.enumerate():
-            if thread is not threading.current_thread() and thread.daemon:
+            if thread.name == "gpt149-packed":
                 thread.join()
 
     def entries(self) -> list[Path]:
