@@ -79,7 +79,7 @@ class Verdict:
     """A kernel's output against what was expected.
 
     wrong, ratios: of each value, in the shape of the output; whether it is wrong, and its error in
-    units of what float32 rounding explains, NaN where the output is. lse_ratios: the same of lse,
+    units of what rounding explains, NaN where the output is. lse_ratios: the same of lse,
     if it was asked for.
     """
 
@@ -101,7 +101,7 @@ class Verdict:
 
     @property
     def ratio(self) -> float:
-        """The largest error in units of what float32 rounding explains."""
+        """The largest error in units of what rounding explains."""
         return float(self.ratios.max())
 
     @property

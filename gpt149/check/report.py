@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,8 @@ from numpy.typing import NDArray
 
 from ..kernels.abi import Feature
 from ..system.words import duration, in_shell, one_line
-from .finding import describe_rows
+from .cases import Case
+from .finding import Finding, describe_rows
 from .isolation import Answer
 from .judge import SLACK, SMALLEST, Verdict
 from .observe import Observation
@@ -40,10 +42,7 @@ def as_text(spec: str, report: Report, *, rerun: str = "") -> str:
     shown = min(report.failed, key=lambda o: (o.case.name != told, not o.wrong, o.case.work))
     label = "Shown" if shown.case.name == told else "Smallest"
     lines = [f"FAIL {spec}: {len(report.failed)} of {len(report.observations)} cases."]
-    for i, finding in enumerate(report.findings[:3]):
-        lead = "  or " if i else "In some cases" if finding.partial else "Cause"
-        detail = f" ({finding.evidence})" if finding.evidence else ""
-        lines.append(f"  {lead}: {finding.cause}: {finding.sentence}{detail}.")
+    lines += _causes(report.findings)
     if report.where and report.fault is None:
         lines.append(f"  Where: {report.where}.")
     if report.fault is not None:
@@ -59,6 +58,19 @@ def as_text(spec: str, report: Report, *, rerun: str = "") -> str:
             break
     lines.append(f"  Rerun: {rerun} {shown.case.name}")
     return "\n".join(lines) + _notes(report)
+
+
+def _causes(findings: Sequence[Finding]) -> Iterator[str]:
+    """The likeliest and what it may be instead; of each other variant that is wrong, the first."""
+    by_variant = dict[str, list[Finding]]()
+    for finding in findings:
+        by_variant.setdefault(finding.of, []).append(finding)
+    for n, found in enumerate(by_variant.values()):
+        for i, finding in enumerate(found[: 1 if n else 3]):
+            of_some = "In some cases" if finding.partial else ""
+            lead = "  or " if i else of_some or ("And" if n else "Cause")
+            detail = f" ({finding.evidence})" if finding.evidence else ""
+            yield f"  {lead}: {finding.cause}: {finding.sentence}{detail}."
 
 
 def _why_left_out(last: Answer) -> str:
@@ -127,11 +139,20 @@ def _case_as_json(o: Observation) -> dict[str, Any]:
 
 
 def _precision(report: Report) -> str:
-    worst = max(o.verdict.ratio for o in report.observations if o.verdict is not None)
-    return (
-        f"Largest error {worst:.1f}x what float32 rounding explains: precision is fine, double "
-        "would change nothing."
+    worst = max(
+        (o for o in report.observations if o.verdict is not None),
+        key=lambda o: o.verdict.ratio if o.verdict else 0,
     )
+    assert worst.verdict is not None
+    return (
+        f"Largest error {worst.verdict.ratio:.1f}x what {_dtype(worst.case)} rounding explains: "
+        "precision is fine, double would change nothing."
+    )
+
+
+def _dtype(case: Case) -> str:
+    """Whose rounding bounds the error."""
+    return "bfloat16" if case.half_kv else "float32"
 
 
 def _excuse(report: Report) -> str:
@@ -160,7 +181,7 @@ def _values(o: Observation, verdict: Verdict) -> list[str]:
         ratio = verdict.ratio
         times = f"{ratio:,.0f}" if ratio < MANY else f"{ratio:.0e}"
         lines.append(
-            f"  Error {verdict.error:.2g} is {times} times what float32 rounding "
+            f"  Error {verdict.error:.2g} is {times} times what {_dtype(o.case)} rounding "
             "explains at this size: this is a bug, not precision."
         )
     right = ~np.any(verdict.wrong, axis=(0, 1, 3), keepdims=True)

@@ -21,6 +21,7 @@ from .machine import must_build, must_run
 from .observe import Bench, Memo, Observation
 from .sanitize import MemoryFault, sanitize
 from .symptoms import CANCELLATION
+from .unclaimed import unclaimed
 
 ENDED = ("crash", "exit", "hang")
 MOST_HANGS = 2  # cases that run into the time limit, or do not load, before the rest is left out
@@ -175,6 +176,8 @@ def check(
                 findings = [*by_changing(failed, bench, child), *findings]
             named = {f.cause for f in findings}
             notes = tuple(f for f in once(seen) if f.cause not in named)
+            if explained:
+                notes += tuple(unclaimed(source, library, observations, cases, bench, child))
             if timed and right:
                 progress("timing")
             speed = Speed(timed, bench.seconds(timed)) if timed and right else None

@@ -143,7 +143,7 @@ def score(
         report = check(str(entry.file), cases, timeout=timeout, memo=memo)
     except BuildError as e:
         return _scored(entry, "FAIL", "build_error", str(e).splitlines()[0], 0.0)
-    told = [*report.findings, *report.notes]
+    told = [*report.findings, *(note for note in report.notes if note.share)]
     warned = bool(told) and not report.excused
     verdict = "FAIL" if not report.right else "WARN" if warned else "PASS"
     first = told[0] if told else None

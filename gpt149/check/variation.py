@@ -19,6 +19,7 @@ from .observe import Bench, Observation
 
 MATCH = 64.0  # as in predictions
 FAR = 80.0
+HALF = 0.5  # of the failing cases: what explains no more of them may do so by chance
 # What says little: the variant's name says more.
 UNSAID = ("unknown", "not_finite", "reads_outside", "values_off", "scores_ignored", "nothing_of_v",
          "weights_off", "exp_wrong", "half_precision", "keys_lost")  # fmt: skip
@@ -32,7 +33,7 @@ def by_variant(
     found: by the instruments that serve calls without them, too.
     """
     first = [*_widths(wrong), *_dtypes(wrong), *_hidden(wrong)]
-    told = bool(found) and found[0].cause not in UNSAID
+    told = bool(found) and found[0].cause not in UNSAID and found[0].share > HALF
     if told and (not first or found[0].cause.startswith("hidden_rows")):
         return list(found)
     alone = list(_alone(wrong, bench))
@@ -130,15 +131,22 @@ def _alone(wrong: Sequence[Observation], bench: Bench) -> Iterator[Finding]:
     for field, feature in FIELDS.items():
         if not getattr(case, field) or (field == "half_kv" and case.half):
             continue
-        without = replace(case, **{field: type(getattr(case, field))(0), "calls": "once"})
-        if bench.observe(_with_room(without)).passed:
+        if bench.observe(without(case, feature)).passed:
             yield Finding(
                 f"{CAUSES[feature]}_wrong",
-                f"{IN_WORDS[feature]} is computed wrongly: the same call without it is right",
+                f"what is computed for {IN_WORDS[feature]} is wrong: the same call without is "
+                "right",
                 f"in '{case.name}'",
                 1.0,
                 case.name,
             )
+
+
+def without(case: Case, feature: Feature) -> Case:
+    """The same call without one of its variants; queries in bfloat16 leave with their keys."""
+    field = next(name for name, one in FIELDS.items() if one == feature)
+    others = {"half_kv": False} if field == "half" else {}
+    return replace(case, **{field: type(getattr(case, field))(0), "calls": "once", **others})
 
 
 CAUSES = {
@@ -168,6 +176,11 @@ STEMS = {
 }
 
 
+def name_of(needed: Feature) -> str:
+    """Of the features, such as `window + sinks`."""
+    return " + ".join(CAUSES[feature] for feature in Feature if feature & needed)
+
+
 def naming(needed: Feature, findings: Sequence[Finding]) -> list[Finding]:
     """The findings, the first with what all failing calls need, if it does not speak of it."""
     if not findings:
@@ -177,10 +190,6 @@ def naming(needed: Feature, findings: Sequence[Finding]) -> list[Finding]:
         words = " and ".join(IN_WORDS[feature] for feature in features)
         first = replace(first, sentence=f"{first.sentence}; only in calls with {words}")
     return [first, *findings[1:]]
-
-
-def _with_room(case: Case) -> Case:
-    return replace(case, half_kv=False) if not case.half else case
 
 
 def by_lse(wrong: Sequence[Observation]) -> list[Finding]:
@@ -194,7 +203,7 @@ def by_lse(wrong: Sequence[Observation]) -> list[Finding]:
         explained.update(_lse_hypotheses(o))
     said = [
         Finding(cause, sentence, f"in {n} of {len(some)} failing cases", n / len(some),
-                some[0].case.name)
+                some[0].case.name, "lse")
         for (cause, sentence), n in explained.most_common(2)
     ]  # fmt: skip
     return said or [_lse_unknown(some[0])]
@@ -243,4 +252,5 @@ def _lse_unknown(o: Observation) -> Finding:
         f"in '{o.case.name}'",
         1.0,
         o.case.name,
+        "lse",
     )

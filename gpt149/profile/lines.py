@@ -9,10 +9,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..system.paths import shipped
+from ..system.paths import is_theirs
 
 HEAD = "0x"
-SYSTEM = ("/usr", "/opt", "/Library", "/Applications")
 
 
 @dataclass(frozen=True)
@@ -41,7 +40,7 @@ def places(library: Path, addresses: Sequence[int], source: Path) -> dict[int, P
     tool = shutil.which("addr2line")
     if tool is None or not addresses:
         return {}
-    theirs = functools.cache(lambda file: _is_theirs(Path(file), source.resolve()))
+    theirs = functools.cache(lambda file: is_theirs(Path(file), source))
     asked = "".join(f"{address:#x}\n" for address in addresses)
     command = [tool, "-e", str(library), "-a", "-i", "-f", "-C"]
     done = subprocess.run(
@@ -57,11 +56,3 @@ def places(library: Path, addresses: Sequence[int], source: Path) -> dict[int, P
         if number.isdecimal() and address not in found and theirs(file):
             found[address] = Place(Path(file).name, int(number), line.partition("(")[0])
     return found
-
-
-def _is_theirs(file: Path, source: Path) -> bool:
-    file = file.resolve()
-    if file == source or file.parent == source.parent:
-        return True
-    ours = shipped("csrc").resolve()
-    return file.is_absolute() and not any(file.is_relative_to(place) for place in (ours, *SYSTEM))

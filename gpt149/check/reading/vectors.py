@@ -1,0 +1,178 @@
+"""Whose sink, whose slope? What each head makes of them, all products being 0, with mild numbers of
+our own, no two alike: so the head can be told whose number it is, and what is done to it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..cases import Case
+from ..mistakes import Setup
+from ..mistakes.setup import exp_rows
+from .probe import Array, Probe
+
+TINY = 1e-12  # of a weight
+SINKS, SLOPES = (-1.2, 1.3), (0.04, 0.4)
+Said = tuple[str, str]
+Vectors = dict[str, NDArray[Any]]
+CONSTANTS = {
+    "log2(e)": math.log2(math.e),
+    "ln(2)": math.log(2),
+    "1/2": 0.5,
+    "twice": 2.0,
+    "-1": -1.0,
+}
+
+
+def rough(case: Case) -> float:
+    """Of log P: what is rounded to bfloat16 tells less."""
+    return 3e-2 if case.half_kv else 2e-3
+
+
+def mild(case: Case) -> Vectors:
+    """What the case has of sinks, a mild one a head."""
+    return {"sinks": _apart(case, *SINKS)} if case.sinks else {}
+
+
+def weights_of(probe: Probe, q: NDArray[np.float32], given: Vectors) -> Array:
+    """The kernel's, for these queries and vectors: (batch, n_head, n_q, n_kv)."""
+    case = probe.case
+    p = np.empty((case.batch, case.n_head, case.n_q, case.n_kv))
+    for start in range(0, case.n_kv, case.width):
+        n = min(case.width, case.n_kv - start)
+        v = np.zeros_like(probe.drawn[2])
+        v[:, :, np.arange(start, start + n), np.arange(n)] = 1
+        p[..., start : start + n] = probe.out(q=q, v=v, **given)[..., :n]
+    return p
+
+
+def lack_of(total: Array) -> Array:
+    """What rows of out (batch, n_head, n_q, width) lack of 1, all values being 1."""
+    return np.asarray(1 - np.median(total, axis=-1))
+
+
+def read_sinks(case: Case, weights: Array, setup: Setup) -> Iterator[Said]:
+    """What a row's weights lack of 1 amounts to, beside all heads' sinks.
+
+    weights: (batch, n_head, n_q, n_kv) where all products are 0, of the setup.
+    """
+    small, sinks = rough(case), setup.sinks
+    assert sinks is not None
+    lack = 1 - weights.sum(-1)
+    m, _, l = exp_rows(setup.scores(), setup.masks[:, None])
+    keys = np.broadcast_to((m + np.log(l))[..., 0], lack.shape)
+    found = np.log(lack / (1 - lack)) + keys
+    seen = np.isfinite(keys)
+    readable = seen & (lack > small) & (lack < 1 - small)
+    if seen.any() and (lack[seen] <= small).all():
+        yield "sinks_ignored", "no row lacks of 1 what its sink takes: sinks are in no sum"
+        return
+    yield from _by_head(case, "sink", found, readable, sinks)
+    expected = np.exp(sinks[:, None] - np.logaddexp(keys, sinks[:, None]))
+    odd = seen & (np.abs(lack - expected) > 3 * small)
+    for b, h, i in np.argwhere(odd)[:1]:
+        value = f"{found[b, h, i]:.4g}" if readable[b, h, i] else "nothing"
+        yield (
+            "sinks_wrong",
+            f"with all products 0, the weights of query {i} in head {h} add up to "
+            f"{1 - lack[b, h, i]:.4g}: the sink counts as {value}, and should as {sinks[h]:.4g} "
+            f"({int(odd.sum())} of {odd.size} rows are so)",
+        )
+
+
+def read_slopes(probe: Probe, given: Vectors) -> Iterator[Said]:
+    """How log P rises from key to key in each head, beside all heads' slopes."""
+    slopes = _apart(probe.case, *SLOPES)
+    weights = weights_of(probe, np.zeros_like(probe.drawn[0]), {**given, "alibi_slopes": slopes})
+    usable = weights > TINY
+    both = usable[..., 1:] & usable[..., :-1]
+    rises = np.diff(np.log(np.maximum(weights, TINY)), axis=-1)
+    yield from _by_head(probe.case, "slope", rises, both, slopes.astype(np.float64))
+
+
+def _apart(case: Case, low: float, high: float) -> NDArray[np.float32]:
+    """A number a head, no two near each other, in no order."""
+    order = np.random.default_rng(case.seed).permutation(case.n_head)
+    return np.linspace(low, high, case.n_head)[order].astype(np.float32)
+
+
+def _by_head(
+    case: Case, what: str, found: Array, readable: NDArray[np.bool_], given: Array
+) -> Iterator[Said]:
+    """Of numbers (batch, n_head, ...) that should be those given (n_head,)."""
+    near = 3 * rough(case)
+    values = np.full(case.n_head, np.nan)
+    for h in range(case.n_head):
+        some = found[:, h][readable[:, h]]
+        if some.size:
+            values[h] = np.median(some)
+            if np.abs(some - values[h]).max() > near:
+                return  # not one number: that is for others to say
+    known = np.isfinite(values)
+    if not known.any() or (np.abs(values - given)[known] < near).all():
+        return
+    off = np.abs(values[:, None] - given)
+    whose = off.argmin(1)
+    # Of numbers that lie close together none can be told.
+    if (off.min(1)[known] < near).all() and near < np.diff(np.sort(given)).min(initial=1):
+        heads = np.flatnonzero(known & (whose != np.arange(case.n_head)))
+        h = int(heads[0])
+        rule = _rule(whose, known, case)
+        yield (
+            f"{what}s_of_another_head",
+            f"the {what} of another head is taken: head {h} takes that of head {whose[h]}"
+            f"{f', {rule}' if rule else ''} ({len(heads)} of {case.n_head} heads do not take their "
+            "own)",
+        )
+        return
+    if known.sum() > 2:
+        (by, plus), *_ = np.linalg.lstsq(
+            np.stack((given[known], np.ones(known.sum())), 1), values[known], rcond=None
+        )
+        if np.abs(by * given + plus - values)[known].max() < near:
+            yield f"{what}s_wrong", f"each head's {what} counts as {_affine(by, plus, what)}"
+            return
+    h = int(np.flatnonzero(known & (np.abs(values - given) > near))[0])
+    yield (
+        f"{what}s_wrong",
+        f"the {what} of head {h} counts as {values[h]:.4g} in every row, and should as "
+        f"{given[h]:.4g}",
+    )
+
+
+def _affine(by: float, plus: float, what: str) -> str:
+    scaled = what if abs(by - 1) < 1e-2 else f"{by:.4g} times the {what}"
+    for name, value in CONSTANTS.items():
+        if abs(by / value - 1) < 1e-2:
+            scaled = f"{by:.4g} times the {what} ({name})"
+    if abs(by) < 1e-2:
+        return f"{plus:.4g}, whatever it is"
+    if abs(plus) < 2e-2:
+        return scaled
+    return f"{scaled} {'+' if plus > 0 else '-'} {abs(plus):.4g}"
+
+
+def _rule(whose: NDArray[np.intp], known: NDArray[np.bool_], case: Case) -> str:
+    """The mapping of heads, where one rule gives it for all that are known."""
+    h, n = np.arange(case.n_head), case.n_head
+    group = n // case.n_kv_head
+    rules = {
+        "as all do": h * 0,
+        "by the key head, h / (n_head / n_kv_head)": h // group,
+        "the first head of its group": h // group * group,
+        "by h % (n_head / n_kv_head)": h % group,
+        "by h % n_kv_head": h % case.n_kv_head,
+        "the next head": np.minimum(h + 1, n - 1),
+        "the next head, head 0 for the last": np.roll(h, -1),
+        "the head before": np.maximum(h - 1, 0),
+        "the head before, the last for head 0": np.roll(h, 1),
+        "the heads in reverse": h[::-1],
+    }
+    rules |= {f"by h / {m}": h // m for m in range(2, n)}
+    rules |= {f"by h % {m}": h % m for m in range(2, n)}
+    return next((text for text, rule in rules.items() if (rule == whose)[known].all()), "")
