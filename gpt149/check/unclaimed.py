@@ -100,7 +100,7 @@ def unclaimed(
     if rest:
         features = list(rest)
         right_in = f"all {sum(rest.values())} cases would be right" if all(rest.values()) else ""
-        it = "it" if len(features) == 1 else "all of it"
+        it = "it" if len(features) == 1 else "all"
         told = (
             f"Were {it} claimed by {_flags(features)} in GPT149_KERNEL, {right_in}"
             if right_in
@@ -146,8 +146,8 @@ def _tried(
 
 def _silent(features: Sequence[Feature], found: dict[Feature, str]) -> str:
     """What is mentioned, and that it was not asked."""
-    words = " and ".join(dict.fromkeys(found[feature] for feature in features))
-    what = ", ".join(IN_WORDS[feature] for feature in features)
+    words = ", ".join(dict.fromkeys(found[feature] for feature in features))
+    what = IN_WORDS[features[0]] if len(features) == 1 else "them"
     return f"its source mentions {words} and does not claim {what}: that was not asked"
 
 

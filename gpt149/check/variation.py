@@ -16,13 +16,14 @@ from .judge import SLACK
 from .mistakes import right
 from .mistakes.lse import lses
 from .observe import Bench, Observation
+from .reading.logsum import read_lse
 
 MATCH = 64.0  # as in predictions
 FAR = 80.0
 HALF = 0.5  # of the failing cases: what explains no more of them may do so by chance
 # What says little: the variant's name says more.
 UNSAID = ("unknown", "not_finite", "reads_outside", "values_off", "scores_ignored", "nothing_of_v",
-         "weights_off", "exp_wrong", "half_precision", "keys_lost")  # fmt: skip
+         "weights_off", "exp_wrong", "keys_lost")  # fmt: skip
 
 
 def by_variant(
@@ -182,11 +183,13 @@ def name_of(needed: Feature) -> str:
 
 
 def naming(needed: Feature, findings: Sequence[Finding]) -> list[Finding]:
-    """The findings, the first with what all failing calls need, if it does not speak of it."""
+    """The findings, the first with what all failing calls need and it does not speak of."""
     if not findings:
         return []
-    first, features = findings[0], [feature for feature in Feature if feature & needed]
-    if not any(STEMS[feature] in f"{first.cause} {first.sentence}" for feature in features):
+    first = findings[0]
+    said = f"{first.cause} {first.sentence}"
+    features = [f for f in Feature if f & needed and STEMS[f] not in said]
+    if features:
         words = " and ".join(IN_WORDS[feature] for feature in features)
         first = replace(first, sentence=f"{first.sentence}; only in calls with {words}")
     return [first, *findings[1:]]
@@ -206,7 +209,10 @@ def by_lse(wrong: Sequence[Observation]) -> list[Finding]:
                 some[0].case.name, "lse")
         for (cause, sentence), n in explained.most_common(2)
     ]  # fmt: skip
-    return said or [_lse_unknown(some[0])]
+    if said and said[0].share > HALF:
+        return said
+    telling = [o for o in some if o.case.n_q > 3 and o.case.inputs == "normal"]
+    return [_lse_unknown((telling or some)[0]), *said]
 
 
 def _n_needs(o: Observation) -> int:
@@ -241,13 +247,14 @@ def _lse_hypotheses(o: Observation) -> set[tuple[str, str]]:
 def _lse_unknown(o: Observation) -> Finding:
     assert o.verdict is not None
     assert o.lse is not None
-    wrong = o.verdict.lse_wrong
+    wrong, expected = o.verdict.lse_wrong, o.verdict.expected
     at = tuple(map(int, np.argwhere(wrong)[0]))
     b, h, i = at
+    read = read_lse(o.lse.astype(np.float64), expected.lse, SLACK * expected.lse_rounding)
     return Finding(
         "lse_wrong",
-        f"out is right and lse is not: {o.lse[at]:.6g} where it should be "
-        f"{o.verdict.expected.lse[at]:.6g} (batch {b}, head {h}, query {i}); {int(wrong.sum())} of "
+        f"out is right and lse is not: {f'{read}: ' if read else ''}{o.lse[at]:.6g} where it "
+        f"should be {expected.lse[at]:.6g} (batch {b}, head {h}, query {i}); {int(wrong.sum())} of "
         f"{wrong.size} values are wrong",
         f"in '{o.case.name}'",
         1.0,

@@ -149,21 +149,21 @@ BAD = {
     # What no known mistake predicts is read.
     "int first() override { return std::max(0, Varied::first() - a->window / 3); }": (
         "GPT149_WINDOW",
-        r"window_wrong: where window = \d+, query \d+ of batch 0 .* sees the keys",
+        r"window_wrong: .*where window = \d+, query \d+ of batch 0 .* sees the keys",
     ),
     "float sink() override { return a->sinks ? 0.7f * a->sinks[h] - 0.2f : -INFINITY; }": (
         "GPT149_SINKS",
-        r"sinks_wrong: .* the sink counts as .*, and should as",
+        r"sinks_wrong: each head's sink counts as 0.7 times the sink .* - 0.2",
     ),
     "float biased(int j, float s) override "
     "{ return s + (a->alibi_slopes ? 0.7f * slope() * (j - position()) : 0); }": (
         "GPT149_ALIBI",
-        r"slopes_wrong: .* as from each to the next in head \d, and should by its slope",
+        r"slopes_wrong: each head's slope counts as 0.7 times the slope",
     ),
     "float capped(int, float s) override "
     "{ return a->softcap > 0 ? std::atan(s / a->softcap) * a->softcap : s; }": (
         "GPT149_SOFTCAP",
-        r"softcap_wrong: the scores of keys .* count as if they differed by",
+        r"softcap_wrong: a score of .* counts as .*, and capped at .* it is",
     ),
     "float lse() override { return 2 * m + std::log(l); }": (
         "GPT149_LSE",

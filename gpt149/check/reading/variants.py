@@ -16,11 +16,14 @@ from ..finding import Finding
 from ..mistakes import Setup, right
 from ..mistakes.setup import exp_rows, with_sinks
 from ..observe import Bench, Observation
+from .edges import edge
 from .head import centred
 from .probe import Array, Illegible, Probe
 from .vectors import TINY, Vectors, lack_of, mild, read_sinks, read_slopes, rough, weights_of
+from .widths import read_widths
 from .words import ranges
 
+MILD = 4.0  # a softcap that bends usual scores
 CAPS = np.geomspace(0.05, 1000, 80)
 Said = tuple[str, str]
 
@@ -28,7 +31,7 @@ Said = tuple[str, str]
 def read_variant(wrong: Sequence[Observation], bench: Bench) -> list[Finding]:
     """What is read of the variants that the calls need; of the first that shows something."""
     cheap = [o for o in wrong if o.case.layout != "far" and o.case.n_kv <= 60 * o.case.width]
-    cheap.sort(key=lambda o: (o.case.inputs != "normal", o.case.n_q == 1, o.case.work))
+    cheap.sort(key=lambda o: (o.case.inputs != "normal", _little(o.case), o.case.work))
     for o in cheap[:3]:
         probe = Probe(bench, replace(o.case, calls="once"))
         try:
@@ -42,6 +45,12 @@ def read_variant(wrong: Sequence[Observation], bench: Bench) -> list[Finding]:
     return []
 
 
+def _little(case: Case) -> bool:
+    """Whether there is little to read from."""
+    all_or_one = case.window and not 4 < case.window < case.n_kv
+    return bool(case.n_q == 1 or all_or_one or case.softcap > MILD)
+
+
 def _said(probe: Probe) -> Iterator[Said]:
     case, own = probe.case, probe.drawn[0]
     q, given = np.zeros_like(own), mild(case)
@@ -53,10 +62,11 @@ def _said(probe: Probe) -> Iterator[Said]:
         yield from read_sinks(case, got, setup)
         yield from _extreme_sinks(probe, setup)
     if case.alibi:
-        yield from read_slopes(probe, given)
-        yield from _slopes(case, got, wanted)
+        yield from read_slopes(probe, given, setup)
     if case.softcap:
         yield from _capped(case, weights_of(probe, own, given), _setup(probe, own, given))
+    if case.head_dim_v:
+        yield from read_widths(probe)
 
 
 def _setup(probe: Probe, q: NDArray[np.float32], given: Vectors) -> Setup:
@@ -90,29 +100,16 @@ def _seen(case: Case, got: Array, wanted: Array, setup: Setup) -> Iterator[Said]
     )
     rows = odd.any((1, 3))
     where = "" if rows.all() else f"; so it is in {int(rows.sum())} of {rows.size} rows"
-    by = ""
-    if shift := _shift(sees, should):
-        few = "key" if abs(shift) == 1 else "keys"
-        by = f"rows begin {abs(shift)} {few} too {'early' if shift > 0 else 'late'}: "
+    rule = edge(sees, should, case, setup.begins)
+    if rule:
+        what, where = f"{rule}: where {what}", ""
+    else:
+        what = f"where {what}"
     yield (
         f"{cause}_wrong",
-        f"{by}where {what}, query {i} of batch {b} (at position {i + case.n_kv - case.n_q}) sees "
+        f"{what}, query {i} of batch {b} (at position {i + case.n_kv - case.n_q}) sees "
         f"{_keys(sees[b, h, i])}, and should see {_keys(should[b, h, i])}{where}",
     )
-
-
-def _shift(sees: NDArray[np.bool_], should: NDArray[np.bool_]) -> int:
-    """By how many keys all rows begin too early, the same in each; 0: they do not."""
-    both = sees.any(-1) & should.any(-1)
-    first, right_first = sees.argmax(-1), should.argmax(-1)
-    free = both & (first > 0)
-    by = np.unique((right_first - first)[free])
-    if len(by) != 1:
-        return 0
-    n = sees.shape[-1]
-    last, right_last = (n - 1 - some[..., ::-1].argmax(-1) for some in (sees, should))
-    whole = (last == right_last) & (sees.sum(-1) == last - first + 1)
-    return int(by[0]) if whole[both].all() else 0
 
 
 def _keys(seen: NDArray[np.bool_]) -> str:
@@ -148,40 +145,12 @@ def _extreme_sinks(probe: Probe, setup: Setup) -> Iterator[Said]:
             )
 
 
-def _slopes(case: Case, got: Array, wanted: Array) -> Iterator[Said]:
-    """How log P rises from key to key, in each head."""
-    small = rough(case)
-    usable = (got > TINY) & (wanted > TINY)
-    both = usable[..., 1:] & usable[..., :-1]
-    rises, should = (np.diff(np.log(np.maximum(p, TINY)), axis=-1) for p in (got, wanted))
-    off = np.where(both, np.abs(rises - should), 0)
-    if off.max() < small:
-        return
-    b, h, i, j = (int(n) for n in np.unravel_index(off.argmax(), off.shape))
-    heads = np.flatnonzero((off > small).any((0, 2, 3)))
-    steady = np.ptp(rises[b, h, i][both[b, h, i]]) < small
-    yield (
-        "slopes_wrong",
-        f"with all products 0, scores of query {i} rise by {rises[b, h, i, j]:.4g} from key {j} to "
-        f"key {j + 1}{' as from each to the next' if steady else ''} in head {h}, and should by "
-        f"its slope {should[b, h, i, j]:.4g} (heads {ranges(heads)})",
-    )
-
-
 def _capped(case: Case, got: Array, setup: Setup) -> Iterator[Said]:
-    """Two scores of a row, and by how much they differ in effect; another cap that would do it."""
+    """Another cap, or what a score counts as."""
     wanted = _right_weights(setup)
     usable = (got > TINY) & (wanted > TINY)
-    enough = usable.sum(-1) > 1
-    high, low = np.where(usable, wanted, -1).argmax(-1), np.where(usable, wanted, 2).argmin(-1)
-    taken, should = (
-        np.log(
-            np.take_along_axis(p, high[..., None], -1) / np.take_along_axis(p, low[..., None], -1)
-        )
-        for p in (got, wanted)
-    )
-    off = np.where(enough, np.abs(taken - should)[..., 0], 0)
-    if off.max() < rough(case):
+    off = centred(np.log(np.maximum(got, TINY)) - setup.scores(), usable)
+    if np.abs(off).max() < rough(case):
         return
     logs = centred(np.log(np.maximum(got, TINY)), usable)
 
@@ -198,10 +167,16 @@ def _capped(case: Case, got: Array, setup: Setup) -> Iterator[Said]:
             f"scores are capped at {near:.4g}, and should be at softcap = {case.softcap:g}",
         )
         return
-    b, h, i = (int(n) for n in np.unravel_index(off.argmax(), off.shape))
+    raw = replace(setup, softcap=0.0).scores()
+    # Scores are known but for a constant of each row: one near 0 shows it, for no cap moves it.
+    zero = np.where(usable, np.abs(raw), np.inf).argmin(-1)[..., None]
+    counts = np.log(np.maximum(got, TINY))
+    counts = counts - np.take_along_axis(counts - setup.scores(), zero, -1)
+    nearly = np.abs(np.take_along_axis(raw, zero, -1)) < 0.1 * case.softcap
+    off = np.where(usable & nearly, np.abs(counts - setup.scores()), 0)
+    b, h, i, j = (int(n) for n in np.unravel_index(off.argmax(), off.shape))
     yield (
         "softcap_wrong",
-        f"the scores of keys {high[b, h, i]} and {low[b, h, i]} of query {i}, head {h}, count as "
-        f"if they differed by {taken[b, h, i, 0]:.4g}, and capped at {case.softcap:g} they differ "
-        f"by {should[b, h, i, 0]:.4g}",
+        f"a score of {raw[b, h, i, j]:.4g} counts as {counts[b, h, i, j]:.4g}, and capped at "
+        f"{case.softcap:g} it is {setup.scores()[b, h, i, j]:.4g} (query {i}, key {j}, head {h})",
     )

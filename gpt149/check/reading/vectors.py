@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from ..cases import Case
 from ..mistakes import Setup
 from ..mistakes.setup import exp_rows
+from .head import centred
 from .probe import Array, Probe
 
 TINY = 1e-12  # of a weight
@@ -85,14 +86,49 @@ def read_sinks(case: Case, weights: Array, setup: Setup) -> Iterator[Said]:
         )
 
 
-def read_slopes(probe: Probe, given: Vectors) -> Iterator[Said]:
-    """How log P rises from key to key in each head, beside all heads' slopes."""
-    slopes = _apart(probe.case, *SLOPES)
+def read_slopes(probe: Probe, given: Vectors, setup: Setup) -> Iterator[Said]:
+    """How log P rises from key to key in each head, beside all heads' slopes.
+
+    setup: of the case with q = 0.
+    """
+    case, slopes = probe.case, _apart(probe.case, *SLOPES)
     weights = weights_of(probe, np.zeros_like(probe.drawn[0]), {**given, "alibi_slopes": slopes})
     usable = weights > TINY
     both = usable[..., 1:] & usable[..., :-1]
     rises = np.diff(np.log(np.maximum(weights, TINY)), axis=-1)
-    yield from _by_head(probe.case, "slope", rises, both, slopes.astype(np.float64))
+    yield from _by_head(case, "slope", rises, both, slopes.astype(np.float64))
+    usable &= np.asarray(setup.masks)[:, None]
+    bias = np.log(np.maximum(weights, TINY)) / slopes[:, None, None]
+    distance = np.broadcast_to(setup.distance, bias.shape)
+    off = centred(bias - distance, usable)
+    near = 3 * rough(case) / slopes.min()
+    if np.abs(off).max() < near:
+        return
+    for text, rule in _distances(case, setup.distance):
+        if np.abs(centred(bias - rule, usable)).max() < near:
+            yield "slopes_distance", text
+            return
+    b, h, i, j = (int(n) for n in np.unravel_index(np.abs(off).argmax(), off.shape))
+    beside = int(np.flatnonzero(usable[b, h, i])[-1 if usable[b, h, i, 0] and j == 0 else 0])
+    rise = (bias[b, h, i, j] - bias[b, h, i, beside]) * slopes[h]
+    yield (
+        "slopes_wrong",
+        f"with all products 0, the score of key {j} is {rise:.4g} above that of key {beside} "
+        f"(query {i}, head {h}), and by its slope {slopes[h]:.4g} should be "
+        f"{slopes[h] * (j - beside):.4g}",
+    )
+
+
+def _distances(case: Case, distance: Array) -> Iterator[tuple[str, Array]]:
+    """What else than j - p slopes may be multiplied by."""
+    j = np.arange(case.n_kv, dtype=np.float64)
+    for m in (2, 4, 8, 16, 32, 64, 128):
+        yield f"the distance is counted in steps of {m} keys: all of them have the same", j // m * m
+        yield f"the distance is taken from the key's place in its tile of {m}", j % m
+        yield f"the distance ends at {m}: keys further away have no more", np.maximum(distance, -m)
+    yield "the distance is squared", -(distance**2)
+    yield "the distance is |j - p|, and should be j - p", -np.abs(distance)
+    yield "keys behind the query's own get no bias", np.minimum(distance, 0)
 
 
 def _apart(case: Case, low: float, high: float) -> NDArray[np.float32]:
@@ -154,6 +190,9 @@ def _affine(by: float, plus: float, what: str) -> str:
         return f"{plus:.4g}, whatever it is"
     if abs(plus) < 2e-2:
         return scaled
+    times = math.exp(plus)
+    if scaled == what and times > 1.5 and abs(times - round(times)) < 0.02 * times:
+        return f"{what} + log({times:.0f}), as if it were in the sum {times:.0f} times"
     return f"{scaled} {'+' if plus > 0 else '-'} {abs(plus):.4g}"
 
 
