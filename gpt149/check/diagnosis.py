@@ -74,7 +74,7 @@ def _findings(
     if plain or not wrong:
         found = _of_values(failed, plain, findings, observations, bench)
         if not plain:
-            return by_lse([o for o in failed if o.wrong_lse]) + found
+            return by_lse([o for o in failed if o.wrong_lse], bench) + found
         return found + list(_beside([o for o in wrong if o.case.needs], bench))
     # Variants add mistakes of their own: each is looked into where nothing else is.
     told = list[list[Finding]]()
@@ -91,7 +91,7 @@ def _findings(
     vague = not told or told[0][0].cause in UNSAID
     said = [finding for found in told for finding in found]
     findings = findings + said if vague else said + findings
-    return findings + by_lse([o for o in failed if o.wrong_lse])
+    return findings + by_lse([o for o in failed if o.wrong_lse], bench)
 
 
 def _beside(varied: Sequence[Observation], bench: Bench) -> Iterator[Finding]:

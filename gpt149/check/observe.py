@@ -175,6 +175,10 @@ class Bench:
         answer = self._child.run(replace(case, calls="once"), workspace_fill=0)
         return self._arena.out() if answer.outcome == "ok" else None
 
+    def ask_lse(self, case: Case, q: F32, k: F32, v: F32) -> F32 | None:
+        """As `ask`; what it gave for lse (batch, n_head, n_q)."""
+        return None if self.ask(case, q, k, v) is None else self._arena.lse()
+
     def seconds(self, case: Case) -> float:
         """The median time of a few calls, NaN if one of them fails."""
         q, k, v = case.draw()

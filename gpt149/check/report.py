@@ -177,7 +177,7 @@ def _values(o: Observation, verdict: Verdict) -> list[str]:
     ]
     if verdict.tolerance < SMALLEST:
         lines.append("  A query that sees no key gets zeros, exactly.")
-    elif np.isfinite(verdict.error):
+    elif np.isfinite(verdict.error) and verdict.ratio > SLACK:
         ratio = verdict.ratio
         times = f"{ratio:,.0f}" if ratio < MANY else f"{ratio:.0e}"
         lines.append(

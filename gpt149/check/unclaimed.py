@@ -23,6 +23,7 @@ from .isolation import Child
 from .observe import Bench, Observation
 
 CAUSE = "unclaimed"
+NONE = Feature(0)
 HEADER = "gpt149.h"  # of which there may be a copy beside the source
 NOT_CODE = re.compile(r"//[^\n]*|/\*.*?\*/|\"(?:\\.|[^\"\\\n])*\"|'(?:\\.|[^'\\\n])*'", re.DOTALL)
 FIELD = {
@@ -67,7 +68,7 @@ def unclaimed(
         return []
     included = made_of(library) if library else []
     theirs = [file for file in included if is_theirs(file, source.path) and file.name != HEADER]
-    found = mentions(theirs or [source.path])
+    found = mentions(theirs or [source.path], child.features)
     missing = [feature for feature in found if not feature & child.features]
     right = all(o.passed for o in observations)
     notes, rest = [], dict[Feature, int]()
@@ -110,15 +111,20 @@ def unclaimed(
     return notes
 
 
-def mentions(files: Sequence[Path]) -> dict[Feature, str]:
-    """The features whose fields C++ sources look at, and where that is first: FIELD (FILE:LINE)."""
+def mentions(files: Sequence[Path], claimed: Feature = NONE) -> dict[Feature, str]:
+    """The features whose fields C++ sources look at, and where that is first: FIELD (FILE:LINE).
+
+    A helper that looks at two is called for the one that is claimed, if one is.
+    """
+    known = {field for feature, field in FIELD.items() if feature & claimed}
+    called = {helper: looks for helper, looks in HELPERS.items() if not known & {*looks}}
     fields, helpers = "|".join(FIELD.values()), "|".join(HELPERS)
     found = dict[str, str]()
     for file in files:
         text = NOT_CODE.sub(_blank, file.read_text(encoding="utf-8", errors="replace"))
         for hit in re.finditer(rf"(?:->|\.)\s*({fields})\b(?!\s*\()|\b({helpers})\s*\(", text):
             line = text.count("\n", 0, hit.start()) + 1
-            for field in (hit[1],) if hit[1] else HELPERS[hit[2]]:
+            for field in (hit[1],) if hit[1] else called.get(hit[2], ()):
                 found.setdefault(field, f"{hit[1] or hit[2]} ({file.name}:{line})")
     return {feature: found[field] for feature, field in FIELD.items() if field in found}
 

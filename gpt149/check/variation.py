@@ -12,14 +12,15 @@ from ..kernels.abi import IN_WORDS, Feature
 from .arena import POISON
 from .cases import FIELDS, Case
 from .finding import Finding
-from .judge import SLACK
+from .judge import SLACK, cut_off
 from .mistakes import right
 from .mistakes.lse import lses
 from .observe import Bench, Observation
-from .reading.logsum import read_lse
+from .reading.logsum import read_counts, read_lse
 
 MATCH = 64.0  # as in predictions
 FAR = 80.0
+LARGE = 1000  # values of out, of which some are rounded
 HALF = 0.5  # of the failing cases: what explains no more of them may do so by chance
 # What says little: the variant's name says more.
 UNSAID = ("unknown", "not_finite", "reads_outside", "values_off", "scores_ignored", "nothing_of_v",
@@ -81,7 +82,8 @@ def _dtypes(wrong: Sequence[Observation]) -> Iterator[Finding]:
             outside[0].case.name,
         )
         return
-    if all(_is_cut(o) for o in half):
+    large = [o for o in half if o.out.size > LARGE]
+    if large and all(map(_is_cut, large)):
         yield Finding(
             "out_truncated",
             "out is not rounded to the nearest bfloat16: its last bits are cut off, so that all "
@@ -94,10 +96,7 @@ def _dtypes(wrong: Sequence[Observation]) -> Iterator[Finding]:
 
 def _is_cut(o: Observation) -> bool:
     assert o.verdict is not None
-    want = o.verdict.expected.want
-    large = np.abs(want) > np.abs(want).max() / 16
-    off = (np.abs(o.out) - np.abs(want))[large] / np.abs(want)[large]
-    return bool(off.min() > -(2.0**-7) and off.max() < 2.0**-12 and np.median(off) < 0)
+    return bool(cut_off(o.out.astype(np.float64), o.verdict.expected.want).any())
 
 
 def _hidden(wrong: Sequence[Observation]) -> Iterator[Finding]:
@@ -195,7 +194,7 @@ def naming(needed: Feature, findings: Sequence[Finding]) -> list[Finding]:
     return [first, *findings[1:]]
 
 
-def by_lse(wrong: Sequence[Observation]) -> list[Finding]:
+def by_lse(wrong: Sequence[Observation], bench: Bench) -> list[Finding]:
     """Of calls whose out is right and whose lse is not: which other number is it?"""
     if not wrong:
         return []
@@ -212,7 +211,7 @@ def by_lse(wrong: Sequence[Observation]) -> list[Finding]:
     if said and said[0].share > HALF:
         return said
     telling = [o for o in some if o.case.n_q > 3 and o.case.inputs == "normal"]
-    return [_lse_unknown((telling or some)[0]), *said]
+    return [_lse_unknown((telling or some)[0], bench), *said]
 
 
 def _n_needs(o: Observation) -> int:
@@ -244,13 +243,14 @@ def _lse_hypotheses(o: Observation) -> set[tuple[str, str]]:
     return found
 
 
-def _lse_unknown(o: Observation) -> Finding:
+def _lse_unknown(o: Observation, bench: Bench) -> Finding:
     assert o.verdict is not None
     assert o.lse is not None
     wrong, expected = o.verdict.lse_wrong, o.verdict.expected
     at = tuple(map(int, np.argwhere(wrong)[0]))
     b, h, i = at
-    read = read_lse(o.lse.astype(np.float64), expected.lse, SLACK * expected.lse_rounding)
+    counts = read_counts(bench, o.case) if o.case.needs == Feature.LSE else ""
+    read = counts or read_lse(o.lse.astype(np.float64), expected.lse, SLACK * expected.lse_rounding)
     return Finding(
         "lse_wrong",
         f"out is right and lse is not: {f'{read}: ' if read else ''}{o.lse[at]:.6g} where it "

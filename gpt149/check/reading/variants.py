@@ -18,6 +18,7 @@ from ..mistakes.setup import exp_rows, with_sinks
 from ..observe import Bench, Observation
 from .edges import edge
 from .head import centred
+from .keys import which
 from .probe import Array, Illegible, Probe
 from .vectors import TINY, Vectors, lack_of, mild, read_sinks, read_slopes, rough, weights_of
 from .widths import read_widths
@@ -59,7 +60,7 @@ def _said(probe: Probe) -> Iterator[Said]:
     if case.window or case.kv_begin:
         yield from _seen(case, got, wanted, setup)
     if case.sinks:
-        yield from read_sinks(case, got, setup)
+        yield from read_sinks(probe, got, setup)
         yield from _extreme_sinks(probe, setup)
     if case.alibi:
         yield from read_slopes(probe, given, setup)
@@ -173,6 +174,12 @@ def _capped(case: Case, got: Array, setup: Setup) -> Iterator[Said]:
     counts = np.log(np.maximum(got, TINY))
     counts = counts - np.take_along_axis(counts - setup.scores(), zero, -1)
     nearly = np.abs(np.take_along_axis(raw, zero, -1)) < 0.1 * case.softcap
+    tells = usable & nearly & (np.abs(raw - setup.scores()) > 10 * rough(case))
+    uncapped = np.abs(counts - raw) < rough(case)
+    others = np.abs(counts - setup.scores()) < rough(case)
+    if (uncapped | others)[tells].all() and (keys := which(uncapped, tells, case)):
+        yield "softcap_left_out", f"the softcap is left out for {keys}"
+        return
     off = np.where(usable & nearly, np.abs(counts - setup.scores()), 0)
     b, h, i, j = (int(n) for n in np.unravel_index(off.argmax(), off.shape))
     yield (

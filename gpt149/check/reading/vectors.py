@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -57,12 +58,13 @@ def lack_of(total: Array) -> Array:
     return np.asarray(1 - np.median(total, axis=-1))
 
 
-def read_sinks(case: Case, weights: Array, setup: Setup) -> Iterator[Said]:
+def read_sinks(probe: Probe, weights: Array, setup: Setup) -> Iterator[Said]:
     """What a row's weights lack of 1 amounts to, beside all heads' sinks.
 
     weights: (batch, n_head, n_q, n_kv) where all products are 0, of the setup.
     """
-    small, sinks = rough(case), setup.sinks
+    case, sinks = probe.case, setup.sinks
+    small = rough(case)
     assert sinks is not None
     lack = 1 - weights.sum(-1)
     m, _, l = exp_rows(setup.scores(), setup.masks[:, None])
@@ -72,6 +74,12 @@ def read_sinks(case: Case, weights: Array, setup: Setup) -> Iterator[Said]:
     readable = seen & (lack > small) & (lack < 1 - small)
     if seen.any() and (lack[seen] <= small).all():
         yield "sinks_ignored", "no row lacks of 1 what its sink takes: sinks are in no sum"
+        return
+    if times := _counted(found - sinks[:, None], readable):
+        yield (
+            "sinks_counted",
+            f"the sink is in the sum {times} times, and should be there once{_once_for(probe)}",
+        )
         return
     yield from _by_head(case, "sink", found, readable, sinks)
     expected = np.exp(sinks[:, None] - np.logaddexp(keys, sinks[:, None]))
@@ -84,6 +92,37 @@ def read_sinks(case: Case, weights: Array, setup: Setup) -> Iterator[Said]:
             f"{1 - lack[b, h, i]:.4g}: the sink counts as {value}, and should as {sinks[h]:.4g} "
             f"({int(odd.sum())} of {odd.size} rows are so)",
         )
+
+
+def _counted(over: Array, readable: NDArray[np.bool_]) -> int:
+    """How often a sink is in the sum, if that is whole and more than once in all rows; or 0."""
+    times = np.exp(over[readable])
+    n = float(np.median(times)) if times.size else 0
+    whole = n > 1.5 and np.abs(times - round(n)).max() < 0.05 * n
+    return round(n) if whole else 0
+
+
+def _once_for(probe: Probe) -> str:
+    """What a sink is counted for: so many keys, by calls of one query and fewer keys."""
+    case = probe.case
+
+    def times(n: int) -> int:
+        few = Probe(probe.bench, replace(case, n_q=1, n_kv=n, window=0, alibi=False))
+        given = mild(few.case)
+        total = few.out(q=np.zeros_like(few.drawn[0]), v=np.ones_like(few.drawn[2]), **given)
+        over = np.log(lack_of(total) / (1 - lack_of(total))) + math.log(n)
+        return _counted(over - given["sinks"][:, None], np.isfinite(over)) or 1
+
+    if case.kv_begin or case.softcap:
+        return ""
+    every, beyond = 0, case.n_kv
+    while beyond - every > 1:  # the most keys of which there is one
+        middle = (every + beyond) // 2
+        every, beyond = (middle, beyond) if times(middle) == 1 else (every, middle)
+    more = [min(n, case.n_kv) for n in (2 * every, 2 * every + 1, case.n_kv)]
+    if every and all(times(n) == -(-n // every) for n in more):
+        return f": it is counted once for every {every} keys"
+    return ": it is counted by each thread" if 1 < case.n_threads == times(case.n_kv) else ""
 
 
 def read_slopes(probe: Probe, given: Vectors, setup: Setup) -> Iterator[Said]:
@@ -190,9 +229,6 @@ def _affine(by: float, plus: float, what: str) -> str:
         return f"{plus:.4g}, whatever it is"
     if abs(plus) < 2e-2:
         return scaled
-    times = math.exp(plus)
-    if scaled == what and times > 1.5 and abs(times - round(times)) < 0.02 * times:
-        return f"{what} + log({times:.0f}), as if it were in the sum {times:.0f} times"
     return f"{scaled} {'+' if plus > 0 else '-'} {abs(plus):.4g}"
 
 
