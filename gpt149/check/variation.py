@@ -211,7 +211,7 @@ def by_lse(wrong: Sequence[Observation], bench: Bench) -> list[Finding]:
     if said and said[0].share > HALF:
         return said
     telling = [o for o in some if o.case.n_q > 3 and o.case.inputs == "normal"]
-    return [_lse_unknown((telling or some)[0], bench), *said]
+    return [_lse_unknown((telling or some)[0], bench)]
 
 
 def _n_needs(o: Observation) -> int:

@@ -55,6 +55,15 @@ def _rules(
         yield f"rows begin {keys}", np.maximum(edges, begin) - by
         if case.kv_begin:
             yield f"kv_begin is taken {keys}", np.maximum(edges, begin - by)
+    if w and case.kv_begin:
+        yield "the window hides nothing where there is a kv_begin", begin
+        yield "kv_begin hides nothing where there is a window", edges
+        yield "the lesser of kv_begin and the window's first key is taken", np.minimum(edges, begin)
+        yield "the window's first key is counted from kv_begin", np.maximum(edges, 0) + begin
+    for b in range(case.batch):
+        if case.kv_begin and case.batch > 1:
+            text = f"kv_begin of batch {b} is taken for every batch"
+            yield text, np.maximum(edges, begin[b : b + 1])
     for m in MULTIPLES:
         for way, near in (("down", _down), ("up", _up)):
             to = f"{way} to a multiple of {m}"
@@ -76,15 +85,6 @@ def _rules(
                 yield text, np.maximum(edges + query - i, begin)
         yield "all queries have the window of the last", np.maximum(edges[..., -1:], begin)
         yield "all queries have the window of the first", np.maximum(edges[..., :1], begin)
-    if w and case.kv_begin:
-        yield "the window hides nothing where there is a kv_begin", begin
-        yield "kv_begin hides nothing where there is a window", edges
-        yield "the lesser of kv_begin and the window's first key is taken", np.minimum(edges, begin)
-        yield "the window's first key is counted from kv_begin", np.maximum(edges, 0) + begin
-    for b in range(case.batch):
-        if case.kv_begin and case.batch > 1:
-            text = f"kv_begin of batch {b} is taken for every batch"
-            yield text, np.maximum(edges, begin[b : b + 1])
 
 
 def _down(n: Counts, m: int) -> Counts:
