@@ -153,7 +153,8 @@ def _tried(
 def _silent(features: Sequence[Feature], found: dict[Feature, str]) -> str:
     """What is mentioned, and that it was not asked."""
     words = ", ".join(dict.fromkeys(found[feature] for feature in features))
-    what = IN_WORDS[features[0]] if len(features) == 1 else "them"
+    *fields, last = (FIELD[feature] for feature in features)
+    what = f"{', '.join(fields)} and {last}" if fields else IN_WORDS[features[0]]
     return f"its source mentions {words} and does not claim {what}: that was not asked"
 
 

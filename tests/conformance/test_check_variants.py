@@ -213,7 +213,7 @@ def test_what_is_mentioned_and_not_claimed_is_told(tmp_path: Path) -> None:
         said,
     )
     assert rest.share == 0
-    assert "GPT149_KV_BEGIN | GPT149_HEAD_DIM_V | GPT149_KV_BFLOAT16" in rest.sentence
+    assert "GPT149_ALIBI | GPT149_HEAD_DIM_V | GPT149_KV_BFLOAT16" in rest.sentence
     assert "cases would be right" in rest.sentence
     assert [note["sentence"] for note in as_json(spec, report)["notes"]] == [
         wrong.sentence,
