@@ -48,6 +48,8 @@ HALF_EPS = 2.0**-8  # of bfloat16
 SLACK = 10.0
 # Where 2^-126 is reached, a weight and its product with V may vanish; each loses that much at most.
 SMALLEST = 2.0**-126
+# Where a sink is far above: exp may end at 2^-125, of keys whose maximum is 2^8 too low meanwhile.
+LATE = 64.0
 CUT, MANY = 2.0**-12, 64  # of a value that was rounded to bfloat16; values
 EXACT = 2.0**-160  # allowed of what must be exact: SLACK of it is less than any float32
 BLOCK = 1 << 20  # scores that are held at once
@@ -259,7 +261,7 @@ def attend(
     want = p @ v64
     size = np.abs(v64)
     weight *= p
-    lost = SMALLEST * (1 + size).sum(0)
+    lost = SMALLEST * (1 if variant.sink == -np.inf else LATE) * (1 + size).sum(0)
     walk = np.sqrt((p > EPS).sum(1, keepdims=True))
     eps = EPS + variant.half * HALF_EPS / SLACK
     rounding = EPS * (_spread(weight, v, want) + walk * np.abs(want)) + eps * (p @ size) + lost
