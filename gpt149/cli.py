@@ -154,14 +154,15 @@ def generate(attention: str, decode_attention: str | None, **settings: Any) -> N
     examples="""
     gpt149 kernels
     gpt149 kernels --shape 1,12,16384,64
+    gpt149 kernels --flags graviton3      how they are compiled for that
     """
 )
 @options.KERNELS
-def kernels(shape: str, threads: int | None, as_json: bool) -> None:
+def kernels(shape: str, threads: int | None, flags: str | None, as_json: bool) -> None:
     """List the attention kernels: idea, extra memory, instruction set."""
-    from .commands.kernels import run
+    from .commands.kernels import run, show_flags
 
-    run(shape, threads, as_json)
+    show_flags(flags, as_json) if flags is not None else run(shape, threads, as_json)
 
 
 @main.command(

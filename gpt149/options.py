@@ -162,6 +162,14 @@ KERNELS = in_groups(
             ),
             THREADS,
         ],
+        "Other machines": [
+            option(
+                "--flags",
+                metavar="CPU",
+                help="Show instead how kernels are compiled for avx2, avx512, graviton2, "
+                "graviton3, graviton4, apple-m1 or apple-intel. Compiles nothing.",
+            ),
+        ],
         "Output": [JSON],
     }
 )

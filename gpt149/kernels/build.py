@@ -30,14 +30,18 @@ from ..errors import BuildError, InputError
 from ..system.paths import cache_dir, shipped
 from . import ninja
 from .compiler import (
+    CPUS,
     FLAGS,
     LIBRARY_FLAGS,
     SANITIZER_FLAGS,
+    compiles_for,
     cpu,
     find_compiler,
     machine_flags,
     machine_libraries,
+    must_run_here,
     version_of,
+    wanted_cpu,
 )
 from .ninja import Product
 
@@ -73,15 +77,20 @@ def build(source: Path) -> Path:
     return build_all([Target((source,))])[0]
 
 
-def build_all(targets: Sequence[Target]) -> list[Path]:
+def build_all(targets: Sequence[Target], *, elsewhere: bool = False) -> list[Path]:
     """The library or program of each, compiled side by side where no current one is cached.
 
+    elsewhere: they may be for another machine, if CXX compiles for one.
+
     Raises:
-        InputError: a source cannot be read, or the cache directory cannot be written.
+        InputError: a source cannot be read, the cache directory cannot be written, or this machine
+            could not run what CXX makes.
         MissingDependency: there is no C++ compiler, or no ninja.
         BuildError: the compiler fails; its whole output is in the message.
     """
     started = time.time_ns()
+    if not elsewhere:
+        must_run_here(compiles_for())
     entries = _entries(targets)
     with _in_cache():
         built = [_current(entry) for entry in entries]
@@ -145,6 +154,21 @@ def commands(target: Target) -> str:
         return ninja.commands(product, entry.parent)
 
 
+def dry_run(cpu: str) -> list[str]:
+    """The command that would make mine.so of mine.cpp for one of CPUS, word by word. Runs nothing.
+
+    Raises:
+        InputError: there is no such CPU in the table.
+    """
+    if cpu not in CPUS:
+        raise InputError(f"there is no CPU '{cpu}' in the table: {', '.join(CPUS)}.")
+    machine = CPUS[cpu][0]
+    compiler = "c++" if "apple" in machine else f"{machine}-g++"
+    flags = (*FLAGS, *machine_flags(machine, cpu), *LIBRARY_FLAGS, "-shared")
+    libraries = machine_libraries(machine)
+    return [compiler, *flags, _include(), "mine.cpp", "-o", "mine.so", *libraries]
+
+
 def _entries(targets: Sequence[Target]) -> list[Path]:
     """The folders of the cache for these targets."""
     compiler = find_compiler()
@@ -165,16 +189,20 @@ def _entries(targets: Sequence[Target]) -> list[Path]:
 
 
 def _product(entry: Path, target: Target) -> Product:
-    include = f"-I{shipped('csrc')}"
-    flags = [*find_compiler(), *FLAGS, *machine_flags(), include]
+    machine = compiles_for()
+    flags = [*find_compiler(), *FLAGS, *machine_flags(machine, wanted_cpu()), _include()]
     if target.sanitizers:
         flags += [*SANITIZER_FLAGS, f"-fsanitize={target.sanitizers}"]
     else:
         flags += LIBRARY_FLAGS
     compiling = (*flags, *target.flags)
     linking = tuple(flags if target.sanitizers else [*flags, "-shared"])
-    libraries = (*target.libraries, *machine_libraries())
+    libraries = (*target.libraries, *machine_libraries(machine))
     return Product(entry.name, target.sources, compiling, linking, libraries)
+
+
+def _include() -> str:
+    return f"-I{shipped('csrc')}"
 
 
 def _compile(targets: dict[Path, Target], started: int) -> dict[Path, Path]:

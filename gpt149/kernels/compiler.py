@@ -1,4 +1,4 @@
-"""The C++ compiler of this machine, and how it is asked for what this CPU can do."""
+"""The C++ compiler, the machine that it compiles for, and how it is asked for what a CPU can do."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+from functools import lru_cache
 from pathlib import Path
 
 from ..errors import InputError, MachineFault, MissingDependency
@@ -18,6 +19,20 @@ FLAGS = ("-std=c++17", "-Wall", "-Wextra", "-fno-fast-math", "-fno-unsafe-math-o
 LIBRARY_FLAGS = ("-O3", "-fPIC")
 # -g1: functions and lines are all that is told, and the rest takes a third of the time.
 SANITIZER_FLAGS = ("-O1", "-g1", "-fno-omit-frame-pointer", "-fno-sanitize-recover=all")
+# GPT149_MARCH takes one of these, or a value of the flag that the compiler's target has.
+# Sources: AWS, "Getting started with Graviton", C/C++; clang -print-supported-cpus; the x86-64
+# psABI's levels.
+CPUS = {
+    "avx2": ("x86_64-linux-gnu", "-march=x86-64-v3"),
+    "avx512": ("x86_64-linux-gnu", "-march=x86-64-v4"),
+    "graviton2": ("aarch64-linux-gnu", "-mcpu=neoverse-n1"),
+    "graviton3": ("aarch64-linux-gnu", "-mcpu=neoverse-v1"),
+    "graviton4": ("aarch64-linux-gnu", "-mcpu=neoverse-v2"),
+    "apple-m1": ("arm64-apple-darwin", "-mcpu=apple-m1"),
+    "apple-intel": ("x86_64-apple-darwin", "-march=x86-64-v3"),
+}
+ARM = ("aarch64", "arm64")
+# Apple's clang knows OpenMP's pragmas, and has neither the driver's flag nor the library.
 HOMEBREW_OPENMP = ("/opt/homebrew/opt/libomp", "/usr/local/opt/libomp")
 
 
@@ -50,21 +65,71 @@ def find_compiler() -> list[str]:
     )
 
 
-def machine_flags() -> list[str]:
-    """The instruction set and OpenMP, as this platform's compiler spells them.
+def compiles_for() -> str:
+    """The compiler's target, as `CPU-system`: by its own word where CXX names it.
 
-    `GPT149_MARCH` replaces `native` in -march=native, for tests of other instruction sets.
+    Raises:
+        InputError, MissingDependency: see `find_compiler`.
+        MachineFault: it cannot be run.
     """
-    arm = platform.machine() in ("arm64", "aarch64")
-    flags = [f"-m{'cpu' if arm else 'arch'}={os.environ.get('GPT149_MARCH', 'native')}"]
-    if sys.platform != "darwin":
+    return (os.environ.get("CXX") and _target_of(tuple(find_compiler()))) or this_machine()
+
+
+def this_machine() -> str:
+    system = "apple-darwin" if sys.platform == "darwin" else f"{sys.platform}-gnu"
+    return f"{platform.machine()}-{system}"
+
+
+@lru_cache
+def _target_of(compiler: tuple[str, ...]) -> str:
+    return _asked([*compiler, "-dumpmachine"]).strip()
+
+
+def machine_flags(target: str, cpu: str) -> list[str]:
+    """The instruction set and OpenMP, as compilers for a target spell them.
+
+    cpu: one of CPUS, or a value of -march or -mcpu. "native": of this machine, or, where the target
+    is another one, the least that all of its kind have.
+
+    Raises:
+        InputError: the CPU is of another kind than the target.
+    """
+    arm = target.startswith(ARM)
+    own, flag = CPUS.get(cpu, (target, ""))
+    if own.startswith(ARM) != arm:
+        raise InputError(
+            f"{cpu} is a CPU of {own}, and the compiler compiles for {target}. Let CXX name one "
+            f"for it, such as {own}-g++."
+        )
+    if cpu == "native" and not _is_this_kind(target):
+        cpu = "generic" if arm else "x86-64"
+    flags = [flag or f"-m{'cpu' if arm else 'arch'}={cpu}"]
+    if "apple" not in target:
         return [*flags, "-fopenmp"]
     return [*flags, "-Xpreprocessor", "-fopenmp", f"-I{_homebrew_openmp()}/include"]
 
 
-def machine_libraries() -> list[str]:
+def machine_libraries(target: str) -> list[str]:
     """What is linked for OpenMP where the flag does not do it."""
-    return [f"-L{_homebrew_openmp()}/lib", "-lomp"] if sys.platform == "darwin" else []
+    return [f"-L{_homebrew_openmp()}/lib", "-lomp"] if "apple" in target else []
+
+
+def wanted_cpu() -> str:
+    """See `machine_flags`."""
+    return os.environ.get("GPT149_MARCH") or "native"
+
+
+def must_run_here(target: str) -> None:
+    """Raise InputError unless this machine loads what is compiled for a target."""
+    if not _is_this_kind(target) or ("apple" in target) != (sys.platform == "darwin"):
+        raise InputError(
+            f"CXX names a compiler for {target}, and this machine, {this_machine()}, cannot run "
+            "what it makes. Unset CXX, or name a compiler for this machine."
+        )
+
+
+def _is_this_kind(target: str) -> bool:
+    return target.startswith(ARM) == platform.machine().startswith(ARM)
 
 
 def _homebrew_openmp() -> str:
@@ -77,12 +142,16 @@ def version_of(compiler: list[str]) -> str:
     Raises:
         MachineFault: it cannot be run.
     """
+    return _asked([*compiler, "--version"])
+
+
+def _asked(command: list[str]) -> str:
     try:
         return subprocess.run(
-            [*compiler, "--version"], capture_output=True, text=True, errors="replace", check=False
+            command, capture_output=True, text=True, errors="replace", check=False
         ).stdout
     except OSError as e:
-        raise MachineFault(f"cannot run the compiler {compiler[0]}: {e.strerror}. Set CXX.") from e
+        raise MachineFault(f"cannot run the compiler {command[0]}: {e.strerror}. Set CXX.") from e
 
 
 def cpu() -> str:
