@@ -203,6 +203,7 @@ def check(
     watch: bool,
     self_test: bool,
     scored: Path | None,
+    under: str | None,
     as_json: bool,
 ) -> None:
     """Is this kernel right, and if not, why?
@@ -219,6 +220,14 @@ def check(
         )
     if not kernel_specs:
         raise InputError("there is no kernel to check. Give a name, or a .cpp or .py file.")
+    if under is not None:
+        if watch or sanitizers is not None or jobs != 1:
+            raise InputError("--under goes with none of --watch, --sanitize and --jobs.")
+        sys.exit(
+            command.run_under(
+                under, kernel_specs, every=full, case=case, timeout=timeout, as_json_output=as_json
+            )
+        )
     sys.exit(
         command.run(
             kernel_specs,

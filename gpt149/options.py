@@ -215,6 +215,12 @@ CHECK = in_groups(
             option("--watch", is_flag=True, help="Judge again at every save, and show the speed."),
             option("--timeout", default=5.0, help="Seconds a call."),
             option("--jobs", default=1, help="Kernels side by side."),
+            option(
+                "--under",
+                metavar="COMMAND",
+                help="What runs programs of the machine that CXX compiles for, such as "
+                '"qemu-aarch64 -L /usr/aarch64-linux-gnu"; small cases alone.',
+            ),
         ],
         "Output": [JSON],
     }

@@ -7,7 +7,6 @@ first error.
 
 from __future__ import annotations
 
-import ctypes
 import os
 import re
 import subprocess
@@ -15,16 +14,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
 from ..errors import BuildError, CannotSanitize, InputError
-from ..kernels.build import build_all, under_sanitizers
+from ..kernels.build import build_all, runner
 from ..kernels.registry import Source, to_build
 from ..system.talker import THROWN
 from ..system.words import one_line
-from .arena import place
-from .calls import Command, filled
 from .cases import Case
+from .elsewhere import written
 from .machine import CASE, empty
 
 KNOWN = ("address", "undefined")
@@ -76,7 +72,7 @@ def sanitize(
     target = to_build(source)
     assert target is not None
     try:
-        [runner] = build_all([under_sanitizers(target, sanitizers)])
+        [program] = build_all([runner(target, sanitizers)])
     except BuildError as e:
         raise CannotSanitize(
             f"{source} cannot be compiled with -fsanitize={sanitizers}. {e}"
@@ -88,8 +84,8 @@ def sanitize(
             continue
         try:
             done = subprocess.run(
-                [str(runner), kernel],
-                input=_input(case),
+                [str(program), kernel],
+                input=written(case),
                 capture_output=True,
                 timeout=10 * timeout,
                 env={**os.environ, **OPTIONS},
@@ -113,26 +109,6 @@ def _must_run(sanitizers: str, timeout: float) -> None:
             f"nothing runs with -fsanitize={sanitizers} here, not even an empty kernel: "
             f"{one_line(fault.what)}. They need address space without a limit (ulimit -v)."
         )
-
-
-def _input(case: Case) -> bytes:
-    """The struct, then each input that the case has, from its first to its last element.
-
-    Pointers to what it has are not NULL, and nothing else.
-    """
-    placed = place(case)
-    shape: Command = {
-        "shape": case.shape,
-        "tensors": {n: (1, p.strides) for n, p in placed.items()},
-    }
-    args = filled(0, shape)
-    parts = [ctypes.string_at(ctypes.byref(args), ctypes.sizeof(args))]
-    tensors = {**dict(zip(("q", "k", "v"), case.draw(), strict=True)), **case.vectors()}
-    for name, tensor in tensors.items():
-        memory = np.full(placed[name].start + placed[name].span, np.nan, np.float32)
-        placed[name].put(tensor, memory)
-        parts.append(memory[placed[name].start :].tobytes())
-    return b"".join(parts)
 
 
 def _read(output: str, source: Path) -> tuple[str, str]:

@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import json
+import shlex
 import sys
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
 import click
 
-from ..check import score
+from ..check import elsewhere, score
 from ..check.cases import Case, full, quick
 from ..check.report import as_json, as_text
 from ..check.run import Report, check, unheard
 from ..check.sanitize import check_sanitizers
 from ..errors import BuildError, InputError, SeveralKernels
+from ..kernels.registry import locate
 from ..system.limits import check_jobs, check_timeout
 from ..system.paths import shipped
 from ..system.terminal import status
@@ -83,6 +86,44 @@ def run(
     if right and len(specs) == 1 and not as_json_output:
         hint(NEXT.format(kernel=in_shell(specs[0])))
     return 0 if right else 1
+
+
+def run_under(
+    launcher: str,
+    specs: Sequence[str],
+    *,
+    every: bool,
+    case: str | None,
+    timeout: float,
+    as_json_output: bool,
+) -> int:
+    """Judge each kernel on the machine that CXX compiles for; 0 if all are right, else 1.
+
+    launcher: what runs that machine's programs here, as the shell reads it.
+
+    Raises:
+        Gpt149Error: see `elsewhere.judge_under`, or no case is small enough.
+    """
+    check_timeout(timeout)
+    cases = elsewhere.small(_chosen(case) if case is not None else full() if every else quick())
+    if not cases:
+        raise InputError(f"'{case}' is too large, or no single call, for --under. Try without it.")
+    try:
+        words = shlex.split(launcher)
+    except ValueError as e:
+        raise InputError(f"--under is {launcher!r}, which is no command line: {e}.") from e
+    outcomes = {}
+    for spec in specs:
+        with status() as progress:
+            progress(f"{spec}: {len(cases)} cases under {words[0] if words else 'nothing'}")
+            outcomes[spec] = elsewhere.judge_under(locate(spec), cases, words, 60 * timeout)
+    if as_json_output:
+        entries = [{"kernel": s, "right": o.passed, **asdict(o)} for s, o in outcomes.items()]
+        click.echo(json.dumps({"kernels": entries}))
+    else:
+        for spec, outcome in outcomes.items():
+            show(elsewhere.as_text(spec, outcome))
+    return 0 if all(o.passed for o in outcomes.values()) else 1
 
 
 def _side_by_side(

@@ -53,11 +53,12 @@ UNREADABLE = (OSError, KeyError, TypeError, ValueError, RecursionError)
 
 @dataclass(frozen=True)
 class Target:
-    """What to build: a shared library, or, with sanitizers, a program.
+    """What to build: a shared library, or a program.
 
     sources: of C++, the first gives it its name. flags: more of the compiler's arguments.
     libraries: what is linked: -l and -L, object files. sanitizers: as for -fsanitize, such as
     "address,undefined". subject: the user's file, for messages, where it is not the first source.
+    program: it has a main.
     """
 
     sources: tuple[Path, ...]
@@ -65,6 +66,7 @@ class Target:
     libraries: tuple[str, ...] = ()
     sanitizers: str = ""
     subject: Path | None = None
+    program: bool = False
 
     @property
     def name(self) -> Path:
@@ -104,7 +106,7 @@ def build_all(targets: Sequence[Target], *, elsewhere: bool = False) -> list[Pat
     return [path for path in built if path is not None]
 
 
-def under_sanitizers(target: Target, sanitizers: str) -> Target:
+def runner(target: Target, sanitizers: str = "") -> Target:
     """The program csrc/tools/runner.cpp around a kernel's target.
 
     Raises:
@@ -120,6 +122,7 @@ def under_sanitizers(target: Target, sanitizers: str) -> Target:
         flags=(f'-DKERNEL_FILE="{kernel.resolve()}"', *target.flags, "-w"),
         sanitizers=sanitizers,
         subject=target.name,
+        program=True,
     )
 
 
@@ -171,10 +174,9 @@ def dry_run(cpu: str) -> list[str]:
 
 def _entries(targets: Sequence[Target]) -> list[Path]:
     """The folders of the cache for these targets."""
-    compiler = find_compiler()
-    version = version_of(compiler)
     entries = []
     for target in targets:
+        version = version_of(find_compiler())
         product = _product(Path(), target)
         try:
             contents = [source.read_bytes() for source in target.sources]
@@ -189,14 +191,14 @@ def _entries(targets: Sequence[Target]) -> list[Path]:
 
 
 def _product(entry: Path, target: Target) -> Product:
-    machine = compiles_for()
-    flags = [*find_compiler(), *FLAGS, *machine_flags(machine, wanted_cpu()), _include()]
+    compiler, machine = find_compiler(), compiles_for()
+    flags = [*compiler, *FLAGS, *machine_flags(machine, wanted_cpu()), _include()]
     if target.sanitizers:
         flags += [*SANITIZER_FLAGS, f"-fsanitize={target.sanitizers}"]
     else:
         flags += LIBRARY_FLAGS
     compiling = (*flags, *target.flags)
-    linking = tuple(flags if target.sanitizers else [*flags, "-shared"])
+    linking = tuple(flags if target.program else [*flags, "-shared"])
     libraries = (*target.libraries, *machine_libraries(machine))
     return Product(entry.name, target.sources, compiling, linking, libraries)
 
