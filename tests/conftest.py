@@ -6,7 +6,9 @@ import ctypes
 import json
 import os
 import re
+import shutil
 import signal
+import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -67,6 +69,18 @@ def library(
     for name in re.findall(r'extern "C" bool (\w+)', request.module.SOURCE):
         getattr(library, name).restype = ctypes.c_bool
     return library
+
+
+@pytest.fixture(scope="session")
+def clang(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """clang++, with an OpenMP of its own; skips where there is none."""
+    program = tmp_path_factory.mktemp("clang") / "program"
+    source = program.with_suffix(".cpp")
+    source.write_text("#include <omp.h>\nint main() { return omp_get_max_threads() < 1; }\n")
+    command = ["clang++", "-fopenmp", str(source), "-o", str(program)]
+    if not shutil.which("clang++") or subprocess.run(command, capture_output=True).returncode:
+        pytest.skip("needs clang++ with its OpenMP (Debian: clang libomp-dev)")
+    return "clang++"
 
 
 def random_model(config: GPTConfig = TINY, seed: int = 0) -> GPT:

@@ -174,7 +174,7 @@ struct Bend {
                       Vector slope) const {
         if (softcap > 0) s = softcap * tanh(s);
         if (sloped) s += slope * __builtin_convertvector(key - position, Vector);
-        return (key >= first) & (key < visible) ? s : splat(NEVER);
+        return ((key >= first) & (key < visible)) ? s : splat(NEVER);
     }
 };
 

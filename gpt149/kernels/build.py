@@ -31,13 +31,12 @@ from ..system.paths import cache_dir, shipped
 from . import ninja
 from .compiler import (
     CPUS,
-    FLAGS,
     LIBRARY_FLAGS,
     SANITIZER_FLAGS,
     compiles_for,
     cpu,
     find_compiler,
-    machine_flags,
+    flags_of,
     machine_libraries,
     must_run_here,
     version_of,
@@ -167,7 +166,7 @@ def dry_run(cpu: str) -> list[str]:
         raise InputError(f"there is no CPU '{cpu}' in the table: {', '.join(CPUS)}.")
     machine = CPUS[cpu][0]
     compiler = "c++" if "apple" in machine else f"{machine}-g++"
-    flags = (*FLAGS, *machine_flags(machine, cpu), *LIBRARY_FLAGS, "-shared")
+    flags = (*flags_of(compiler, machine, cpu), *LIBRARY_FLAGS, "-shared")
     libraries = machine_libraries(machine)
     return [compiler, *flags, _include(), "mine.cpp", "-o", "mine.so", *libraries]
 
@@ -192,7 +191,7 @@ def _entries(targets: Sequence[Target]) -> list[Path]:
 
 def _product(entry: Path, target: Target) -> Product:
     compiler, machine = find_compiler(), compiles_for()
-    flags = [*compiler, *FLAGS, *machine_flags(machine, wanted_cpu()), _include()]
+    flags = [*compiler, *flags_of(compiler[0], machine, wanted_cpu()), _include()]
     if target.sanitizers:
         flags += [*SANITIZER_FLAGS, f"-fsanitize={target.sanitizers}"]
     else:

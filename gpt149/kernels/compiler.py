@@ -15,7 +15,9 @@ from ..errors import InputError, MachineFault, MissingDependency
 
 # No -ffast-math, not from CXX either: it lets the compiler assume that there are no NaNs and
 # infinities, and a library linked with it has the whole process flush denormals.
-FLAGS = ("-std=c++17", "-Wall", "-Wextra", "-fno-fast-math", "-fno-unsafe-math-optimizations")
+FLAGS = ("-std=c++17", "-Wall", "-Wextra", "-fno-fast-math")
+# clang++ means that by the above already, and makes no vectors where it is told so.
+GXX_FLAGS = ("-fno-unsafe-math-optimizations",)
 LIBRARY_FLAGS = ("-O3", "-fPIC")
 # -g1: functions and lines are all that is told, and the rest takes a third of the time.
 SANITIZER_FLAGS = ("-O1", "-g1", "-fno-omit-frame-pointer", "-fno-sanitize-recover=all")
@@ -83,6 +85,12 @@ def this_machine() -> str:
 @lru_cache
 def _target_of(compiler: tuple[str, ...]) -> str:
     return _asked([*compiler, "-dumpmachine"]).strip()
+
+
+def flags_of(compiler: str, target: str, cpu: str) -> list[str]:
+    """What every compilation and link has: see `machine_flags`."""
+    clang = "apple" in target or "clang" in os.path.basename(os.path.realpath(compiler))
+    return [*FLAGS, *(() if clang else GXX_FLAGS), *machine_flags(target, cpu)]
 
 
 def machine_flags(target: str, cpu: str) -> list[str]:
