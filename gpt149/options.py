@@ -196,7 +196,7 @@ CHECK = in_groups(
                 "--sanitize",
                 "sanitizers",
                 metavar="LIST",
-                help='Also run under the compiler\'s sanitizers: "address,undefined".',
+                help='Also run under the compiler\'s sanitizers: "address,undefined", or "thread".',
             ),
             option(
                 "--self-test",

@@ -1,7 +1,7 @@
 """A kernel judged where there is no Python: on another machine, or on an emulator of one.
 
-csrc/tools/runner.cpp reads the cases, with what they should give, and tells of each what became of
-it, for several numbers of threads.
+csrc/tools/judge.cpp reads the cases, with what they should give, and tells what became of each, for
+several numbers of threads.
 """
 
 from __future__ import annotations
@@ -11,14 +11,12 @@ import shlex
 import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ..errors import InputError, MachineFault
 from ..kernels import abi
-from ..kernels.build import build_all, runner
+from ..kernels.build import around, build_all
 from ..kernels.registry import Source, to_build
 from .arena import place
 from .calls import Command, filled
@@ -31,14 +29,14 @@ MOST_SHOWN = 5  # lines of a kind
 
 
 class Head(ctypes.Structure):
-    """`Head` of csrc/tools/runner.cpp, before each case."""
+    """`Head` of csrc/tools/call.h, before each case."""
 
     _fields_ = (
         ("name", ctypes.c_char * 48),
         ("needs", ctypes.c_uint32),
-        ("judged", ctypes.c_int32),
         ("at_once", ctypes.c_int32),
         ("repeats", ctypes.c_int32),
+        ("unused", ctypes.c_int32),
         ("args", abi.Args),
     )
 
@@ -48,7 +46,7 @@ class Outcome:
     """What became of the cases.
 
     isa: what the kernel was built for. cases_right: their names. declined, wrong: of the others,
-    each with what the runner says. bits: the same of those whose bits depend on the number of
+    each with what the judge says. bits: the same of those whose bits depend on the number of
     threads. died: how it ended, if not by itself.
     """
 
@@ -65,7 +63,7 @@ class Outcome:
 
 
 def small(cases: Sequence[Case]) -> list[Case]:
-    """Those that a runner can be asked: single calls, of tensors that an allocation holds."""
+    """Those that it can be asked: single calls, of tensors that an allocation holds."""
     return [c for c in cases if c.calls == "once" and c.layout != "far" and c.work <= MOST_WORK]
 
 
@@ -85,7 +83,7 @@ def judge_under(
     target = to_build(source)
     if target is None or source.loader != "contract":
         raise InputError(f"{source} has no C++ source of the contract, so it is run here alone.")
-    [program] = build_all([runner(target)], elsewhere=True)
+    [program] = build_all([around("judge", target)], elsewhere=True)
     name = source.name or target.name.stem
     asked = small(cases)
     try:
@@ -125,7 +123,7 @@ def as_text(spec: str, outcome: Outcome) -> str:
 
 
 def _read(told: bytes, died: str) -> Outcome:
-    """From the runner's lines: `isa NAME`, and of each case, `case`, then `right` or the like."""
+    """From the judge's lines: `isa NAME`, and of each case, `case`, then `right` or the like."""
     outcome, last = Outcome(), ""
     isa = ""
     for line in told.decode(errors="replace").splitlines():
@@ -143,7 +141,7 @@ def _read(told: bytes, died: str) -> Outcome:
 
 
 def written(case: Case, *, judged: bool = False, repeats: int = 1) -> bytes:
-    """A case as the runner reads it: head, inputs, and, where it is judged, what it should give.
+    """A case as runner and judge read it: head and inputs; if it is judged, what it should give.
 
     repeats: how often the call is made, of a case that is not judged.
 
@@ -156,7 +154,7 @@ def written(case: Case, *, judged: bool = False, repeats: int = 1) -> bytes:
     }
     at_once = case.calls == "heads"
     args = filled(0, shape)
-    head = Head(case.name.encode()[:47], int(case.needs), judged, at_once, repeats, args)
+    head = Head(case.name.encode()[:47], int(case.needs), at_once, repeats, 0, args)
     parts = [bytes(head)]
     q, k, v = case.draw()
     for name, tensor in {"q": q, "k": k, "v": v, **case.vectors()}.items():
@@ -165,8 +163,11 @@ def written(case: Case, *, judged: bool = False, repeats: int = 1) -> bytes:
         parts.append(memory[placed[name].start :].tobytes())
     if judged:
         expected = expect(case, q, k, v)
-        numbers: list[NDArray[Any]] = [expected.want, expected.tolerance, SLACK * expected.common]
-        if case.lse:
-            numbers += [expected.lse, SLACK * expected.lse_rounding]
-        parts += [np.ascontiguousarray(n, np.float64).tobytes() for n in numbers]
+        lse = [expected.lse, expected.lse_rounding] if case.lse else [np.empty(0)] * 2
+        numbers = (
+            (expected.want, lse[0]),
+            (expected.tolerance, SLACK * lse[1]),
+            (SLACK * expected.common,),
+        )
+        parts += [np.concatenate([n.ravel() for n in some]).tobytes() for some in numbers]
     return b"".join(parts)

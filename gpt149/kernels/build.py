@@ -33,9 +33,9 @@ from .compiler import (
     CPUS,
     LIBRARY_FLAGS,
     SANITIZER_FLAGS,
+    compiler_for,
     compiles_for,
     cpu,
-    find_compiler,
     flags_of,
     machine_libraries,
     must_run_here,
@@ -105,8 +105,8 @@ def build_all(targets: Sequence[Target], *, elsewhere: bool = False) -> list[Pat
     return [path for path in built if path is not None]
 
 
-def runner(target: Target, sanitizers: str = "") -> Target:
-    """The program csrc/tools/runner.cpp around a kernel's target.
+def around(tool: str, target: Target, sanitizers: str = "") -> Target:
+    """The program csrc/tools/TOOL.cpp around a kernel's target: `runner` or `judge`.
 
     Raises:
         InputError: there is no such source.
@@ -116,7 +116,7 @@ def runner(target: Target, sanitizers: str = "") -> Target:
         raise InputError(f"cannot read the kernel source {kernel}.")
     return replace(
         target,
-        sources=(shipped("csrc") / "tools" / "runner.cpp", *parts),
+        sources=(shipped("csrc") / "tools" / f"{tool}.cpp", *parts),
         # The compiler's warnings were told when the library was built.
         flags=(f'-DKERNEL_FILE="{kernel.resolve()}"', *target.flags, "-w"),
         sanitizers=sanitizers,
@@ -175,7 +175,7 @@ def _entries(targets: Sequence[Target]) -> list[Path]:
     """The folders of the cache for these targets."""
     entries = []
     for target in targets:
-        version = version_of(find_compiler())
+        version = version_of(compiler_for(target.sanitizers))
         product = _product(Path(), target)
         try:
             contents = [source.read_bytes() for source in target.sources]
@@ -190,7 +190,7 @@ def _entries(targets: Sequence[Target]) -> list[Path]:
 
 
 def _product(entry: Path, target: Target) -> Product:
-    compiler, machine = find_compiler(), compiles_for()
+    compiler, machine = compiler_for(target.sanitizers), compiles_for()
     flags = [*compiler, *flags_of(compiler[0], machine, wanted_cpu()), _include()]
     if target.sanitizers:
         flags += [*SANITIZER_FLAGS, f"-fsanitize={target.sanitizers}"]

@@ -67,6 +67,24 @@ def find_compiler() -> list[str]:
     )
 
 
+def compiler_for(sanitizers: str) -> list[str]:
+    """That of `find_compiler`; for the thread sanitizer a clang++, whose OpenMP tells it who waits.
+
+    Raises:
+        InputError, MissingDependency: see `find_compiler`; or there is no clang++.
+    """
+    own = find_compiler()
+    if sanitizers != "thread" or "clang" in version_of(own):
+        return own
+    if path := shutil.which("clang++"):
+        return [path]
+    raise MissingDependency(
+        f"--sanitize thread needs clang++: with {Path(own[0]).name}'s OpenMP each barrier looks "
+        "like a race. Install it, its OpenMP and its sanitizers with `sudo apt install clang "
+        "libomp-dev libclang-rt-dev` (Debian, Ubuntu)."
+    )
+
+
 def compiles_for() -> str:
     """The compiler's target, as `CPU-system`: by its own word where CXX names it.
 
