@@ -33,6 +33,7 @@ from .compiler import (
     CPUS,
     LIBRARY_FLAGS,
     SANITIZER_FLAGS,
+    bear_two_openmps,
     compiler_for,
     compiles_for,
     cpu,
@@ -92,6 +93,7 @@ def build_all(targets: Sequence[Target], *, elsewhere: bool = False) -> list[Pat
     started = time.time_ns()
     if not elsewhere:
         must_run_here(compiles_for())
+        bear_two_openmps()
     entries = _entries(targets)
     with _in_cache():
         built = [_current(entry) for entry in entries]

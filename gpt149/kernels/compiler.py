@@ -154,6 +154,15 @@ def must_run_here(target: str) -> None:
         )
 
 
+def bear_two_openmps() -> None:
+    """Let this process, and its children, have a libomp besides that of their libraries (macOS).
+
+    torch brings one, and the second to start would end the process. Each keeps teams of its own.
+    """
+    if sys.platform == "darwin":
+        os.environ.setdefault("KMP_DUPLICATE_LIB_OK", "TRUE")
+
+
 def _is_this_kind(target: str) -> bool:
     return target.startswith(ARM) == platform.machine().startswith(ARM)
 
