@@ -38,6 +38,7 @@ from .compiler import (
     compiles_for,
     cpu,
     flags_of,
+    hint,
     machine_libraries,
     must_run_here,
     version_of,
@@ -238,7 +239,7 @@ def _compile(targets: dict[Path, Target], started: int) -> dict[Path, Path]:
             if os.strerror(errno.ENOSPC) in failure.output:
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
             message = f"{target.name} does not compile.\n$ {failure.command}\n{failure.output}\n"
-            raise BuildError(message, output=failure.output)
+            raise BuildError(message + hint(failure.output), output=failure.output)
     return made
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import re
 import shlex
 import shutil
 import subprocess
@@ -34,6 +35,9 @@ CPUS = {
     "apple-intel": ("x86_64-apple-darwin", "-march=x86-64-v3"),
 }
 ARM = ("aarch64", "arm64")
+NO_OPENMP = re.compile(
+    r"'omp\.h' file not found|cannot find -lomp|library .*\bl?omp\b"
+)  # clang++'s
 # Apple's clang knows OpenMP's pragmas, and has neither the driver's flag nor the library.
 HOMEBREW_OPENMP = ("/opt/homebrew/opt/libomp", "/usr/local/opt/libomp")
 
@@ -143,6 +147,14 @@ def machine_libraries(target: str) -> list[str]:
 def wanted_cpu() -> str:
     """See `machine_flags`."""
     return os.environ.get("GPT149_MARCH") or "native"
+
+
+def hint(output: str) -> str:
+    """What to install, where a compiler says that it lacks its OpenMP; else nothing."""
+    if not NO_OPENMP.search(output):
+        return ""
+    how = "brew install libomp" if sys.platform == "darwin" else "sudo apt install libomp-dev"
+    return f"clang++ comes without OpenMP, which kernels and the engine use: `{how}`.\n"
 
 
 def must_run_here(target: str) -> None:
