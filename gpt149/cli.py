@@ -168,6 +168,7 @@ def kernels(shape: str, threads: int | None, as_json: bool) -> None:
     examples="""
     gpt149 new mine.cpp
     gpt149 new faster.cpp --from flash    a copy of a kernel that ships
+    gpt149 new mine.rs                    in Rust; also .c, .zig and _numba.py
     gpt149 new mine.py                    a function of torch tensors
     """
 )
@@ -217,7 +218,7 @@ def check(
             )
         )
     if not kernel_specs:
-        raise InputError("there is no kernel to check. Give a name, or a .cpp or .py file.")
+        raise InputError("there is no kernel to check. Give a name, or a file of yours.")
     sys.exit(
         command.run(
             kernel_specs,

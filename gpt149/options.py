@@ -57,7 +57,7 @@ ATTENTION = option(
     show_envvar=True,
     metavar="NAME|FILE",
     shell_complete=complete_kernel,
-    help="The attention kernel: see `gpt149 kernels`, or a .cpp or .py file of yours.",
+    help="The attention kernel: see `gpt149 kernels`, or a file of yours, such as mine.cpp.",
 )
 MODEL = option(
     "-m",

@@ -1,11 +1,11 @@
 // runner: calls a kernel once, in a process of its own, with every tensor in an allocation of
 // exactly its size. For the sanitizers: what they report carries the kernel's own file and line.
 //
-// Built with -DKERNEL_FILE="...": the kernel's source is part of this translation unit.
+// Linked with a kernel file, whose table it reads.
 // Arguments: the kernel's name. Standard input: gpt149_args, in which pointers to what the call has
 // are not NULL; then its inputs, in the order of the struct, each from its first to its last
 // element.
-#include KERNEL_FILE
+#include "gpt149.h"
 
 #include <cstdio>
 #include <cstdlib>
@@ -14,6 +14,8 @@
 #include <csignal>
 #include <sys/prctl.h>
 #endif
+
+extern "C" const gpt149_table gpt149_kernels;
 
 // Floats from the first to the last element of a tensor of rows of `width`.
 static int64_t span(int batch, int n_head, int n, int width, const int64_t *stride, int32_t dtype) {

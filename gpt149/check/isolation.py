@@ -59,6 +59,7 @@ class Child(Talker):
             command = ["env", *(f"{name}={value}" for name, value in environment.items()), *command]
         super().__init__(command, arena.size + MEMORY_LIMIT, inherited=[arena.handle])
         self.kernel = source.name or str(source)  # until the child says its name
+        self.native = True  # it keeps the contract, and is no function of tensors
         self._features: Feature | None = None
         self._arena, self._timeout = arena, timeout
 
@@ -125,6 +126,7 @@ class Child(Talker):
 
     def greeted(self, hello: dict[str, Any]) -> None:
         self.kernel, self._features = hello["kernel"], Feature(hello["features"])
+        self.native = hello["native"]
 
 
 def _phase(ending: Ending) -> str:

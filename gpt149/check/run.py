@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from ..errors import BuildError, InputError
 from ..kernels.abi import IN_WORDS, Feature
+from ..kernels.loaders.python import is_triton
 from ..kernels.registry import compiled, locate
 from ..system.threads import one_blas_thread
 from .arena import Arena
@@ -19,9 +20,15 @@ from .finding import Finding, once
 from .isolation import DEFAULT_TEAM, Child
 from .machine import must_build, must_run
 from .observe import Bench, Memo, Observation
-from .sanitize import MemoryFault, sanitize
+from .sanitize import MemoryFault, must_have_sanitizers, sanitize
 from .symptoms import CANCELLATION
 
+INTERPRETED = Finding(
+    "interpreted",
+    "it ran in Triton's interpreter, on the CPU: this judges its logic; times say nothing of a GPU",
+    "",
+    0.0,
+)
 ENDED = ("crash", "exit", "hang")
 MOST_HANGS = 2  # cases that run into the time limit, or do not load, before the rest is left out
 MOST_CRASHES = 16  # the same of crashes: each costs the start of another child
@@ -116,8 +123,8 @@ def check(
     """
     start = time.perf_counter()
     source = locate(spec)
-    if sanitizers and source.loader not in ("contract", "cs149"):
-        raise InputError(f"'{spec}' has no C++ source, so --sanitize cannot build it.")
+    if sanitizers:
+        must_have_sanitizers(source)
     asked = [case for case in cases if source.loader != "cs149" or affordable(case)]
     too_long = tuple(case.name for case in cases if case not in asked and not case.needs)
     if not asked:
@@ -163,8 +170,7 @@ def check(
                 must_run(timeout)
             failed = [o for o in observations if not o.passed]
             right = not failed
-            native = source.loader in ("contract", "cs149")
-            seen = _seen(observations, bench, child) if native and explained else []
+            seen = _seen(observations, bench, child) if child.native and explained else []
             if source.loader == "cs149":  # which is not told how many threads to use
                 seen = [f for f in seen if f.cause != "n_threads_ignored"]
             findings = list[Finding]()
@@ -175,6 +181,8 @@ def check(
                 findings = [*by_changing(failed, bench, child), *findings]
             named = {f.cause for f in findings}
             notes = tuple(f for f in once(seen) if f.cause not in named)
+            if source.path and is_triton(source.path):
+                notes = (*notes, INTERPRETED)
             if timed and right:
                 progress("timing")
             speed = Speed(timed, bench.seconds(timed)) if timed and right else None
@@ -183,7 +191,7 @@ def check(
         arena.close()
     fault, where = None, ""
     cases_of_misuse = misused(failed) or _doubtful(failed, findings)
-    if cases_of_misuse and native and explained and not sanitizers:
+    if cases_of_misuse and child.native and explained and not sanitizers:
         progress("looking for the line")
         found, where = located(source, child.kernel, cases_of_misuse, timeout)
         where = where if found or misused(failed) else ""

@@ -18,7 +18,8 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import BuildError, CannotSanitize, InputError
-from ..kernels.build import build_all, under_sanitizers
+from ..kernels.build import Target, build_all, under_sanitizers
+from ..kernels.languages import no_sanitizers
 from ..kernels.registry import Source, to_build
 from ..system.talker import THROWN
 from ..system.words import one_line
@@ -70,11 +71,10 @@ def sanitize(
 
     Raises:
         InputError: sanitizers that are not known.
-        CannotSanitize: the compiler cannot build with them.
+        CannotSanitize: it cannot be built with them.
     """
     check_sanitizers(sanitizers)
-    target = to_build(source)
-    assert target is not None
+    target = must_have_sanitizers(source)
     try:
         [runner] = build_all([under_sanitizers(target, sanitizers)])
     except BuildError as e:
@@ -104,6 +104,21 @@ def sanitize(
                 _must_run(sanitizers, timeout)
             return fault
     return None
+
+
+def must_have_sanitizers(source: Source) -> Target:
+    """What is built with them.
+
+    Raises:
+        CannotSanitize: there is nothing to build, or its language has no sanitizers.
+    """
+    target = to_build(source)
+    if target is None:
+        what = "is built already: check its source" if source.loader == "library" else "is Python"
+        raise CannotSanitize(f"'{source}' {what}, so --sanitize cannot build it.")
+    if why := no_sanitizers(target.name):
+        raise CannotSanitize(f"'{source}' cannot be built with sanitizers: {why}.")
+    return target
 
 
 def _must_run(sanitizers: str, timeout: float) -> None:

@@ -13,13 +13,14 @@ from statistics import median
 from typing import Any
 
 from ..errors import BuildError, InputError
+from ..kernels.registry import COMPILED
 from .cases import Case
 from .observe import Memo
 from .run import check
 
 KINDS = ("right", "wrong", "side_effect")
 COLUMNS = ("name", "kind", "expected")  # of an index that does not name its own
-SUFFIXES = ("", ".cpp", ".py")
+SUFFIXES = ("", *COMPILED, ".py")
 
 
 @dataclass(frozen=True)
@@ -95,7 +96,7 @@ def from_index(folder: Path) -> list[Entry]:
             raise InputError(f"{where}: '{name}' is '{kind}'; it can be {', '.join(KINDS)}.")
         file = next((f for s in SUFFIXES if (f := folder / f"{name}{s}").is_file()), None)
         if file is None:
-            raise InputError(f"{where}: there is no {folder / name}.cpp or .py.")
+            raise InputError(f"{where}: there is no kernel {folder / name}.")
         entries.append(Entry(name, file, kind, says=_pattern(expected, where)))
     if not entries:
         raise InputError(f"{index} lists no kernel.")

@@ -58,7 +58,7 @@ def _begin(
         except KernelRaised as e:
             return {"raised": str(e)}
 
-    features = kernel.features
-    if isinstance(kernel, TensorKernel):  # for which types are converted elsewhere
+    features, native = kernel.features, not isinstance(kernel, TensorKernel)
+    if not native:  # types are converted elsewhere
         features &= ~CONVERTED
-    return {"kernel": kernel.name, "features": int(features)}, answer
+    return {"kernel": kernel.name, "features": int(features), "native": native}, answer

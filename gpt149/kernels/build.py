@@ -1,4 +1,4 @@
-"""C++ sources become a cached shared library, compiled on first use.
+"""Sources become a cached shared library, compiled on first use.
 
 An entry of the cache is a folder named after a digest of the sources, their paths, the commands,
 the compiler's version and the CPU. It holds the library, the build.ninja that made it, and a
@@ -28,7 +28,7 @@ from pathlib import Path
 
 from ..errors import BuildError, InputError
 from ..system.paths import cache_dir, shipped
-from . import ninja
+from . import languages, ninja
 from .compiler import (
     FLAGS,
     LIBRARY_FLAGS,
@@ -51,15 +51,17 @@ UNREADABLE = (OSError, KeyError, TypeError, ValueError, RecursionError)
 class Target:
     """What to build: a shared library, or, with sanitizers, a program.
 
-    sources: of C++, the first gives it its name. flags: more of the compiler's arguments.
-    libraries: what is linked: -l and -L, object files. sanitizers: as for -fsanitize, such as
-    "address,undefined". subject: the user's file, for messages, where it is not the first source.
+    sources: of C++ and C, or one of Rust or Zig; the first gives it its name. flags: more of the
+    compiler's arguments. libraries: what is linked: -l and -L, object files. sanitizers: as for
+    -fsanitize, such as "address,undefined". lines: addresses tell their lines. subject: the user's
+    file, for messages, where it is not the first source.
     """
 
     sources: tuple[Path, ...]
     flags: tuple[str, ...] = ()
     libraries: tuple[str, ...] = ()
     sanitizers: str = ""
+    lines: bool = False
     subject: Path | None = None
 
     @property
@@ -69,7 +71,7 @@ class Target:
 
 
 def build(source: Path) -> Path:
-    """The shared library of one C++ source file; see `build_all`."""
+    """The shared library of one source file; see `build_all`."""
     return build_all([Target((source,))])[0]
 
 
@@ -78,7 +80,7 @@ def build_all(targets: Sequence[Target]) -> list[Path]:
 
     Raises:
         InputError: a source cannot be read, or the cache directory cannot be written.
-        MissingDependency: there is no C++ compiler, or no ninja.
+        MissingDependency: there is no such compiler, or no ninja.
         BuildError: the compiler fails; its whole output is in the message.
     """
     started = time.time_ns()
@@ -96,19 +98,11 @@ def build_all(targets: Sequence[Target]) -> list[Path]:
 
 
 def under_sanitizers(target: Target, sanitizers: str) -> Target:
-    """The program csrc/tools/runner.cpp around a kernel's target.
-
-    Raises:
-        InputError: there is no such source.
-    """
-    kernel, *parts = target.sources
-    if not kernel.is_file():
-        raise InputError(f"cannot read the kernel source {kernel}.")
+    """The program csrc/tools/runner.cpp with a kernel's target, of C++ or C."""
     return replace(
         target,
-        sources=(shipped("csrc") / "tools" / "runner.cpp", *parts),
-        # The compiler's warnings were told when the library was built.
-        flags=(f'-DKERNEL_FILE="{kernel.resolve()}"', *target.flags, "-w"),
+        sources=(shipped("csrc") / "tools" / "runner.cpp", *target.sources),
+        flags=(*target.flags, "-w"),  # what it warns of was told when the library was built
         sanitizers=sanitizers,
         subject=target.name,
     )
@@ -147,8 +141,6 @@ def commands(target: Target) -> str:
 
 def _entries(targets: Sequence[Target]) -> list[Path]:
     """The folders of the cache for these targets."""
-    compiler = find_compiler()
-    version = version_of(compiler)
     entries = []
     for target in targets:
         product = _product(Path(), target)
@@ -157,21 +149,37 @@ def _entries(targets: Sequence[Target]) -> list[Path]:
         except OSError as e:
             raise InputError(f"cannot read the kernel source {e.filename}: {e.strerror}.") from e
         paths = [str(source.resolve()) for source in target.sources]
-        asked = (*paths, *product.compile, *product.link, *product.libraries)
-        key = digest(*contents, *asked, version, cpu())
+        words = (word for command in (*product.compile, product.link) for word in command)
+        asked = (*paths, *words, *product.libraries)
+        key = digest(*contents, *asked, _version(target.sources[0]), cpu())
         stem = re.sub(r"\W", "_", target.sources[0].stem, flags=re.ASCII)
         entries.append(cache_dir() / "kernels" / f"{stem}-{key[:20]}")
     return entries
 
 
+def _version(source: Path) -> str:
+    compiler = languages.compiler_of(source)
+    if compiler:
+        return version_of(compiler, languages.version_words(source))
+    return version_of(find_compiler())
+
+
 def _product(entry: Path, target: Target) -> Product:
+    product = Product(entry.name, target.sources, (), ())
+    source, output, depfile = target.sources[0], product.output, product.depfiles[0]
+    if command := languages.whole(source, output, depfile, lines=target.lines):
+        return replace(product, link=command)
     include = f"-I{shipped('csrc')}"
     flags = [*find_compiler(), *FLAGS, *machine_flags(), include]
     if target.sanitizers:
         flags += [*SANITIZER_FLAGS, f"-fsanitize={target.sanitizers}"]
     else:
         flags += LIBRARY_FLAGS
-    compiling = (*flags, *target.flags)
+    words = (*flags, *target.flags, *(["-g1"] if target.lines else []))
+    compiling = tuple(
+        languages.as_c(words) if source.suffix == languages.C else words
+        for source in target.sources
+    )
     linking = tuple(flags if target.sanitizers else [*flags, "-shared"])
     libraries = (*target.libraries, *machine_libraries())
     return Product(entry.name, target.sources, compiling, linking, libraries)
@@ -214,15 +222,20 @@ def _compile(targets: dict[Path, Target], started: int) -> dict[Path, Path]:
 def _keep(entry: Path, product: Product, started: int) -> Path:
     """Put what was made in its place; see `_compile`."""
     folder = entry.parent
+    shutil.rmtree(entry / languages.ZIG_CACHE, ignore_errors=True)
+    source = product.sources[0]
+    zig = source.suffix == languages.ZIG
     dependencies = dict.fromkeys(
-        path for depfile in product.depfiles for path in _dependencies(folder / depfile)
+        languages.read_by_zig(source)
+        if zig
+        else [path for file in product.depfiles for path in _dependencies(folder / file)]
     )
     headers = {str(path): file_digest(path) for path in dependencies}
     # Named after its inputs: dlopen would answer a known path with the library already loaded.
     current = entry / f"{digest(*headers.values())[:20]}.so"
     os.replace(folder / product.output, current)
     for name in (*product.objects, *product.depfiles):
-        (folder / name).unlink()
+        (folder / name).unlink(missing_ok=True)
     if any(path.stat().st_mtime_ns >= started for path in dependencies):
         return current
     manifest = entry / "manifest.json.tmp"
@@ -276,7 +289,8 @@ def locked(entry: Path) -> Iterator[None]:
 
 def _dependencies(depfile: Path) -> list[Path]:
     r"""The files in a make rule `target: source header header \\`, in make's own escapes."""
-    prerequisites = os.fsdecode(depfile.read_bytes()).partition(":")[2].replace("\\\n", " ")
+    rule = os.fsdecode(depfile.read_bytes()).replace("\\\n", " ").partition("\n")[0]
+    prerequisites = rule.partition(":")[2]
     words = re.findall(r"(?:\\[ #]|\S)+", prerequisites)
     return [Path(re.sub(r"\\([ #])", r"\1", word).replace("$$", "$")) for word in words]
 

@@ -71,7 +71,7 @@ def _homebrew_openmp() -> str:
     return next((p for p in HOMEBREW_OPENMP if Path(p).is_dir()), HOMEBREW_OPENMP[0])
 
 
-def version_of(compiler: list[str]) -> str:
+def version_of(compiler: list[str], asked: str = "--version") -> str:
     """What a compiler says of itself.
 
     Raises:
@@ -79,7 +79,7 @@ def version_of(compiler: list[str]) -> str:
     """
     try:
         return subprocess.run(
-            [*compiler, "--version"], capture_output=True, text=True, errors="replace", check=False
+            [*compiler, asked], capture_output=True, text=True, errors="replace", check=False
         ).stdout
     except OSError as e:
         raise MachineFault(f"cannot run the compiler {compiler[0]}: {e.strerror}. Set CXX.") from e

@@ -68,7 +68,7 @@ def _with_lines(source: Source) -> Path | None:
     if target is None:
         return None
     try:
-        return build_all([replace(target, flags=(*target.flags, "-g1"))])[0]
+        return build_all([replace(target, lines=True)])[0]
     except BuildError:
         if source.loader == "cs149":  # it needs torch's own headers: `compiled` knows them
             return None
@@ -79,7 +79,7 @@ def _judged(child: Watched, found: Found, most: Ceilings, code: asm.Listing | No
     """Samples and steps of the shape, and what all of it means."""
     evidence = Evidence(found, most, child.lanes)
     if child.library is None or child.source.path is None:
-        unseen = ["lines and instructions: it is not C++"]
+        unseen = ["lines and instructions: it is Python"]
         return Profile(evidence, causes(evidence), (), unseen)
     case, _ = affordable(replace(found.shape.case(1), batch=1), found.one)
     samples = child.samples(case, SAMPLE_SECONDS, SAMPLE_NANOSECONDS)

@@ -56,7 +56,7 @@ def test_new_from_a_shipped_kernel(start: str, tmp_path: Path) -> None:
 
 def test_what_new_refuses(tmp_path: Path) -> None:
     for arguments, words in (
-        ((tmp_path / "mine.cu",), "must end in .cpp, .cc, .cxx or .py"),
+        ((tmp_path / "mine.cu",), "must end in .cpp, .cc, .cxx, .c, .rs, .zig or .py"),
         ((tmp_path / "mine.cpp", "--from", "torch"), "must be one of naive, blocked, fused, flash"),
         ((tmp_path / "mine.py", "--from", "flash"), "for a .cpp file"),
         ((tmp_path / "none" / "mine.cpp",), "cannot write"),

@@ -61,8 +61,8 @@ def test_every_field_of_the_header_is_mirrored() -> None:
         assert last.offset + last.size == ctypes.sizeof(mirror)
 
 
-def test_without_headers_it_includes_only_cstdint() -> None:
+def test_without_headers_it_includes_only_stdint() -> None:
     header = Path(shipped("csrc") / "gpt149.h").read_text()
     assert [line for line in header.splitlines() if line.startswith("#include")] == [
-        "#include <cstdint>"
+        "#include <stdint.h>"
     ]
