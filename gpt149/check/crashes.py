@@ -11,6 +11,7 @@ from dataclasses import replace
 
 from ..errors import CannotSanitize
 from ..kernels.registry import Source
+from ..system.talker import PANICS
 from .arena import NAMES
 from .cases import Case
 from .finding import Finding
@@ -42,10 +43,10 @@ REASONS = {
 
 def misused(failed: Sequence[Observation]) -> list[Case]:
     """Cases to look into: the smallest of each kind of misuse (crashes, overruns, and writes
-    outside of out), then the largest of those that take no time.
+    outside of out), then the largest of those that take no time. A panic has said where it was.
     """
     kinds = (
-        lambda o: o.answer.outcome == "crash",
+        lambda o: o.answer.outcome == "crash" and not o.answer.detail.startswith(PANICS),
         lambda o: o.answer.workspace_overrun,
         lambda o: o.written_outside is not None,
     )

@@ -15,7 +15,6 @@ from ..system.paths import shipped
 from ..system.words import in_shell
 
 TEMPLATES = Path(__file__).resolve().parents[1] / "kernels" / "templates"
-HEADER = shipped("csrc") / "gpt149.h"
 NAME = re.compile(r"[\w.-]+")
 
 
@@ -61,8 +60,8 @@ def run(path: Path, start: str | None, *, editor: bool = False) -> None:
     )
     if path.suffix == ".py":
         return
-    contract = shipped("csrc") / f"gpt149{path.suffix}"  # in the words of Rust or Zig
-    click.echo(f"The contract is {contract if contract.is_file() else HEADER}", err=True)
+    ending = ".h" if path.suffix in (*CPP, languages.C) else path.suffix
+    click.echo(f"The contract is {shipped('csrc') / f'gpt149{ending}'}", err=True)
     if path.suffix in (*CPP, languages.C):
         try:
             database = write_compile_commands(path)

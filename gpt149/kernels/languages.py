@@ -30,7 +30,7 @@ def as_c(words: Sequence[str]) -> tuple[str, ...]:
 def whole(source: Path, output: str, depfile: str, *, lines: bool) -> tuple[str, ...]:
     """The command that makes a shared library of a file of Rust or Zig; () for other files.
 
-    lines: with what tells addresses their lines; zig takes ten seconds for that.
+    lines: with what tells addresses their lines; zig takes seconds for that.
 
     Raises:
         MissingDependency: there is no such compiler.

@@ -12,7 +12,8 @@ from pathlib import Path
 from ..system.paths import shipped
 
 HEAD = "0x"
-SYSTEM = ("/usr", "/opt", "/Library", "/Applications")
+SYSTEM = ("/usr", "/opt", "/Library", "/Applications", "/rustc")
+STANDARD = {"rustlib", "ziglang", "std"}  # folders of Rust's and Zig's own sources
 
 
 @dataclass(frozen=True)
@@ -63,5 +64,7 @@ def _is_theirs(file: Path, source: Path) -> bool:
     file = file.resolve()
     if file == source or file.parent == source.parent:
         return True
+    if STANDARD & set(file.parts):
+        return False
     ours = shipped("csrc").resolve()
     return file.is_absolute() and not any(file.is_relative_to(place) for place in (ours, *SYSTEM))

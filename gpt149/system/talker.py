@@ -41,6 +41,7 @@ THROWN = re.compile(
 
 # Rust's ("panicked at FILE:LINE:COLUMN:", then what; before 1.73 "panicked at 'WHAT', FILE:LINE"),
 # and Zig's ("panic: WHAT", then its stack, of which the first line of an author is told).
+PANICS = "it panics"
 PANICKED = re.compile(
     r"panicked at (?:'(?P<old>.*)', (?P<old_place>\S+?:\d+)|(?P<place>\S+?:\d+):\d+:\n(?P<what>.*))"
     r"|panic: (?P<zig>.*)(?:\n(?P<zig_place>\S+?:\d+):\d+: 0x)?"
@@ -266,7 +267,7 @@ class Talker:
 def _panic(found: re.Match[str]) -> str:
     what = found["old"] or found["what"] or found["zig"] or "it says no more"
     place = found["old_place"] or found["place"] or found["zig_place"] or ""
-    return f"it panics: {what}{place and f', at {os.path.basename(place)}'}"
+    return f"{PANICS}: {what}{place and f', at {os.path.basename(place)}'}"
 
 
 def _no_child(e: OSError) -> errors.MachineFault:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -44,7 +45,8 @@ def kernel(name: str, folder: Path) -> Path:
 @pytest.mark.parametrize("language", OTHERS, ids=lambda language: language.name)
 def test_right_and_wrong(language: Language, tmp_path: Path, tiny_model_dir: Path) -> None:
     path = kernel(language.name, tmp_path)
-    report = check(str(path), CASES, timeout=30.0)
+    cases = CASES[:2] if language.name == "Triton" else CASES
+    report = check(str(path), cases, timeout=30.0)
     assert report.right, report.findings
     told = [note.cause for note in report.notes]
     assert told == (["interpreted"] if language.name == "Triton" else [])
@@ -57,7 +59,7 @@ def test_right_and_wrong(language: Language, tmp_path: Path, tiny_model_dir: Pat
         ]
         assert texts[0] == texts[1]
     language.spoil(path)
-    report = check(str(path), CASES, timeout=30.0)
+    report = check(str(path), cases, timeout=30.0)
     assert not report.right
     assert report.findings[0].cause == language.cause
 
@@ -255,7 +257,7 @@ def test_where_there_are_no_sanitizers_a_sentence_says_so(
 @pytest.mark.parametrize(
     ("name", "right", "wrong"),
     [
-        ("Rust", "s = &mut scores[..a.visible(i)]", "s = &mut scores[..a.visible(i) - 1 + 9999]"),
+        ("Rust", "s = &mut scores[..a.visible(i)]", "s = &mut scores[..a.visible(i) + 9999]"),
         ("Zig", "s = scores[0..gpt149.visible(a, i)]", "s = scores[0 .. scores.len + 9999]"),
     ],
 )
@@ -267,7 +269,7 @@ def test_a_panic_is_told(name: str, right: str, wrong: str, tmp_path: Path) -> N
     report = check(str(path), CASES[:1], explained=False)
     detail = report.failed[0].answer.detail
     assert detail.startswith("it panics: ")
-    assert "9999" in detail or "10016" in detail
+    assert re.search("index [0-9]+ out of range for slice|index out of bounds: index", detail)
     if name == "Rust":
         line = text[: text.index(right)].count("\n") + 1
         assert detail.endswith(f", at mine.rs:{line}")

@@ -1,7 +1,7 @@
 """Kernels that Python compiled: functions of the contract's signatures at an address.
 
 A .py file offers them in a list `gpt149_kernels`. Numba's cfuncs have an address; see
-integrations/numba.py.
+kernels/numba.py.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def kernels(module: ModuleType, source: str) -> list[ContractKernel]:
         return []
     if not isinstance(offered, list) or not offered or not all(map(_is_kernel, offered)):
         raise BuildError(
-            f"{source}: {TABLE} must be a list of gpt149.integrations.numba.Kernel, whose "
+            f"{source}: {TABLE} must be a list of gpt149.kernels.numba.Kernel, whose "
             "workspace_bytes and run are cfuncs."
         )
     entries = (abi.KernelEntry * len(offered))(

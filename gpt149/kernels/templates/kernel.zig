@@ -14,6 +14,7 @@
 //   gpt149 generate "ROMEO:" -a FILE   text through this kernel, and its speed
 const std = @import("std");
 const gpt149 = @import("gpt149");
+pub const panic = gpt149.panic; // without it, what ends in a panic takes seconds to compile
 
 // Bytes of scratch memory that run() finds in a.workspace: here one row of scores.
 fn workspaceBytes(a: *const gpt149.Args) callconv(.c) i64 {

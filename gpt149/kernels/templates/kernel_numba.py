@@ -17,7 +17,7 @@ import math
 
 from numba import carray, cfunc, float32
 
-from gpt149.integrations.numba import RUN, WORKSPACE_BYTES, Kernel, floats, row
+from gpt149.kernels.numba import RUN, WORKSPACE_BYTES, Kernel, floats, row
 
 
 @cfunc(WORKSPACE_BYTES)

@@ -1,7 +1,7 @@
 """Kernels that Numba compiles: cfuncs of the contract's signatures, called as C++ is.
 
     from numba import carray, cfunc
-    from gpt149.integrations.numba import RUN, WORKSPACE_BYTES, Kernel, floats, row
+    from gpt149.kernels.numba import RUN, WORKSPACE_BYTES, Kernel, floats, row
 
     @cfunc(RUN)
     def run(args):
@@ -24,8 +24,8 @@ from typing import Any
 from numba import njit, types
 from numba.extending import intrinsic
 
-from ..kernels import abi
-from ..kernels.loaders.cfuncs import Kernel
+from . import abi
+from .loaders.cfuncs import Kernel
 
 __all__ = ["RUN", "WORKSPACE_BYTES", "Kernel", "floats", "row"]
 
