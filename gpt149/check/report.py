@@ -219,7 +219,7 @@ def _notes(report: Report) -> str:
         )
     if report.too_long:
         lines.append(
-            f"Not asked, since a square kernel would need minutes: {', '.join(report.too_long)}."
+            f"Not asked, since this kernel would need minutes: {', '.join(report.too_long)}."
         )
     if report.unmapped:
         lines.append(

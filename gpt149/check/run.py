@@ -29,6 +29,8 @@ INTERPRETED = Finding(
     "",
     0.0,
 )
+MOST_INTERPRETED = 200_000  # pairs of a query and a key, of a case that an interpreter is asked
+INTERPRETED_PATIENCE = 8  # times the time limit
 ENDED = ("crash", "exit", "hang")
 MOST_HANGS = 2  # cases that run into the time limit, or do not load, before the rest is left out
 MOST_CRASHES = 16  # the same of crashes: each costs the start of another child
@@ -59,7 +61,8 @@ class Report:
     """What became of a kernel.
 
     left_out: names of cases that were not run, since others hung or crashed, or it does not load.
-    too_long: of those that a square kernel would need minutes for, and was not asked. unmapped: of
+    too_long: of those that a kernel that is square or interpreted would need minutes for, and was
+    not asked. unmapped: of
     those whose memory lies too far apart for this machine. notes: what is not wrong and worth
     knowing. where: the line of the author's source that misuses memory, or how to find it.
     """
@@ -125,7 +128,12 @@ def check(
     source = locate(spec)
     if sanitizers:
         must_have_sanitizers(source)
-    asked = [case for case in cases if source.loader != "cs149" or affordable(case)]
+    interpreted = source.path is not None and is_triton(source.path)
+    if interpreted:
+        timeout, timed = INTERPRETED_PATIENCE * timeout, None
+    slow = interpreted or source.loader == "cs149"
+    can_be_asked = _interpretable if interpreted else affordable
+    asked = [case for case in cases if not slow or can_be_asked(case)]
     too_long = tuple(case.name for case in cases if case not in asked and not case.needs)
     if not asked:
         raise InputError(
@@ -181,7 +189,7 @@ def check(
                 findings = [*by_changing(failed, bench, child), *findings]
             named = {f.cause for f in findings}
             notes = tuple(f for f in once(seen) if f.cause not in named)
-            if source.path and is_triton(source.path):
+            if interpreted:
                 notes = (*notes, INTERPRETED)
             if timed and right:
                 progress("timing")
@@ -274,6 +282,10 @@ def _explains(seen: Finding, findings: Sequence[Finding]) -> bool:
         return False
     effects = EXPLAINS[seen.cause]
     return effects is None or not findings or findings[0].cause in effects
+
+
+def _interpretable(case: Case) -> bool:
+    return case.batch * case.n_head * case.n_q * case.n_kv <= MOST_INTERPRETED
 
 
 def affordable(case: Case) -> bool:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from ..system.paths import shipped
 
-HEAD = "0x"
+HEAD, UNKNOWN = "0x", "??"
 SYSTEM = ("/usr", "/opt", "/Library", "/Applications", "/rustc")
 STANDARD = {"rustlib", "ziglang", "std"}  # folders of Rust's and Zig's own sources
 
@@ -55,7 +55,7 @@ def places(library: Path, addresses: Sequence[int], source: Path) -> dict[int, P
             address = int(line, 16)
             continue
         file, _, number = next(lines, "?:0").partition(" ")[0].rpartition(":")
-        if number.isdecimal() and address not in found and theirs(file):
+        if number.isdecimal() and file != UNKNOWN and address not in found and theirs(file):
             found[address] = Place(Path(file).name, int(number), line.partition("(")[0])
     return found
 

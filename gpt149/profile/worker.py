@@ -234,8 +234,7 @@ def code_of(library: Path) -> tuple[int, int, int]:
         if len(fields) < 6 or Path(fields[5]) != library.resolve():
             continue
         low, high = (int(word, 16) for word in fields[0].split("-"))
-        if int(fields[2], 16) == 0:
-            start = low
+        start = start or low  # of the file's first page, which may be mapped again with the code
         if "x" in fields[1]:
             begin, end = low, high
     return start, begin, end
