@@ -29,7 +29,7 @@ INTERPRETED = Finding(
     "",
     0.0,
 )
-MOST_INTERPRETED = 200_000  # pairs of a query and a key, of a case that an interpreter is asked
+MOST_INTERPRETED = 60_000  # pairs of a query and a key, of a case that an interpreter is asked
 INTERPRETED_PATIENCE = 8  # times the time limit
 ENDED = ("crash", "exit", "hang")
 MOST_HANGS = 2  # cases that run into the time limit, or do not load, before the rest is left out
