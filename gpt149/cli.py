@@ -168,8 +168,7 @@ def kernels(shape: str, threads: int | None, as_json: bool) -> None:
     examples="""
     gpt149 new mine.cpp
     gpt149 new faster.cpp --from flash    a copy of a kernel that ships
-    gpt149 new mine.rs                    in Rust; also .c, .zig and _numba.py
-    gpt149 new mine.py                    a function of torch tensors
+    gpt149 new mine.rs                    or mine.c, mine.zig, mine_numba.py, mine.py
     """
 )
 @click.argument("path", metavar="FILE", type=options.FILE)
