@@ -53,6 +53,7 @@ WORDS = {
     "atomics": "atomic operations or locks within loops: add up in a variable of each thread's own",
 }
 MASKED, PERFECT_MASK = 0.78, 0.53  # time of a causal call against a full one
+WINDOWED = 1.7  # time of a pair in a window against one without
 UNEVEN, INFLATED, BETTER_TILE, CLIFF = 1.2, 1.35, 0.87, 1.3
 MANY_FAULTS, SYSTEM = 16, 0.08
 RECOMPUTED, COPIED = 1.45, 8  # queries that share a copy of the keys, at least
@@ -219,6 +220,14 @@ def _contract(evidence: Evidence) -> Iterator[Cause]:
             f.causal.median / PERFECT_MASK,
             f"causal takes {f.causal.median:.2f} times as long as full, and should take "
             f"{PERFECT_MASK}: skip the tiles that the mask hides (gpt149_visible)",
+            True,
+        )
+    if f.windowed and f.windowed.low > WINDOWED and not unsure(f.windowed):
+        yield Cause(
+            "masked_work",
+            f.windowed.median,
+            f"a pair that the window shows takes {f.windowed.median:.2f} times as long as without "
+            "a window: skip the tiles before it",
             True,
         )
     if f.faults >= MANY_FAULTS and f.system > SYSTEM:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import statistics
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..bench.shapes import vectors
 from ..check.arena import MARGIN, place
 from ..check.cases import Case
 from ..errors import KernelCrashed, KernelDeclined
@@ -93,6 +94,7 @@ class Watched(Talker):
         env = shutil.which("env")
         super().__init__([env, *ASLEEP, *command] if env else command, MEMORY_LIMIT)
         self.source, self.library = source, library
+        self.told: Callable[[], None] = lambda: None  # before each question; may raise, to end it
         self.fault_seconds = 0.0
         self.lanes = 0  # floats of a vector as wide as the kernel was built for
 
@@ -130,6 +132,7 @@ class Watched(Talker):
         return Steps(rows, reply["whole"])
 
     def _asked(self, question: dict[str, Any], case: Case) -> dict[str, Any]:
+        self.told()
         placed = place(case)
         out = placed["out"]
         tensors = {name: (tensor.start, tensor.strides) for name, tensor in placed.items()}
@@ -138,6 +141,7 @@ class Watched(Talker):
             "tensors": tensors,
             "floats": out.start + out.span + MARGIN,
             "inputs": case.inputs,
+            "vectors": {name: vector.tolist() for name, vector in vectors(case).items()},
         }
         reply = self.ask({**question, **call}, TIMEOUT)
         if isinstance(reply, Ending):

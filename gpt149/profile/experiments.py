@@ -43,6 +43,7 @@ class Found:
     many_heads_workers: int | None = None  # asked where one head has one
     prefill_workers: int | None = None  # of one head with many queries
     causal: Ratio | None = None  # against no mask
+    windowed: Ratio | None = None  # of time a pair: with a window, against none
     odd: Ratio | None = None  # head_dim + 1, against head_dim
     halved: Ratio | None = None  # of time a pair: this n, against half of it
     model: Ratio | None = None  # strides as in a model
@@ -89,7 +90,7 @@ def _threads(child: Watched, case: Case, found: Found) -> None:
     # A short call is over before all threads are awake: how a longer one is shared out counts.
     found.busy = min(many.busy, found.one * long.usual_imbalance(n) / n)
     if found.imbalance and case.causal and case.n_q > 1:
-        full = _longer(child, replace(case, causal=False), found.one)
+        full = _longer(child, replace(case, causal=False, window=0), found.one)
         found.uneven_full = full.usual_imbalance(n)
     found.inflation, found.speedup = _ratio(many, alone), alone.busy / many.busy
     found.faults = many.median("faults")
@@ -135,26 +136,32 @@ def affordable(case: Case, seconds: float) -> tuple[Case, int]:
     """One head and one thread, shorter where that takes too long; and how many rounds of it."""
     head = replace(case, n_head=1, n_kv_head=1, n_threads=1)
     seconds /= case.n_head
-    while seconds > MOST_SECONDS and min(head.n_q, head.n_kv) >= 2 * LEAST_N:
+    while seconds > MOST_SECONDS and min(head.n_q, head.n_kv) >= 2 * max(LEAST_N, head.window):
         head, seconds = replace(head, n_q=head.n_q // 2, n_kv=head.n_kv // 2), seconds / 4
     return head, _rounds(seconds)
 
 
 def _variations(child: Watched, head: Case, rounds: int, found: Found) -> None:
     """One head and one thread, with one thing changed."""
-    base = replace(head, causal=False)
-    if head.causal and head.n_q == head.n_kv:
+    base = replace(head, causal=head.window > 0)
+    if head.causal and head.n_q == head.n_kv and not head.window:
         found.causal = _pair(child, head, base, rounds)
+    if head.window:
+        shape = replace(found.shape, n_head=1, n_q=head.n_q, n_kv=head.n_kv)
+        seen = shape.pairs / replace(shape, window=0).pairs
+        found.windowed = _scaled(_pair(child, head, replace(head, window=0), rounds), 1 / seen)
     half = replace(base, n_q=max(1, base.n_q // 2), n_kv=max(1, base.n_kv // 2))
     quarters = base.n_q * base.n_kv / (half.n_q * half.n_kv)
-    found.halved = _scaled(_pair(child, base, half, rounds), 1 / quarters)
+    if not head.window:  # with one, a query sees as many keys of half of n
+        found.halved = _scaled(_pair(child, base, half, rounds), 1 / quarters)
     grown = child.calls(half, 1).workspace_bytes
     found.workspace_growth = child.calls(base, 1).workspace_bytes / grown if grown else 1.0
     d = head.head_dim
     found.odd = _scaled(_pair(child, replace(half, head_dim=d + 1), half, rounds), d / (d + 1))
     found.model = _pair(child, replace(half, layout="model"), half, rounds)
     found.unflushed = _unflushed(child, half, rounds)
-    found.denormal = _pair(child, replace(half, inputs="denormal"), half, rounds)
+    if not head.needs:  # variants change the scores, which are chosen for this
+        found.denormal = _pair(child, replace(half, inputs="denormal"), half, rounds)
     for br, bc in TILES:
         if br <= 2 * base.n_q and bc <= 2 * base.n_kv:
             found.tiles[br, bc] = _pair(child, replace(half, br=br, bc=bc), half, min(rounds, 3))

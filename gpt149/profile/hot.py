@@ -11,7 +11,7 @@ from .lines import Place
 
 Sample = tuple[int, int, int]  # the address, else 0; where the kernel called from, else 0; how many
 IN_ORDER = 8  # scalar additions in a row: a sum whose order the compiler had to keep
-EXPONENTIALS = ("expf", "exp", "exp2f", "exp2", "expm1f", "expm1", "powf", "pow")
+EXPONENTIALS = ("expf", "exp", "exp2f", "exp2", "expm1f", "expm1", "powf", "pow", "tanhf", "tanh")
 ALLOCATORS = ("malloc", "calloc", "realloc", "free", "aligned_alloc", "posix_memalign", "mmap",
               "munmap", "mmap64", "_Znwm", "_Znam", "_ZdlPv", "_ZdaPv", "_ZdlPvm")  # fmt: skip
 ONE_VALUE = ("fmaxf", "fminf", "fmax", "fmin", "fabsf", "floorf", "roundf")

@@ -103,6 +103,7 @@ def small(head: Case, seconds: float, most: int, *, square: bool) -> Case:
     steps_a_pair *= head_dim / head.head_dim
     sizes: Sequence[tuple[int, int]] = ((96, 64), (64, 64), (32, 32), (16, 32), (8, 16))
     bare = replace(head, causal=False, n_threads=1, n_head=1, n_kv_head=1, head_dim=head_dim)
+    bare = replace(bare, window=0, head_dim_v=0)
     fitting = [(q, kv) for q, kv in sizes if q * kv * steps_a_pair <= most] or [sizes[-1]]
     n_q, n_kv = fitting[0]
     n_q = n_kv if square else n_q

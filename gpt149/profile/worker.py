@@ -17,10 +17,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..check.calls import NAN_BYTE, Command, Workspace, filled, tensor_views, without_pointers
-from ..errors import Gpt149Error
-from ..kernels.abi import Args
-from ..kernels.loaders.contract import ContractKernel
-from ..kernels.loaders.tensors import TensorKernel
+from ..errors import Gpt149Error, KernelDeclined
+from ..kernels.abi import Args, needs
+from ..kernels.loaders.contract import ContractKernel, check_claims
+from ..kernels.loaders.tensors import CONVERTED, TensorKernel
 from ..kernels.registry import Kernel, load_described
 from ..system.child import Reply, serve
 
@@ -29,6 +29,7 @@ SEED = 149
 PAGES = 128  # fewer than a huge one
 BLOCK = (1 << 18) + 19  # floats that are drawn; odd, so that no two rows are the same
 DENORMAL_SCORE = -95.0
+NOTHING = ("", False, 0)  # of inputs: their kind, whether they are bfloat16, how many floats
 
 
 def main() -> None:
@@ -87,7 +88,7 @@ class _Watcher:
 
     def __init__(self, kernel: Kernel, library: Path | None, sampler: str) -> None:
         self.kernel = kernel
-        self.memory, self.inputs = mmap.mmap(-1, mmap.PAGESIZE), ("", 0)
+        self.memory, self.inputs = mmap.mmap(-1, mmap.PAGESIZE), NOTHING
         self.workspace: Workspace | None = None
         self.sampler = ctypes.CDLL(sampler) if sampler else None
         self.library = library
@@ -96,17 +97,28 @@ class _Watcher:
 
     def _fill(self, command: Command) -> None:
         """Memory that holds the command's tensors, with numbers in it."""
-        n, inputs = command["floats"], command["inputs"]
+        n, half = command["floats"], bool(command["shape"]["dtype"])
+        inputs = command["inputs"], half, n
         if n > len(self.memory) // 4:
-            self.memory, self.inputs = mmap.mmap(-1, 4 * n), ("", 0)
+            self.memory, self.inputs = mmap.mmap(-1, 4 * n), NOTHING
             self.base = ctypes.addressof(ctypes.c_char.from_buffer(self.memory))
-        if (inputs, n) == self.inputs:
-            return
         floats = np.frombuffer(self.memory, np.float32)[:n]
-        block = np.random.default_rng(SEED).standard_normal(BLOCK, np.float32)
+        if inputs != self.inputs:
+            self._draw(command, floats)
+        for name, vector in command["vectors"].items():
+            start = command["tensors"][name][0]
+            floats[start : start + len(vector)] = vector
+        self.inputs = inputs
+
+    def _draw(self, command: Command, floats: NDArray[np.float32]) -> None:
+        block = np.random.default_rng(SEED).standard_normal(2 * BLOCK, np.float32)
+        if command["shape"]["dtype"]:  # two of bfloat16 in each
+            block = np.array(block.view(np.uint16)[1::2]).view(np.float32)
         for start in range(0, len(floats), BLOCK):
-            floats[start : start + BLOCK] = block[: len(floats) - start]
-        if inputs == "denormal":  # one key scores 0, and the weights of the others are denormal
+            floats[start : start + BLOCK] = block[: min(BLOCK, len(floats) - start)]
+        if (
+            command["inputs"] == "denormal"
+        ):  # one key scores 0, and the weights of the others are denormal
             shape, tensors = command["shape"], command["tensors"]
             q, k = (tensors[name][0] for name in "qk")
             floats[q:k] = 1
@@ -114,7 +126,6 @@ class _Watcher:
             for h in range(shape["n_kv_head"]):
                 first = k + h * tensors["k"][1][1]
                 floats[first : first + shape["head_dim"]] = 0
-        self.inputs = inputs, n
 
     def prepare(self, command: Command) -> Callable[[], object]:
         """The call that a command describes."""
@@ -136,11 +147,20 @@ class _Watcher:
     def _tensors(self, kernel: TensorKernel, command: Command) -> Callable[[], object]:
         import torch
 
+        needed = needs(filled(self.base, command))
+        if needed & CONVERTED:
+            raise KernelDeclined(
+                f"the kernel '{kernel.name}' is a function of tensors, which gets float32 whatever "
+                "the model has. Ask for a shape without :bf16."
+            )
+        check_claims(kernel.name, kernel.features, needed)
         shape = command["shape"]
         torch.set_num_threads(shape["n_threads"])
         views = tensor_views(self.memory, command)
-        q, k, v = (views[name] for name in "qkv")
-        return lambda: kernel.function(q, k, v, causal=shape["causal"], scale=shape["scale"])
+        q, k, v, _ = (views.pop(name) for name in ("q", "k", "v", "out"))
+        options = {name: shape[name] for name in ("window", "softcap", "head_dim_v") if shape[name]}
+        options |= {"causal": shape["causal"], "scale": shape["scale"], **views}
+        return lambda: kernel.function(q, k, v, **options)
 
     def time(self, command: Command) -> Reply:
         """Calls, each with its wall and CPU time, that of each thread, and its page faults."""
@@ -187,10 +207,12 @@ class _Watcher:
         if failed:
             return {"samples": []}
         stop, n_calls = time.perf_counter() + command["seconds"], 0
-        while time.perf_counter() < stop:
-            run()
-            n_calls += 1
-        n = self.sampler.gpt149_sample_end()
+        try:
+            while time.perf_counter() < stop:
+                run()
+                n_calls += 1
+        finally:  # no signal may find rows that are gone
+            n = self.sampler.gpt149_sample_end()
         found, times = np.unique(rows[:n], axis=0, return_counts=True)
         samples = []
         for (pc, site), n in zip(found.tolist(), times.tolist(), strict=True):
