@@ -257,18 +257,39 @@ def bench(**settings: Any) -> None:
     examples="""
     gpt149 profile mine.cpp
     gpt149 profile mine.cpp -s 12,1x4096,64    one query over 4096 keys
+    gpt149 profile mine.cpp --tune -s 12,1024,64
     """
 )
-@click.argument("kernel", metavar="KERNEL|FILE", shell_complete=options.complete_kernel)
+@click.argument(
+    "kernel", metavar="KERNEL|FILE", required=False, shell_complete=options.complete_kernel
+)
 @options.PROFILE
-def profile(kernel: str, shapes: tuple[str, ...], threads: int | None, as_json: bool) -> None:
+def profile(
+    kernel: str | None,
+    shapes: tuple[str, ...],
+    threads: int | None,
+    tune: bool,
+    self_test: bool,
+    report: Path | None,
+    as_json: bool,
+) -> None:
     """Why is this kernel slow, and what would it bring to mend it?
 
     Names causes, the worthiest first, with their lines, from experiments and samples.
     """
-    from .commands.profile import run
+    from .commands import profile as command
 
-    sys.exit(run(kernel, shapes, threads, as_json))
+    if self_test:
+        if kernel or shapes or tune or report:
+            raise InputError("--self-test has kernels and shapes of its own, and takes no others.")
+        sys.exit(command.self_test(threads, as_json_output=as_json))
+    if not kernel:
+        raise InputError("there is no kernel to profile. Give a name, or a .cpp or .py file.")
+    if tune:
+        if report:
+            raise InputError("--tune has no page: leave --report out, or --tune.")
+        sys.exit(command.run_tune(kernel, shapes, threads, as_json_output=as_json))
+    sys.exit(command.run(kernel, shapes, threads, report=report, as_json_output=as_json))
 
 
 @main.command(

@@ -271,12 +271,28 @@ PROFILE = in_groups(
                 "shapes",
                 multiple=True,
                 metavar="HEADS,TOKENS,DIM",
-                help="This shape, such as 12,1024,64, 12,1024,64:full (no mask) or 12,1x4096,64 "
-                "(one query); repeatable. Default: a prefill and a decode step.",
+                help="This shape, such as 12,1024,64, 12,1024,64:full (no mask), 12,1x4096,64 "
+                "(one query) or 12,4096,64:window=512, as `bench` takes them; repeatable. Default: "
+                "a prefill and a decode step.",
             ),
             THREADS,
         ],
-        "Output": [JSON],
+        "What else": [
+            option(
+                "--tune",
+                is_flag=True,
+                help="Find the fastest tile (--br, --bc of `generate`) and number of threads.",
+            ),
+            option(
+                "--self-test",
+                is_flag=True,
+                help="Profile kernels of a checkout whose cause is known: is it named?",
+            ),
+        ],
+        "Output": [
+            JSON,
+            option("--report", type=FILE, help="An HTML page, with time beside the source."),
+        ],
     }
 )
 

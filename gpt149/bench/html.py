@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from html import escape
 from pathlib import Path
 from string import Template
@@ -12,7 +13,7 @@ from .figures import Picture, pictures
 from .results import Results, Row
 from .tables import COLUMNS, TITLES, cells, described, remarks
 
-PAGE = Path(__file__).with_name("page.html")
+PAGE, STYLE = (Path(__file__).with_name(name) for name in ("page.html", "style.css"))
 LEFT = 2  # columns of words; figures behind them
 NUMBER = re.compile(r"[\d,]+(\.\d+)?")
 
@@ -33,11 +34,22 @@ def as_html(results: Results) -> str:
         if rows := [row for row in results.rows if row.table == table]:
             sections.append(_section(title, COLUMNS[table], rows, results))
     return Template(PAGE.read_text(encoding="utf-8")).substitute(
-        facts="\n".join(f"<dt>{name}<dd>{escape(said)}" for name, said in facts.items()),
+        style=style(),
+        facts=listed(facts),
         remarks="\n".join(f"<p>{escape(said)}" for said in remarks(results)),
         pictures="\n".join(map(_figure, pictures(results))),
         tables="\n".join(sections),
     )
+
+
+def style() -> str:
+    """What all pages look like."""
+    return STYLE.read_text(encoding="utf-8").rstrip()
+
+
+def listed(facts: Mapping[str, str]) -> str:
+    """Facts as the items of a list of definitions."""
+    return "\n".join(f"<dt>{name}<dd>{escape(said)}" for name, said in facts.items())
 
 
 def _figure(picture: Picture) -> str:

@@ -114,10 +114,7 @@ def from_comments(*folders: Path) -> list[Entry]:
     entries = []
     for file in sorted(file for folder in folders for file in folder.glob("*.cpp")):
         text = file.read_text(encoding="utf-8")
-        cause, says = (
-            found[1] if (found := re.search(rf"^// {key}: (.*)$", text, re.MULTILINE)) else ""
-            for key in ("cause", "says")
-        )
+        cause, says = (said(text, key) for key in ("cause", "says"))
         if not cause:
             raise InputError(f"{file} does not say what is wrong in it: `// cause: NAME`.")
         kind = "right" if cause == "none" else "wrong"
@@ -126,6 +123,12 @@ def from_comments(*folders: Path) -> list[Entry]:
     if not entries:
         raise InputError(f"no kernels in {folders[0]}: --self-test needs a checkout.")
     return entries
+
+
+def said(text: str, key: str) -> str:
+    """What a kernel's source says in a line `// KEY: ...`; "" if nothing."""
+    found = re.search(rf"^// {key}: (.*)$", text, re.MULTILINE)
+    return found[1] if found else ""
 
 
 def _pattern(words: str, where: str) -> re.Pattern[str] | None:

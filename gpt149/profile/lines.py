@@ -17,14 +17,14 @@ SYSTEM = ("/usr", "/opt", "/Library", "/Applications")
 
 @dataclass(frozen=True)
 class Place:
-    """A line of the author's file; function: what stands there, without its parameters."""
+    """A line of the author's file (its path); function: what stands there, without parameters."""
 
     file: str
     line: int
     function: str
 
     def __str__(self) -> str:
-        return f"{self.file}:{self.line}"
+        return f"{Path(self.file).name}:{self.line}"
 
 
 def readable() -> bool:
@@ -55,7 +55,7 @@ def places(library: Path, addresses: Sequence[int], source: Path) -> dict[int, P
             continue
         file, _, number = next(lines, "?:0").partition(" ")[0].rpartition(":")
         if number.isdecimal() and address not in found and theirs(file):
-            found[address] = Place(Path(file).name, int(number), line.partition("(")[0])
+            found[address] = Place(str(Path(file).resolve()), int(number), line.partition("(")[0])
     return found
 
 

@@ -19,16 +19,26 @@ def as_text(spec: str, profiles: Sequence[Profile]) -> str:
     return "\n\n".join(_one(spec, profile) for profile in profiles)
 
 
-def _one(spec: str, p: Profile) -> str:
-    f = p.found
-    share, by = p.evidence.share_of_ceiling, p.evidence.ceiling[1]
+def is_slow(p: Profile) -> bool:
+    """Whether there is a cause to mend."""
+    return bool(p.causes) and p.causes[0].name not in BOUND
+
+
+def headline(spec: str, p: Profile) -> str:
+    """The verdict, the time, and the share of the machine's ceiling."""
+    f, by = p.found, p.evidence.ceiling[1]
     verb = "multiplies" if by == "arithmetic" else "reads"
-    slow = bool(p.causes) and p.causes[0].name not in BOUND
-    text = [
-        f"{'SLOW' if slow else 'OK'} {spec}: {f.shape.name} takes {duration(f.busy)} with "
-        f"{f.n_threads} threads{_shared(f)}, {share:.0%} of what this machine {verb} at most."
-    ]
-    text += [_cause(n, cause) for n, cause in enumerate(p.causes[:MOST_CAUSES], start=1)]
+    return (
+        f"{'SLOW' if is_slow(p) else 'OK'} {spec}: {f.shape.name} takes {duration(f.busy)} with "
+        f"{f.n_threads} threads{_shared(f)}, {p.evidence.share_of_ceiling:.0%} of what this "
+        f"machine {verb} at most."
+    )
+
+
+def _one(spec: str, p: Profile) -> str:
+    share, slow = p.evidence.share_of_ceiling, is_slow(p)
+    text = [headline(spec, p)]
+    text += [f"  {n}. {_said(c)}" for n, c in enumerate(p.causes[:MOST_CAUSES], start=1)]
     if not p.causes:
         text.append(
             "  No cause found"
@@ -48,15 +58,26 @@ def _shared(f: Found) -> str:
     return f" ({duration(f.seconds)} beside what else runs here)" if busy_machine else ""
 
 
-def _cause(n: int, cause: Cause) -> str:
+def first_cause(p: Profile) -> str:
+    """What mending would bring most, in a line."""
+    if not p.causes:
+        return (
+            f"No cause of slowness is found, at {p.evidence.share_of_ceiling:.0%} of the ceiling."
+        )
+    return f"{'Slow' if is_slow(p) else 'Fast'}: {_said(p.causes[0])}"
+
+
+def _said(cause: Cause) -> str:
     share = f", {cause.share:.0%} of the time" if cause.share is not None else ""
     place = f" ({cause.place})" if cause.place else ""
-    worth = ""
-    if cause.gain > 1:
-        worth = (
-            f" Worth about {cause.gain:.2g}x, {'measured' if cause.measured else 'an estimate'}."
-        )
-    return f"  {n}. {cause.name}{share}{place}: {cause.sentence}.{worth}"
+    return f"{cause.name}{share}{place}: {cause.sentence}.{worth(cause)}"
+
+
+def worth(cause: Cause) -> str:
+    """What mending it would bring; "" if nothing."""
+    if cause.gain <= 1:
+        return ""
+    return f" Worth about {cause.gain:.2g}x, {'measured' if cause.measured else 'an estimate'}."
 
 
 def notes(p: Profile) -> list[str]:

@@ -56,7 +56,7 @@ def profile(
     profiles = []
     with Watched(source, library, sampler) as child:
         for shape in shapes:
-            progress(f"watching {shape.name}")
+            child.told = functools.partial(progress, f"watching {shape.name}")
             found = observe(child, shape, most.n_threads, square=source.loader == "cs149")
             profiles.append(_judged(child, found, most, code))
     return profiles
