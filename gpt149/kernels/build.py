@@ -145,6 +145,16 @@ def commands(target: Target) -> str:
         return ninja.commands(product, entry.parent)
 
 
+def compile_command(target: Target) -> tuple[str, ...]:
+    """The compiler and its arguments, up to what it reads and writes."""
+    return _product(Path(), target).compile
+
+
+def is_clang() -> bool:
+    """Whether the compiler is clang, by what it says of itself."""
+    return "clang" in version_of(find_compiler())
+
+
 def _entries(targets: Sequence[Target]) -> list[Path]:
     """The folders of the cache for these targets."""
     compiler = find_compiler()

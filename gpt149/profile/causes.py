@@ -10,12 +10,16 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from ..bench.ceilings import Ceilings
+from .child import Counters
 from .experiments import Found, unsure
 from .hot import Part, Parts
 from .lines import Place
+from .missed import Record
+from .sharing import Shared
 from .trace import Counts
 
 LEAST_GAIN = 1.08  # less is not worth a line
+AS_FAST, LEAST_BESIDE_SIMD = 1.35, 1.35  # times as long as simd: such a kernel has little to gain
 # How many times as fast a part becomes, once mended; of AVX-512's 16 lanes, as kernels of ours.
 FACTORS = {
     "scalar_loop": 7.0,
@@ -30,8 +34,10 @@ FACTORS = {
     "allocates": 20.0,
     "atomics": 20.0,
     "spills": 1.6,
+    "latency_bound": 2.5,
 }
 TILED = ("copies_tensors", "scalar_loop", "strided_access", "other")
+UNVECTORISED = ("scalar_loop", "scalar_exp", "strided_access")
 DESIGNS, DESIGN = ("horizontal_sums", "copies_tensors"), 0.5
 WORDS = {
     "scalar_loop": "one number at a time: the compiler may not reorder a sum of floats. Say that "
@@ -50,13 +56,20 @@ WORDS = {
     "allocates": "memory is allocated within the call: ask for it in workspace_bytes",
     "spills": "vectors go to the stack and back: the loop wants more registers than there are. "
     "Let it hold fewer sums",
+    "latency_bound": "each addition waits for the one before, four cycles: add up in eight sums or "
+    "more at once (several queries, several keys)",
     "atomics": "atomic operations or locks within loops: add up in a variable of each thread's own",
 }
+CLIFF_OF_SCORES = 1.12
 MASKED, PERFECT_MASK = 0.78, 0.53  # time of a causal call against a full one
 WINDOWED = 1.7  # time of a pair in a window against one without
 UNEVEN, INFLATED, BETTER_TILE, CLIFF = 1.2, 1.35, 0.87, 1.3
+LEAST_SHARED, SHARED_LINE = 0.05, 4.0  # of the samples; times as fast, once it is one's own
 MANY_FAULTS, SYSTEM = 16, 0.08
+WORKING = ("product", "scalar_loop", "horizontal_sums", "narrow_vectors", "no_fma", "latency_bound")
+MANY_EXPS, RESCALED, RESCALE = 2.5, 0.3, 8.0
 RECOMPUTED, COPIED = 1.45, 8  # queries that share a copy of the keys, at least
+BEGUN, BEGIN_SECONDS = 4, 20e-6
 OFTEN, MEETING_SECONDS = 24, 3e-6  # queries a meeting of threads; what one takes
 DENORMAL = 1.15
 LEAST_COPIES = 0.15  # of the time
@@ -85,6 +98,12 @@ class Evidence:
     parts: Parts | None = None
     counts: Counts | None = None
     n_traced: int = 0  # queries of the call that was counted
+    alone: float = 0.0  # share of the time of one thread that others would not share
+    held: float = 0.0  # and the share under a lock
+    counters: Counters | None = None
+    record: Record | None = None
+    shared: Shared | None = None
+    shared_place: Place | None = None
 
     @property
     def ceiling(self) -> tuple[float, str]:
@@ -100,7 +119,10 @@ class Evidence:
 def causes(evidence: Evidence) -> list[Cause]:
     """The worthiest first. compute_bound or bandwidth_bound alone, where nothing is left."""
     found = [*_threads(evidence), *_contract(evidence), *_parts(evidence), *_counts(evidence)]
-    worthy = sorted((c for c in found if c.gain >= LEAST_GAIN), key=lambda c: -_weight(c))
+    f = evidence.found
+    near = f.simd is not None and f.busy < AS_FAST * f.simd
+    least = LEAST_BESIDE_SIMD if near else LEAST_GAIN
+    worthy = sorted((c for c in found if c.gain >= least), key=lambda c: -_weight(c))
     unique = list({cause.name: cause for cause in reversed(worthy)}.values())[::-1]
     return unique or list(_bound(evidence))
 
@@ -125,6 +147,13 @@ def gain(share: float, factor: float) -> float:
 def _threads(evidence: Evidence) -> Iterator[Cause]:
     f = evidence.found
     n = f.n_threads
+    if f.begun > BEGUN * n:
+        yield Cause(
+            "barrier_bound",
+            1 + f.begun / n * BEGIN_SECONDS / f.busy,
+            f"{f.begun:,.0f} threads begin and end in a call, some {BEGIN_SECONDS * 1e6:.0f} us "
+            "each: begin n_threads of them, and deal out the work to these",
+        )
     if max(f.threads_of_one, f.workers - n + 1) > 1:
         yield Cause(
             "oversubscribed",
@@ -169,22 +198,53 @@ def _threads(evidence: Evidence) -> Iterator[Cause]:
             "later queries see more keys. Deal rows out in turn (schedule(dynamic))",
             True,
         )
-    c = evidence.ceilings
-    natural = n * c.flops_one_thread / c.flops
-    inflation = f.inflation
-    if (
-        inflation
-        and not meeting
-        and f.workers > 1
-        and f.shape.n_q > 1
-        and inflation.median > INFLATED * natural
+    else:
+        yield from _in_turn(evidence)
+    yield from _shared_lines(evidence, meeting is not None)
+
+
+def _in_turn(evidence: Evidence) -> Iterator[Cause]:
+    """What one thread does at a time; Amdahl's law."""
+    n = evidence.found.n_threads
+    for share, gained, why in (
+        (
+            evidence.alone,
+            1 + evidence.alone * (n - 1),
+            "is done by one thread, before others begin",
+        ),
+        (evidence.held, max(1.0, evidence.held * n), "is done under a lock, by a thread at a time"),
     ):
-        name = "atomics" if evidence.parts and "atomics" in evidence.parts else "false_sharing"
         yield Cause(
-            name,
-            inflation.median / natural,
-            f"{n} threads take {inflation.median:.2f} times the CPU time of one: they write to the "
-            "same cache lines. Keep what a thread writes 64 bytes apart from others'",
+            "poor_scaling",
+            gained,
+            f"{share:.0%} of the work {why}: share it out, each thread in memory of its own",
+            share=share,
+        )
+
+
+def _shared_lines(evidence: Evidence, meets: bool) -> Iterator[Cause]:
+    """Threads that hinder each other by what they write."""
+    f, c, shared = evidence.found, evidence.ceilings, evidence.shared
+    natural = f.n_threads * c.flops_one_thread / c.flops
+    inflated = f.inflation.median / natural if f.inflation and f.workers > 1 else 1.0
+    atomic = bool(evidence.parts) and "atomics" in (evidence.parts or {})
+    if shared and shared.share > LEAST_SHARED and not atomic:
+        estimate = gain(shared.share, SHARED_LINE)
+        yield Cause(
+            "false_sharing",
+            max(inflated, estimate),
+            "threads write to the same cache lines, each to its own part of them: keep what a "
+            "thread writes 64 bytes apart from others'",
+            inflated > estimate,
+            shared.share,
+            evidence.shared_place,
+        )
+    elif inflated > INFLATED and not meets and f.shape.n_q > 1:
+        yield Cause(
+            "atomics" if atomic else "false_sharing",
+            inflated,
+            f"{f.n_threads} threads take {inflated:.2f} times the CPU time of one: they write to "
+            "the same cache lines. Keep what a thread writes 64 bytes apart from others'",
             True,
             place=_place(evidence, "atomics"),
         )
@@ -259,16 +319,26 @@ def _contract(evidence: Evidence) -> Iterator[Cause]:
             f"with br={br} bc={bc} it is faster than with its own tile",
             True,
         )
-    if f.halved and f.halved.low > CLIFF and not unsure(f.halved):
-        quadratic = f.workspace_growth > 3
-        yield Cause(
-            "scores_through_memory" if quadratic else "strided_access",
-            f.halved.median,
-            f"a pair of query and key takes {f.halved.median:.2f} times as long as with half of n"
-            + (": all scores go through memory. Tile, and keep a running softmax" if quadratic else
-               ": what is read again has left the cache. Tile over keys"),
-            True,
-        )  # fmt: skip
+    yield from _cliffs(evidence)
+
+
+def _cliffs(evidence: Evidence) -> Iterator[Cause]:
+    """What has left the cache when it is read again."""
+    f = evidence.found
+    known = [r for r in (f.shrunk, f.sliced) if r and not unsure(r)]
+    worst = max(known, key=lambda ratio: ratio.low, default=None)
+    if worst is None or worst.low < (CLIFF_OF_SCORES if f.quadratic else CLIFF):
+        return
+    less = "few queries" if worst is f.sliced else "a part of n"
+    sentence = f"a pair of query and key takes {worst.median:.2f} times as long as with {less}"
+    if f.quadratic:
+        name, why = "scores_through_memory", "all scores go through memory. Tile, and keep a "
+        why += "running softmax"
+    elif "strided_access" in (evidence.parts or {}):
+        name, why = "strided_access", "what is read again has left the cache. Tile over keys"
+    else:
+        name, why = "tile_too_large", "what is read again has left the cache. Take smaller tiles"
+    yield Cause(name, worst.median, f"{sentence}: {why}", True)
 
 
 def _parts(evidence: Evidence) -> Iterator[Cause]:
@@ -295,15 +365,18 @@ def _parts(evidence: Evidence) -> Iterator[Cause]:
             factor = 1 + (evidence.lanes / width - 1) / 3  # loads take their share
         if name == "scalar_exp":
             sentence += _called(part)
+        if name in UNVECTORISED and evidence.record and part.place:
+            why = evidence.record.why(part.place)
+            sentence += f" (the compiler made no vectors here: {why})" if why else ""
         yield Cause(name, gain(part.share, factor), sentence, False, part.share, part.place)
 
 
 def _copied_often(evidence: Evidence) -> bool:
-    """Whether copying takes time, and is done again for every few queries."""
+    """Whether K or V is brought into another order anew, for every few queries."""
     counts, copies = evidence.counts, (evidence.parts or {}).get("copies_tensors")
     if counts is None or copies is None or copies.share < LEAST_COPIES:
         return False
-    return counts.copied >= max(2.0, evidence.n_traced / COPIED)
+    return counts.scattered >= max(2.0, evidence.n_traced / COPIED)
 
 
 def _called(part: Part) -> str:
@@ -313,16 +386,35 @@ def _called(part: Part) -> str:
 
 def _counts(evidence: Evidence) -> Iterator[Cause]:
     counts, parts = evidence.counts, evidence.parts
-    if counts is None or parts is None or counts.multiplied < RECOMPUTED:
+    if counts is None or parts is None:
         return
-    working = ("product", "scalar_loop", "horizontal_sums", "narrow_vectors", "no_fma")
-    share = sum(parts[name].share for name in working if name in parts)
-    yield Cause(
-        "recomputed_work",
-        gain(share, counts.multiplied),
-        f"{counts.multiplied:.1f} times the multiplications that are needed: scores are computed "
-        "more than once, or padding is. A running softmax needs them once",
-        False,
-        share,
-        _place(evidence, "product") or _place(evidence, "scalar_loop"),
-    )
+    share = sum(parts[name].share for name in WORKING if name in parts)
+    place = _place(evidence, "product") or _place(evidence, "scalar_loop")
+    if counts.multiplied >= RECOMPUTED:
+        yield Cause(
+            "recomputed_work",
+            gain(share, counts.multiplied),
+            f"{counts.multiplied:.1f} times the multiplications that are needed: scores are "
+            "computed more than once, or padding is. A running softmax needs them once",
+            False,
+            share,
+            place,
+        )
+    if counts.exps >= MANY_EXPS and "scalar_exp" in parts:
+        exps = parts["scalar_exp"]
+        yield Cause(
+            "recomputed_work",
+            gain(exps.share, counts.exps),
+            f"exp is computed {counts.exps:.1f} times for each pair of query and key: keep it",
+            False,
+            exps.share,
+            exps.place,
+        )
+    if counts.rescaled >= RESCALED:
+        yield Cause(
+            "tile_too_small",
+            gain(share * counts.rescaled / (counts.multiplied + counts.rescaled), RESCALE),
+            "the output is rescaled for every few keys: take in more keys at once",
+            False,
+            place=place,
+        )

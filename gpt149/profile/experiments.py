@@ -20,6 +20,8 @@ MOST_SECONDS, LEAST_N = 0.06, 256  # of a call of one head, n is halved while it
 TILES = ((16, 32), (32, 64), (64, 64), (64, 128), (128, 256), (256, 512))
 UNSURE = 1.6  # highest against lowest of a ratio's rounds: no more is said than "noisy"
 LONG_SECONDS, MOST_KEYS = 0.01, 1 << 16
+SHRUNK, LEAST_SHRUNK, FEW = (2, 4, 8), 64, 32  # parts of n; a few queries
+QUADRATIC_N, QUADRATIC = 4096, 3
 ATTEMPTS = 12  # calls in which a thread may show that it works
 
 
@@ -45,7 +47,8 @@ class Found:
     causal: Ratio | None = None  # against no mask
     windowed: Ratio | None = None  # of time a pair: with a window, against none
     odd: Ratio | None = None  # head_dim + 1, against head_dim
-    halved: Ratio | None = None  # of time a pair: this n, against half of it
+    shrunk: Ratio | None = None  # of time a pair: this n, against the part of it that is best
+    sliced: Ratio | None = None  # of time a pair: all queries, against a few
     model: Ratio | None = None  # strides as in a model
     denormal: Ratio | None = None  # weights that are denormal
     unflushed: Ratio | None = None  # against denormals taken for 0, usual inputs
@@ -55,7 +58,9 @@ class Found:
     faults: float = 0.0  # page faults of a call with all threads
     system: float = 0.0  # its CPU time in the system, as a share
     workspace_bytes: int = 0
-    workspace_growth: float = 1.0  # n doubled
+    quadratic: bool = False  # the workspace holds something for each pair of query and key
+    simd: float | None = None  # seconds that our quickest kernel takes, as `busy`
+    begun: float = 0.0  # threads that a call begins and ends
 
 
 def observe(child: Watched, shape: Shape, n_threads: int, *, square: bool = False) -> Found:
@@ -66,8 +71,16 @@ def observe(child: Watched, shape: Shape, n_threads: int, *, square: bool = Fals
     if n_threads > 1:
         _heads(child, case, found, square)
     if shape.n_q > 1:
-        _variations(child, *affordable(case, found.one), found)
+        _variations(child, *affordable(case, found.one), found, square)
     return found
+
+
+def usual_seconds(child: Watched, shape: Shape, n_threads: int) -> float:
+    """`Found.busy` of another kernel that leaves no thread idle: what is compared with."""
+    alone = replace(shape.case(1), batch=1)
+    first = child.calls(alone, 1).median("wall")
+    repeat = max(1, min(50, int(0.01 / first)))
+    return child.in_turn([alone], _rounds(first), repeat)[0].median("cpu") / n_threads
 
 
 def _rounds(seconds: float) -> int:
@@ -89,6 +102,7 @@ def _threads(child: Watched, case: Case, found: Found) -> None:
     found.workers, found.imbalance = long.workers, long.imbalance(n)
     # A short call is over before all threads are awake: how a longer one is shared out counts.
     found.busy = min(many.busy, found.one * long.usual_imbalance(n) / n)
+    found.begun = many.median("begun")
     if found.imbalance and case.causal and case.n_q > 1:
         full = _longer(child, replace(case, causal=False, window=0), found.one)
         found.uneven_full = full.usual_imbalance(n)
@@ -141,7 +155,7 @@ def affordable(case: Case, seconds: float) -> tuple[Case, int]:
     return head, _rounds(seconds)
 
 
-def _variations(child: Watched, head: Case, rounds: int, found: Found) -> None:
+def _variations(child: Watched, head: Case, rounds: int, found: Found, square: bool) -> None:
     """One head and one thread, with one thing changed."""
     base = replace(head, causal=head.window > 0)
     if head.causal and head.n_q == head.n_kv and not head.window:
@@ -151,11 +165,20 @@ def _variations(child: Watched, head: Case, rounds: int, found: Found) -> None:
         seen = shape.pairs / replace(shape, window=0).pairs
         found.windowed = _scaled(_pair(child, head, replace(head, window=0), rounds), 1 / seen)
     half = replace(base, n_q=max(1, base.n_q // 2), n_kv=max(1, base.n_kv // 2))
-    quarters = base.n_q * base.n_kv / (half.n_q * half.n_kv)
-    if not head.window:  # with one, a query sees as many keys of half of n
-        found.halved = _scaled(_pair(child, base, half, rounds), 1 / quarters)
-    grown = child.calls(half, 1).workspace_bytes
-    found.workspace_growth = child.calls(base, 1).workspace_bytes / grown if grown else 1.0
+    if not head.window:  # with one, a query sees no more keys of more
+        found.shrunk = max(
+            (
+                _of_less(child, base, by, rounds)
+                for by in SHRUNK
+                if min(base.n_q, base.n_kv) >= LEAST_SHRUNK * by
+            ),
+            key=lambda ratio: ratio.low,
+            default=None,
+        )
+        if base.n_q >= 4 * FEW and not square:
+            few = replace(base, n_q=FEW)
+            found.sliced = _scaled(_pair(child, base, few, rounds), FEW / base.n_q)
+    found.quadratic = _quadratic(child, base)
     d = head.head_dim
     found.odd = _scaled(_pair(child, replace(half, head_dim=d + 1), half, rounds), d / (d + 1))
     found.model = _pair(child, replace(half, layout="model"), half, rounds)
@@ -165,6 +188,19 @@ def _variations(child: Watched, head: Case, rounds: int, found: Found) -> None:
     for br, bc in TILES:
         if br <= 2 * base.n_q and bc <= 2 * base.n_kv:
             found.tiles[br, bc] = _pair(child, replace(half, br=br, bc=bc), half, min(rounds, 3))
+
+
+def _of_less(child: Watched, base: Case, by: int, rounds: int) -> Ratio:
+    """Time a pair, against the same with n / by."""
+    less = replace(base, n_q=base.n_q // by, n_kv=base.n_kv // by)
+    return _scaled(_pair(child, base, less, rounds), 1 / by**2)
+
+
+def _quadratic(child: Watched, base: Case) -> bool:
+    """Whether the workspace grows with n_q n_kv, where no tile of a sane size is full."""
+    size = max(QUADRATIC_N, base.n_q, base.n_kv)
+    asked = [child.workspace_bytes(replace(base, n_q=n, n_kv=n)) for n in (size, 2 * size)]
+    return asked[1] > QUADRATIC * asked[0] > 0
 
 
 def _unflushed(child: Watched, case: Case, rounds: int) -> Ratio:

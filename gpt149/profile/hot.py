@@ -6,7 +6,10 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
+import numpy as np
+
 from .asm import Instruction, Listing, Loop
+from .child import Rows
 from .lines import Place
 
 Sample = tuple[int, int, int]  # the address, else 0; where the kernel called from, else 0; how many
@@ -39,6 +42,29 @@ class Part:
 Parts = dict[str, Part]
 
 
+@dataclass(frozen=True)
+class Seen:
+    """What steps tell of code.
+
+    strided: whether a loop reads numbers one by one, far apart. repeated: whether an instruction is
+    executed about once a pair of query and key, or more: a function of such, without a loop of its
+    own, is called from one, and counts as it. on_stack: whether a loop's sums are on the stack.
+    """
+
+    strided: Callable[[Loop], bool] = lambda _: False
+    repeated: Callable[[int], bool] = lambda _: False
+    on_stack: Callable[[Loop], bool] = lambda _: False
+
+
+NOTHING_SEEN = Seen()
+
+
+def counted(rows: Rows) -> list[Sample]:
+    """How often each place was seen."""
+    found, times = np.unique(rows[:, :2], axis=0, return_counts=True)
+    return [(pc, site, n) for (pc, site), n in zip(found.tolist(), times.tolist(), strict=True)]
+
+
 def by_line(samples: Sequence[Sample], places: dict[int, Place]) -> list[tuple[Place, float]]:
     """Lines of the source and their shares of the time, the largest first."""
     total = max(1, sum(n for *_, n in samples))
@@ -54,7 +80,7 @@ def parts(
     code: Listing,
     places: dict[int, Place],
     lanes: int,
-    is_strided: Callable[[Loop], bool] = lambda _: False,
+    seen: Seen = NOTHING_SEEN,
 ) -> Parts:
     """The time by what it goes into; lanes: floats of the widest vector of the machine.
 
@@ -67,12 +93,16 @@ def parts(
         address = pc or site - 1
         at = code.at(address)
         if at not in loops:
-            loops[at] = code.loop_of(code.instructions[at].address)
+            start = code.instructions[at].address
+            around = code.loop_of(start)
+            loops[at] = around or (code.function_of(start) if seen.repeated(start) else None)
         loop = loops[at]
-        if pc and loop and loop.innermost and is_strided(loop):
+        if pc and loop and loop.innermost and seen.strided(loop):
             name = "strided_access"
         else:
             name = _inside(code, at, loop, lanes) if pc else _outside(code.instructions[at])
+        if name == "product" and loop and seen.on_stack(loop):
+            name = "spills"
         part = found.setdefault(name, Part())
         part.share += n / total
         if place := places.get(address):
@@ -129,6 +159,8 @@ def _inside(code: Listing, at: int, loop: Loop | None, lanes: int) -> str:
         return "spills"
     if kind == "vector" and 2 * loop.width <= lanes:
         return "narrow_vectors"
+    if kind == "vector" and loop.waits:
+        return "latency_bound"
     return "product" if kind == "vector" else "other"
 
 

@@ -24,7 +24,8 @@ PAGE = Path(__file__).with_name("page.html")
 AGAINST = {
     "causal": "a causal mask, against none",
     "windowed": "a pair of query and key with the window, against one without",
-    "halved": "a pair of query and key, against one of half of n",
+    "shrunk": "a pair of query and key, against one of the best part of n",
+    "sliced": "a pair of query and key, against one of a few queries",
     "odd": "head_dim + 1, against head_dim, for its size",
     "model": "strides as in a model, against rows that touch",
     "denormal": "weights that are denormal, against usual ones",

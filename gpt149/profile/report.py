@@ -31,7 +31,7 @@ def headline(spec: str, p: Profile) -> str:
     return (
         f"{'SLOW' if is_slow(p) else 'OK'} {spec}: {f.shape.name} takes {duration(f.busy)} with "
         f"{f.n_threads} threads{_shared(f)}, {p.evidence.share_of_ceiling:.0%} of what this "
-        f"machine {verb} at most."
+        f"machine {verb} at most{_beside_simd(f)}."
     )
 
 
@@ -48,8 +48,24 @@ def _one(spec: str, p: Profile) -> str:
     if slow and p.lines:
         hot = ", ".join(f"{place} {share:.0%}" for place, share in p.lines[:MOST_LINES])
         text.append(f"  Lines of one thread: {hot}.")
+    text += filter(None, [_counters(p)])
     text += [f"  Not seen: {sentence}." for sentence in p.unseen]
     return "\n".join(text)
+
+
+def _beside_simd(f: Found) -> str:
+    return f"; simd takes {duration(f.simd)}" if f.simd else ""
+
+
+def _counters(p: Profile) -> str:
+    c = p.evidence.counters
+    if c is None or not c.cycles or not c.instructions:
+        return ""
+    misses = 1000 * c.cache_misses / c.instructions
+    return (
+        f"  Counters: {c.instructions / c.cycles:.1f} instructions a cycle, {misses:.1f} cache "
+        "misses for 1,000 instructions, with one thread."
+    )
 
 
 def _shared(f: Found) -> str:
@@ -90,7 +106,12 @@ def notes(p: Profile) -> list[str]:
     ):
         if ratio and ratio.low > limit:
             found.append(what.format(ratio.median) + ".")
-    pairs = {"causal": f.causal, "half of n": f.halved, "all threads": f.inflation}
+    pairs = {
+        "causal": f.causal,
+        "a part of n": f.shrunk,
+        "few queries": f.sliced,
+        "all threads": f.inflation,
+    }
     pairs["denormals"] = f.unflushed
     noisy = [name for name, ratio in pairs.items() if ratio and unsure(ratio)]
     if noisy:
@@ -109,6 +130,8 @@ def _entry(p: Profile) -> dict[str, Any]:
         "n_threads": f.n_threads,
         "seconds": f.busy,
         "seconds_by_the_clock": f.seconds,
+        "simd_seconds": f.simd,
+        "counters": vars(p.evidence.counters) if p.evidence.counters else None,
         "share_of_ceiling": p.evidence.share_of_ceiling,
         "ceiling": p.evidence.ceiling[1],
         "causes": [
