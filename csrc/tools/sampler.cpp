@@ -11,6 +11,7 @@
 #include <ctime>
 #include <dlfcn.h>
 #include <pthread.h>
+#include <sched.h>
 #include <sys/syscall.h>
 #include <ucontext.h>
 #include <unistd.h>
@@ -53,10 +54,19 @@ int64_t ended[MOST_THREADS];          // nanoseconds of CPU time of threads that
 int64_t n_ended, n_alive, most_alive; // most at once, of those that began
 pthread_mutex_t threads_lock = PTHREAD_MUTEX_INITIALIZER;
 
-thread_local const uint64_t *stack_end;
-thread_local int64_t worked; // nanoseconds of this thread's CPU time at its last sample
-thread_local bool paused;    // no steps now
-thread_local uint64_t place; // in `threads`, from 1 on
+// Of handlers: memory that the first access of a thread would allocate is none for them.
+#define OWN __attribute__((tls_model("initial-exec"))) thread_local
+OWN const uint64_t *stack_begin, *stack_end;
+OWN int64_t worked; // nanoseconds of this thread's CPU time at its last sample
+OWN bool paused;    // no steps now
+OWN uint64_t place; // in `threads`, from 1 on
+
+// Threads that are in a handler, where one may be kept from its processor while others go on.
+int64_t n_handling;
+struct Handling {
+    Handling() { __atomic_fetch_add(&n_handling, 1, __ATOMIC_SEQ_CST); }
+    ~Handling() { __atomic_fetch_sub(&n_handling, 1, __ATOMIC_SEQ_CST); }
+};
 
 bool inside(uint64_t pc) {
     return state.begin <= pc && pc < state.end;
@@ -70,6 +80,7 @@ uint64_t called_from(const ucontext_t *at) {
     if (inside(at->uc_mcontext.regs[30])) return at->uc_mcontext.regs[30];
     const uint64_t *top = (const uint64_t *)at->uc_mcontext.sp;
 #endif
+    if (top < stack_begin) return 0; // a stack that the kernel has made
     for (int i = 0; i < SEARCHED && top + i < stack_end; i++)
         if (inside(top[i])) return top[i];
     return 0;
@@ -85,7 +96,7 @@ uint64_t counter(const ucontext_t *at) {
 
 void keep(const ucontext_t *at, uint64_t pc, uint64_t site) {
     const int64_t n = __atomic_fetch_add(&state.n, 1, __ATOMIC_RELAXED);
-    if (n >= state.capacity) return;
+    if (n >= __atomic_load_n(&state.capacity, __ATOMIC_SEQ_CST)) return;
     Row &row = state.rows[n];
     row = {pc, site, place, {}};
 #if defined(__x86_64__)
@@ -105,6 +116,7 @@ int64_t cpu_time() {
 
 // A thread that slept since its last sample says nothing.
 void sampled(int, siginfo_t *, void *context) {
+    const Handling handling;
     const auto *at = (const ucontext_t *)context;
     const int64_t now = cpu_time(), slept = state.every - (now - worked);
     worked = now;
@@ -115,6 +127,7 @@ void sampled(int, siginfo_t *, void *context) {
 
 #if defined(__x86_64__)
 void stepped(int, siginfo_t *, void *context) {
+    const Handling handling;
     auto *at = (ucontext_t *)context;
     auto &flags = at->uc_mcontext.gregs[REG_EFL];
     const uint64_t pc = counter(at);
@@ -127,6 +140,14 @@ void stepped(int, siginfo_t *, void *context) {
         __atomic_fetch_add(&state.outside, 1, __ATOMIC_RELAXED);
 }
 #endif
+
+// How many rows were filled. None is from here on, and the caller may give them back.
+int64_t end_rows() {
+    const int64_t capacity = __atomic_exchange_n(&state.capacity, 0, __ATOMIC_SEQ_CST);
+    while (__atomic_load_n(&n_handling, __ATOMIC_SEQ_CST))
+        sched_yield();
+    return std::min(state.n, capacity);
+}
 
 void handle(int number, void (*by)(int, siginfo_t *, void *)) {
     struct sigaction action = {};
@@ -143,6 +164,7 @@ void know_stack() {
         pthread_attr_getstack(&attributes, &stack, &n_bytes);
         pthread_attr_destroy(&attributes);
     }
+    stack_begin = (const uint64_t *)stack;
     stack_end = (const uint64_t *)((char *)stack + n_bytes);
 }
 
@@ -262,9 +284,7 @@ EXPORTED int64_t gpt149_sample_end() {
     for (Thread &thread : threads)
         end_timer(thread);
     pthread_mutex_unlock(&threads_lock);
-    const int64_t n = std::min(state.n, state.capacity);
-    state.capacity = 0; // for a signal that is still on its way
-    return n;
+    return end_rows();
 }
 
 // Whether this thread takes denormals for 0, in what it reads and what it calculates.
@@ -295,7 +315,7 @@ EXPORTED int64_t gpt149_step(const char *(*run)(const void *), const void *args,
     raise(SIGTRAP);
     tell_threads();
     *outside = state.outside;
-    return std::min(state.n, state.capacity);
+    return end_rows();
 #else
     (void)run, (void)args, (void)begin, (void)end, (void)rows, (void)capacity, (void)outside;
     return -1;
