@@ -82,13 +82,10 @@ def test_a_variant_is_watched_with_numbers_such_as_models_have(tmp_path: Path) -
 
 @pytest.mark.usefixtures("measured")
 def test_a_variant_that_is_not_claimed_is_refused() -> None:
-    for kernel, shape, words in (
-        (str(TESTS / "slow_kernels/quick_control.cpp"), "2,64,32:softcap=3", "a softcap"),
-        (str(TESTS.parent / "examples/online_softmax.py"), "2,64,32:bf16", "without :bf16"),
-    ):
-        done = CliRunner().invoke(main, ["profile", kernel, "-s", shape])
-        assert done.exit_code == 1
-        assert words in done.stderr
+    kernel = str(TESTS / "slow_kernels/quick_control.cpp")
+    done = CliRunner().invoke(main, ["profile", kernel, "-s", "2,64,32:softcap=3"])
+    assert done.exit_code == 1
+    assert "a softcap" in done.stderr
 
 
 @pytest.mark.usefixtures("measured")
