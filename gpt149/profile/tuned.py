@@ -58,7 +58,7 @@ def _verdict(tuned: Tuned) -> str:
     if tuned.best is not tuned.own:
         gain = tuned.best.against(tuned.own)
         wins, n = tuned.best.wins(tuned.own), len(tuned.own.samples)
-        return f"{gain.median:.2g}x as fast as its own tile, and faster in {wins} of {n} rounds:"
+        return f"{gain.median:.2f}x as fast as its own tile, and faster in {wins} of {n} rounds:"
     if tuned.noisy:
         return (
             "Noisy: rounds contradict each other, so nothing is recommended. Try again beside less "

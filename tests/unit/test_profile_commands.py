@@ -138,7 +138,11 @@ def raced(**times: list[float]) -> Tuned:
 @pytest.mark.parametrize(
     ("times", "said", "tile"),
     [
-        ({"t": [2.0, 2.1, 2.2], "t64": [1.0, 1.1, 1.0]}, "2x as fast as its", "--br 64 --bc 64"),
+        (
+            {"t": [2.0, 2.1, 2.2], "t64": [1.0, 1.1, 1.0]},
+            "x as fast as its own tile",
+            "--br 64 --bc 64",
+        ),
         ({"t": [2.0, 2.1, 2.2], "t64": [2.1, 2.0, 2.2]}, "No tile makes a difference", ""),
         ({"t": [2.0, 2.1, 2.2], "t64": [3.0, 3.1, 3.2]}, "Nothing beats its own tile", ""),
         ({"t": [2.0, 4.0, 1.0], "t64": [1.5, 3.0, 2.0]}, "Noisy: ", ""),
