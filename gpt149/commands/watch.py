@@ -88,7 +88,7 @@ def _why_slow(spec: str, saved: Callable[[], bool]) -> str:
         if source.path is None or source.loader == "python":
             return f"Why not faster: {more} says what can be seen from outside."
         shape = parse(SQUARE_SPEED if source.loader == "cs149" else SPEED)
-        found = profile(spec, [shape], most, unless_saved)[0]
+        found = profile(spec, [shape], most, unless_saved, brief=True)[0]
     except _Saved:
         return "Saved: judging again."
     except Gpt149Error as e:

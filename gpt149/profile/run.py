@@ -47,9 +47,16 @@ class Profile:
 
 
 def profile(
-    spec: str, shapes: Sequence[Shape], most: Ceilings, progress: Callable[[str], None]
+    spec: str,
+    shapes: Sequence[Shape],
+    most: Ceilings,
+    progress: Callable[[str], None],
+    *,
+    brief: bool = False,
 ) -> list[Profile]:
     """Of a kernel on each shape, with as many threads as the ceilings were measured with.
+
+    brief: somebody waits for the first cause: without the compiler's word, and simd beside it.
 
     Raises:
         InputError, BuildError, MissingDependency: as `locate` and `build_all`.
@@ -63,14 +70,16 @@ def profile(
     code = asm.listing(library) if library and asm.readable() else None
     profiles = []
     with ThreadPoolExecutor(1) as aside, Watched(source, library, sampler) as child:
-        record = aside.submit(_record, source, library)
-        seconds = _yardstick(ours, sampler, shapes, most) if source != ours else {}
-        record.result()  # what compiles beside it is not to be timed
+        record, seconds = None, dict[Shape, float]()
+        if not brief:
+            compiling = aside.submit(_record, source, library)
+            seconds = _yardstick(ours, sampler, shapes, most) if source != ours else {}
+            record = compiling.result()  # what compiles beside it is not to be timed
         for shape in shapes:
             child.told = functools.partial(progress, f"watching {shape.name}")
             found = observe(child, shape, most.n_threads, square=source.loader == "cs149")
             found.simd = seconds.get(shape)
-            profiles.append(_judged(child, found, most, code, record.result()))
+            profiles.append(_judged(child, found, most, code, record))
     return profiles
 
 
