@@ -29,7 +29,7 @@ SQUARE_SHAPES = ("4,1024,32:full",)  # for the assignment's kernels
 SAMPLE_SECONDS, SAMPLE_NANOSECONDS = 0.4, 100_000
 OFTEN = 0.5  # times a pair of query and key that what is called in a loop is executed
 SHARED_SECONDS = 0.2
-MOST_STEPS = 120_000  # at some 10 us each
+MOST_STEPS, FEW_STEPS = 120_000, 30_000  # at some 10 us each
 
 
 @dataclass(frozen=True)
@@ -70,8 +70,9 @@ def profile(
     code = asm.listing(library) if library and asm.readable() else None
     profiles = []
     with ThreadPoolExecutor(1) as aside, Watched(source, library, sampler) as child:
-        record, seconds = None, dict[Shape, float]()
+        record, seconds, n_steps = None, dict[Shape, float](), FEW_STEPS
         if not brief:
+            n_steps = MOST_STEPS
             compiling = aside.submit(_record, source, library)
             seconds = _yardstick(ours, sampler, shapes, most) if source != ours else {}
             record = compiling.result()  # what compiles beside it is not to be timed
@@ -79,7 +80,7 @@ def profile(
             child.told = functools.partial(progress, f"watching {shape.name}")
             found = observe(child, shape, most.n_threads, square=source.loader == "cs149")
             found.simd = seconds.get(shape)
-            profiles.append(_judged(child, found, most, code, record))
+            profiles.append(_judged(child, found, most, code, record, n_steps))
     return profiles
 
 
@@ -115,6 +116,7 @@ def _judged(
     most: Ceilings,
     code: asm.Listing | None,
     record: missed.Record | None,
+    n_steps: int,
 ) -> Profile:
     """Samples and steps of the shape, and what all of it means."""
     evidence = Evidence(found, most, child.lanes, record=record)
@@ -136,8 +138,8 @@ def _judged(
         unseen.append("instructions: there is no objdump (binutils), or this is no x86-64")
         return Profile(evidence, causes(evidence), hot.by_line(samples, places), unseen)
     square = child.source.loader == "cs149"
-    for small in trace.small(case, found.one / found.shape.pairs, MOST_STEPS, square=square):
-        steps = child.steps(small, MOST_STEPS)
+    for small in trace.small(case, found.one / found.shape.pairs, n_steps, square=square):
+        steps = child.steps(small, n_steps)
         if steps is None or steps.whole:
             break
     if steps:
