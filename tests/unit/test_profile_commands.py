@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,9 +16,8 @@ from gpt149.bench.stats import Ratio
 from gpt149.cli import main
 from gpt149.commands import watch
 from gpt149.errors import InputError
-from gpt149.kernels.build import build
 from gpt149.kernels.registry import compiled, locate
-from gpt149.profile import asm, hot, score, tune, tuned
+from gpt149.profile import hot, score, tune, tuned
 from gpt149.profile.causes import Cause, Evidence
 from gpt149.profile.child import Watched
 from gpt149.profile.experiments import Found
@@ -27,7 +25,6 @@ from gpt149.profile.html import as_html
 from gpt149.profile.lines import Place
 from gpt149.profile.run import Profile
 from gpt149.profile.tune import Entrant, Setting, Tuned
-from gpt149.system.paths import shipped
 
 TESTS = Path(__file__).parents[1]
 CEILINGS = Ceilings(1, 2e11, 1e11, ((1 << 30, 5e10),))
@@ -257,31 +254,3 @@ def test_the_report_shows_time_beside_the_source(tmp_path: Path) -> None:
     assert "<td>1<td><td>int a;" in page
     assert "<td>a causal mask, against none</td><td>0.90</td><td>0.80 to 1.50</td><td>noisy" in page
     assert "http" not in page
-
-
-@pytest.fixture
-def starts_threads(tmp_path: Path) -> Iterator[Watched]:
-    """A kernel that starts a thread in each call, watched."""
-    file = tmp_path / "threads.cpp"
-    file.write_text("""
-        #include "gpt149.h"
-        #include <thread>
-        static int64_t none(const gpt149_args *) { return 0; }
-        static const char *run(const gpt149_args *a) {
-            std::thread([=] { ((float *)a->out)[0] = 1; }).join();
-            return nullptr;
-        }
-        GPT149_KERNEL({"threads", "test", "0", none, run})
-    """)
-    source = locate(file)
-    sampler = build(shipped("csrc") / "tools" / "sampler.cpp")
-    with Watched(source, compiled(source), sampler) as child:
-        yield child
-
-
-@pytest.mark.skipif(not asm.readable(), reason="instructions are followed on x86-64")
-def test_threads_that_a_call_starts_are_no_end_of_its_steps(starts_threads: Watched) -> None:
-    steps = starts_threads.steps(replace(parse("1,4,8").case(1), batch=1), 100_000)
-    assert steps is not None
-    assert steps.whole
-    assert len(steps.rows) > 20
