@@ -18,8 +18,9 @@ from ..kernels.build import Target, build_all
 from ..kernels.registry import Source, compiled, locate, to_build
 from ..system.paths import shipped
 from . import asm, hot, lines, missed, sharing, trace
-from .causes import Cause, Evidence, causes
+from .causes import causes
 from .child import Watched
+from .evidence import Cause, Evidence
 from .experiments import Found, affordable, observe, usual_seconds
 from .lines import Place
 
@@ -57,8 +58,7 @@ def profile(
     """
     source, ours = locate(spec), locate(YARDSTICK)
     progress("compiling")
-    tools = shipped("csrc") / "tools"
-    sampler = build_all([Target((tools / "sampler.cpp", tools / "counters.cpp"))])[0]
+    sampler = build_all([watching()])[0]
     library = _with_lines(source) or compiled(source)
     code = asm.listing(library) if library and asm.readable() else None
     profiles = []
@@ -72,6 +72,12 @@ def profile(
             found.simd = seconds.get(shape)
             profiles.append(_judged(child, found, most, code, record.result()))
     return profiles
+
+
+def watching() -> Target:
+    """The library that samples, steps and counts within the child."""
+    tools = shipped("csrc") / "tools"
+    return Target((tools / "sampler.cpp", tools / "counters.cpp"))
 
 
 def _yardstick(
@@ -134,9 +140,11 @@ def _judged(
     if steps:
         counts = trace.count(steps, code, small)
         executed = dict(zip(*np.unique(steps.rows[:, 0], return_counts=True), strict=True))
+        often = OFTEN * small.n_q * small.n_kv
         seen = hot.Seen(
             functools.cache(functools.partial(trace.strided, steps)),
-            lambda address: executed.get(address, 0) >= OFTEN * small.n_q * small.n_kv,
+            lambda address: executed.get(address, 0) >= often,
+            lambda address: executed.get(address, 0) < often,
             functools.cache(functools.partial(trace.sums_on_stack, steps)),
         )
         parts = hot.parts(samples, code, places, child.lanes, seen)
