@@ -79,7 +79,7 @@ def test_instructions_say_what_a_loop_does() -> None:
 @pytest.mark.parametrize(
     ("pc", "site", "name"),
     [
-        (0x100B, 0, "product"),
+        (0x100B, 0, "latency_bound"),  # one sum
         (0x101F, 0, "horizontal_sums"),
         (0x1040, 0, "scalar_loop"),
         (0x1054, 0, "copies_tensors"),
@@ -94,10 +94,18 @@ def test_a_sample_is_of_what_the_code_there_does(pc: int, site: int, name: str) 
     assert parts[name].place == place
 
 
+def test_sums_that_do_not_wait_are_a_product() -> None:
+    more = "".join(
+        f"    10{n:02x}:\tvfmadd231ps (%rsi,%rax,1),%zmm1,%zmm{n - 3}\n" for n in range(5, 8)
+    )
+    code = asm.Listing(LOOPS.replace("    100b:", more + "    100b:"))
+    assert list(hot.parts([(0x100B, 0, 1)], code, {}, 16)) == ["product"]
+
+
 def test_half_the_width_of_the_machine_is_narrow() -> None:
     code = asm.Listing(LOOPS.replace("zmm", "xmm"))
     assert list(hot.parts([(0x100B, 0, 1)], code, {}, 16)) == ["narrow_vectors"]
-    assert list(hot.parts([(0x100B, 0, 1)], code, {}, 4)) == ["product"]
+    assert list(hot.parts([(0x100B, 0, 1)], code, {}, 4)) == ["latency_bound"]
 
 
 ESTIMATED = ("page_faults", "oversubscribed", "barrier_bound")
@@ -164,7 +172,7 @@ def test_a_kernel_as_fast_as_ours_is_not_slow() -> None:
     assert [c.name for c in causes(seen)] == ["horizontal_sums"]
     beside = replace(seen, found=replace(seen.found, simd=0.9 * seen.found.busy))
     assert causes(beside) == []
-    assert "; simd takes 18 ms." in report.as_text("mine.cpp", [Profile(beside, [], [], [])])
+    assert "; simd takes 18.0 ms." in report.as_text("mine.cpp", [Profile(beside, [], [], [])])
 
 
 def test_lines_that_two_threads_write_are_shared() -> None:
