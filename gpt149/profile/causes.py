@@ -7,25 +7,21 @@ time that becomes f times as fast makes the call 1 / (1 - s (1 - 1 / f)) times a
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
-from ..bench.ceilings import Ceilings
-from .child import Counters
-from .experiments import Found, unsure
-from .hot import Part, Parts
-from .lines import Place
-from .missed import Record
-from .sharing import Shared
-from .trace import Counts
+from .evidence import Cause, Evidence, gain
+from .experiments import unsure
+from .hot import Part
+from .teams import MANY_FAULTS, threads
 
 LEAST_GAIN = 1.08  # less is not worth a line
-AS_FAST, LEAST_BESIDE_SIMD = 1.35, 1.35  # times as long as simd: such a kernel has little to gain
+AS_FAST, NEAR_CEILING = 1.35, 0.4  # times as long as simd: such a kernel has little to gain,
+LEAST_BESIDE_SIMD = 1.35  # and this much of it is worth a line
 # How many times as fast a part becomes, once mended; of AVX-512's 16 lanes, as kernels of ours.
 FACTORS = {
     "scalar_loop": 7.0,
     "scalar_exp": 8.0,
     "horizontal_sums": 3.5,
-    "division_in_loop": 8.0,
+    "division_in_loop": 2.5,
     "double_arithmetic": 2.2,
     "narrow_vectors": 2.0,
     "no_fma": 1.7,
@@ -63,64 +59,24 @@ WORDS = {
 CLIFF_OF_SCORES = 1.12
 MASKED, PERFECT_MASK = 0.78, 0.53  # time of a causal call against a full one
 WINDOWED = 1.7  # time of a pair in a window against one without
-UNEVEN, INFLATED, BETTER_TILE, CLIFF = 1.2, 1.35, 0.87, 1.3
-LEAST_SHARED, SHARED_LINE = 0.05, 4.0  # of the samples; times as fast, once it is one's own
-MANY_FAULTS, SYSTEM = 16, 0.08
+BETTER_TILE, CLIFF = 0.87, 1.15
+SYSTEM = 0.08
 WORKING = ("product", "scalar_loop", "horizontal_sums", "narrow_vectors", "no_fma", "latency_bound")
 MANY_EXPS, RESCALED, RESCALE = 2.5, 0.3, 8.0
-RECOMPUTED, COPIED = 1.45, 8  # queries that share a copy of the keys, at least
-BEGUN, BEGIN_SECONDS = 4, 20e-6
-OFTEN, MEETING_SECONDS = 24, 3e-6  # queries a meeting of threads; what one takes
+# Queries that share a packed K, at least: of k and v, K is half.
+RECOMPUTED, COPIED, PACKED_ONCE = 1.45, 48, 1.5
+WIDER, BLOCKS = 1.25, 0.75  # what goes with the square of head_dim, and is done again
 DENORMAL = 1.15
 LEAST_COPIES = 0.15  # of the time
 COMPUTE_BOUND, BANDWIDTH_BOUND = 0.5, 0.5  # shares of the ceiling: what is left is not one cause
 
 
-@dataclass(frozen=True)
-class Cause:
-    """gain: how many times as fast; measured: by an experiment. share: of the time, if known."""
-
-    name: str
-    gain: float
-    sentence: str
-    measured: bool = False
-    share: float | None = None
-    place: Place | None = None
-
-
-@dataclass(frozen=True)
-class Evidence:
-    """What the instruments saw; parts and counts are None where they saw nothing."""
-
-    found: Found
-    ceilings: Ceilings
-    lanes: int
-    parts: Parts | None = None
-    counts: Counts | None = None
-    n_traced: int = 0  # queries of the call that was counted
-    alone: float = 0.0  # share of the time of one thread that others would not share
-    held: float = 0.0  # and the share under a lock
-    counters: Counters | None = None
-    record: Record | None = None
-    shared: Shared | None = None
-    shared_place: Place | None = None
-
-    @property
-    def ceiling(self) -> tuple[float, str]:
-        """The least seconds of the call, and what decides it: arithmetic or bytes."""
-        shape = self.found.shape
-        return self.ceilings.seconds(shape.flops, shape.n_bytes, shape.n_bytes)
-
-    @property
-    def share_of_ceiling(self) -> float:
-        return self.ceiling[0] / self.found.busy
-
-
 def causes(evidence: Evidence) -> list[Cause]:
     """The worthiest first. compute_bound or bandwidth_bound alone, where nothing is left."""
-    found = [*_threads(evidence), *_contract(evidence), *_parts(evidence), *_counts(evidence)]
+    found = [*threads(evidence), *_contract(evidence), *_parts(evidence), *_counts(evidence)]
     f = evidence.found
     near = f.simd is not None and f.busy < AS_FAST * f.simd
+    near = near or evidence.share_of_ceiling >= NEAR_CEILING
     least = LEAST_BESIDE_SIMD if near else LEAST_GAIN
     worthy = sorted((c for c in found if c.gain >= least), key=lambda c: -_weight(c))
     unique = list({cause.name: cause for cause in reversed(worthy)}.values())[::-1]
@@ -138,136 +94,6 @@ def _bound(evidence: Evidence) -> Iterator[Cause]:
         yield Cause("compute_bound", 1.0, "it multiplies near what this machine can: nothing left")
     if by == "bytes" and share >= BANDWIDTH_BOUND:
         yield Cause("bandwidth_bound", 1.0, "it reads near what this machine can: nothing left")
-
-
-def gain(share: float, factor: float) -> float:
-    return 1 / (1 - share * (1 - 1 / factor))
-
-
-def _threads(evidence: Evidence) -> Iterator[Cause]:
-    f = evidence.found
-    n = f.n_threads
-    if f.begun > BEGUN * n:
-        yield Cause(
-            "barrier_bound",
-            1 + f.begun / n * BEGIN_SECONDS / f.busy,
-            f"{f.begun:,.0f} threads begin and end in a call, some {BEGIN_SECONDS * 1e6:.0f} us "
-            "each: begin n_threads of them, and deal out the work to these",
-        )
-    if max(f.threads_of_one, f.workers - n + 1) > 1:
-        yield Cause(
-            "oversubscribed",
-            max(f.workers / n, f.threads_of_one, 1.1),
-            f"{max(f.workers, f.threads_of_one)} threads work, and {n} were asked for (n_threads): "
-            "the others' processors are somebody else's",
-        )
-    if n == 1:
-        return
-    meeting = _meetings(evidence)
-    if meeting:
-        yield meeting
-    elsewhere = max(f.many_heads_workers or 1, f.prefill_workers or 1, f.one_head_workers or 1)
-    if f.workers == 1 and elsewhere == 1:
-        yield Cause(
-            "single_thread", float(n), f"one thread works, and {n} were asked for (n_threads)", True
-        )
-        return
-    rows = "keys" if f.shape.n_q == 1 else "queries"
-    if f.one_head_workers == 1:
-        heads = f.shape.n_head
-        wasted = -(-heads // n) * n / heads
-        name = "parallel_over_heads_only"
-        if f.shape.n_q == 1 and (f.prefill_workers or 1) > 1:
-            name = "decode_not_split"
-        yield Cause(
-            name, wasted, f"of one head, one thread works: share out its {rows} as well", True
-        )
-    elif f.workers > 1 and f.imbalance and f.imbalance > UNEVEN and (f.uneven_full or 1) > UNEVEN:
-        yield Cause(
-            "poor_scaling",
-            f.imbalance,
-            f"the busiest thread works {f.imbalance:.2f} times as long as the mean, with a "
-            "mask and without: a part is one thread's, or is dealt out unevenly",
-            True,
-        )
-    elif f.workers > 1 and f.imbalance and f.imbalance > UNEVEN:
-        yield Cause(
-            "imbalance",
-            f.imbalance,
-            f"the busiest thread works {f.imbalance:.2f} times as long as the mean: with a mask, "
-            "later queries see more keys. Deal rows out in turn (schedule(dynamic))",
-            True,
-        )
-    else:
-        yield from _in_turn(evidence)
-    yield from _shared_lines(evidence, meeting is not None)
-
-
-def _in_turn(evidence: Evidence) -> Iterator[Cause]:
-    """What one thread does at a time; Amdahl's law."""
-    n = evidence.found.n_threads
-    for share, gained, why in (
-        (
-            evidence.alone,
-            1 + evidence.alone * (n - 1),
-            "is done by one thread, before others begin",
-        ),
-        (evidence.held, max(1.0, evidence.held * n), "is done under a lock, by a thread at a time"),
-    ):
-        yield Cause(
-            "poor_scaling",
-            gained,
-            f"{share:.0%} of the work {why}: share it out, each thread in memory of its own",
-            share=share,
-        )
-
-
-def _shared_lines(evidence: Evidence, meets: bool) -> Iterator[Cause]:
-    """Threads that hinder each other by what they write."""
-    f, c, shared = evidence.found, evidence.ceilings, evidence.shared
-    natural = f.n_threads * c.flops_one_thread / c.flops
-    inflated = f.inflation.median / natural if f.inflation and f.workers > 1 else 1.0
-    atomic = bool(evidence.parts) and "atomics" in (evidence.parts or {})
-    if shared and shared.share > LEAST_SHARED and not atomic:
-        estimate = gain(shared.share, SHARED_LINE)
-        yield Cause(
-            "false_sharing",
-            max(inflated, estimate),
-            "threads write to the same cache lines, each to its own part of them: keep what a "
-            "thread writes 64 bytes apart from others'",
-            inflated > estimate,
-            shared.share,
-            evidence.shared_place,
-        )
-    elif inflated > INFLATED and not meets and f.shape.n_q > 1:
-        yield Cause(
-            "atomics" if atomic else "false_sharing",
-            inflated,
-            f"{f.n_threads} threads take {inflated:.2f} times the CPU time of one: they write to "
-            "the same cache lines. Keep what a thread writes 64 bytes apart from others'",
-            True,
-            place=_place(evidence, "atomics"),
-        )
-
-
-def _meetings(evidence: Evidence) -> Cause | None:
-    """Where threads meet for every few queries."""
-    counts, f = evidence.counts, evidence.found
-    if counts is None or counts.meetings < max(4, evidence.n_traced / OFTEN):
-        return None
-    meetings = counts.meetings * f.shape.n_q / evidence.n_traced  # whether a head or a call
-    lost = meetings * MEETING_SECONDS
-    return Cause(
-        "barrier_bound",
-        1 + lost / f.busy,
-        f"threads meet {meetings:,.0f} times a call or more (regions, barriers), some "
-        f"{MEETING_SECONDS * 1e6:.0f} us each: make one region of the call",
-    )
-
-
-def _place(evidence: Evidence, name: str) -> Place | None:
-    part = (evidence.parts or {}).get(name)
-    return part.place if part else None
 
 
 def _contract(evidence: Evidence) -> Iterator[Cause]:
@@ -297,7 +123,7 @@ def _contract(evidence: Evidence) -> Iterator[Cause]:
             f"{f.faults:,.0f} page faults a call: memory is given back and taken anew. Ask for it "
             "in workspace_bytes, which lives from call to call",
             share=f.system,
-            place=_place(evidence, "allocates"),
+            place=evidence.place("allocates"),
         )
     if f.unflushed and f.unflushed.low > DENORMAL and not unsure(f.unflushed):
         yield Cause(
@@ -320,6 +146,22 @@ def _contract(evidence: Evidence) -> Iterator[Cause]:
             True,
         )
     yield from _cliffs(evidence)
+    yield from _widths(evidence)
+
+
+def _widths(evidence: Evidence) -> Iterator[Cause]:
+    """What is done anew for each block of head_dim."""
+    wider = evidence.found.narrowed
+    if wider is None or wider.low < WIDER or unsure(wider):
+        return
+    squared = 2 * (1 - 1 / wider.median)  # the share that goes with its square
+    yield Cause(
+        "recomputed_work",
+        1 / (1 - BLOCKS * min(squared, 1.0)),
+        f"twice the head_dim takes {2 * wider.median:.1f} times as long: scores are computed again "
+        "for each block of columns of the output. Compute them once",
+        True,
+    )
 
 
 def _cliffs(evidence: Evidence) -> Iterator[Cause]:
@@ -352,7 +194,7 @@ def _parts(evidence: Evidence) -> Iterator[Cause]:
             "keys or values are copied anew for every few queries: larger tiles of queries",
             False,
             share,
-            _place(evidence, "copies_tensors"),
+            evidence.place("copies_tensors"),
         )
         return
     for name, part in parts.items():
@@ -360,9 +202,12 @@ def _parts(evidence: Evidence) -> Iterator[Cause]:
             continue
         factor, sentence = FACTORS[name], WORDS[name]
         if name == "narrow_vectors":
-            width = max(max((loop.width for loop in part.loops), default=1), 1)
+            width = next((loop.width for loop, _ in part.loops.most_common(1)), 1) or 1
             sentence = sentence.format(width=width, lanes=evidence.lanes)
             factor = 1 + (evidence.lanes / width - 1) / 3  # loads take their share
+        if name == "division_in_loop":
+            scalar = all(loop.width <= 1 for loop, _ in part.loops.most_common(1))
+            factor = 2 * factor if scalar else factor
         if name == "scalar_exp":
             sentence += _called(part)
         if name in UNVECTORISED and evidence.record and part.place:
@@ -376,7 +221,7 @@ def _copied_often(evidence: Evidence) -> bool:
     counts, copies = evidence.counts, (evidence.parts or {}).get("copies_tensors")
     if counts is None or copies is None or copies.share < LEAST_COPIES:
         return False
-    return counts.scattered >= max(2.0, evidence.n_traced / COPIED)
+    return counts.scattered >= max(PACKED_ONCE, evidence.n_traced / COPIED)
 
 
 def _called(part: Part) -> str:
@@ -389,7 +234,7 @@ def _counts(evidence: Evidence) -> Iterator[Cause]:
     if counts is None or parts is None:
         return
     share = sum(parts[name].share for name in WORKING if name in parts)
-    place = _place(evidence, "product") or _place(evidence, "scalar_loop")
+    place = evidence.place("product") or evidence.place("scalar_loop")
     if counts.multiplied >= RECOMPUTED:
         yield Cause(
             "recomputed_work",

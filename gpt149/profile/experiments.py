@@ -20,8 +20,10 @@ MOST_SECONDS, LEAST_N = 0.06, 256  # of a call of one head, n is halved while it
 TILES = ((16, 32), (32, 64), (64, 64), (64, 128), (128, 256), (256, 512))
 UNSURE = 1.6  # highest against lowest of a ratio's rounds: no more is said than "noisy"
 LONG_SECONDS, MOST_KEYS = 0.01, 1 << 16
-SHRUNK, LEAST_SHRUNK, FEW = (2, 4, 8), 64, 32  # parts of n; a few queries
+SHRUNK, LEAST_SHRUNK, FEW = (2, 8), 64, (32, 256)  # parts of n; a few queries
+NARROW = 32  # half of the head_dim that is narrowed, at least
 QUADRATIC_N, QUADRATIC = 4096, 3
+AWAKE_SECONDS = 0.001  # of a call in which all threads have time to wake up
 ATTEMPTS = 12  # calls in which a thread may show that it works
 
 
@@ -49,6 +51,7 @@ class Found:
     odd: Ratio | None = None  # head_dim + 1, against head_dim
     shrunk: Ratio | None = None  # of time a pair: this n, against the part of it that is best
     sliced: Ratio | None = None  # of time a pair: all queries, against a few
+    narrowed: Ratio | None = None  # of time for its size: this head_dim, against half of it
     model: Ratio | None = None  # strides as in a model
     denormal: Ratio | None = None  # weights that are denormal
     unflushed: Ratio | None = None  # against denormals taken for 0, usual inputs
@@ -100,6 +103,9 @@ def _threads(child: Watched, case: Case, found: Found) -> None:
     if found.one < LONG_SECONDS:
         long = _longer(child, case, found.one)
     found.workers, found.imbalance = long.workers, long.imbalance(n)
+    if many.workers == 1 and found.one > AWAKE_SECONDS:  # who works then works here, not elsewhere
+        found.workers = child.calls(case, ATTEMPTS).workers
+        long = many if found.workers == 1 else long
     # A short call is over before all threads are awake: how a longer one is shared out counts.
     found.busy = min(many.busy, found.one * long.usual_imbalance(n) / n)
     found.begun = many.median("begun")
@@ -165,19 +171,23 @@ def _variations(child: Watched, head: Case, rounds: int, found: Found, square: b
         seen = shape.pairs / replace(shape, window=0).pairs
         found.windowed = _scaled(_pair(child, head, replace(head, window=0), rounds), 1 / seen)
     half = replace(base, n_q=max(1, base.n_q // 2), n_kv=max(1, base.n_kv // 2))
-    if not head.window:  # with one, a query sees no more keys of more
-        found.shrunk = max(
-            (
-                _of_less(child, base, by, rounds)
-                for by in SHRUNK
-                if min(base.n_q, base.n_kv) >= LEAST_SHRUNK * by
-            ),
-            key=lambda ratio: ratio.low,
-            default=None,
-        )
-        if base.n_q >= 4 * FEW and not square:
-            few = replace(base, n_q=FEW)
-            found.sliced = _scaled(_pair(child, base, few, rounds), FEW / base.n_q)
+    # With a window, a query sees no more keys of more.
+    least = 0 if head.window else min(base.n_q, base.n_kv)
+    parts = [by for by in SHRUNK if least >= LEAST_SHRUNK * by]
+    few = [n for n in FEW if least and base.n_q >= 4 * n and not square]
+    whole, *others = child.in_turn(
+        [
+            base,
+            *(replace(base, n_q=base.n_q // by, n_kv=base.n_kv // by) for by in parts),
+            *(replace(base, n_q=n) for n in few),
+        ],
+        rounds,
+    )
+    found.shrunk = _worst(whole, others[: len(parts)], [1 / by**2 for by in parts])
+    found.sliced = _worst(whole, others[len(parts) :], [n / base.n_q for n in few])
+    if head.head_dim >= 2 * NARROW:
+        narrow = replace(half, head_dim=head.head_dim // 2)
+        found.narrowed = _scaled(_pair(child, half, narrow, rounds), 0.5)
     found.quadratic = _quadratic(child, base)
     d = head.head_dim
     found.odd = _scaled(_pair(child, replace(half, head_dim=d + 1), half, rounds), d / (d + 1))
@@ -190,10 +200,10 @@ def _variations(child: Watched, head: Case, rounds: int, found: Found, square: b
             found.tiles[br, bc] = _pair(child, replace(half, br=br, bc=bc), half, min(rounds, 3))
 
 
-def _of_less(child: Watched, base: Case, by: int, rounds: int) -> Ratio:
-    """Time a pair, against the same with n / by."""
-    less = replace(base, n_q=base.n_q // by, n_kv=base.n_kv // by)
-    return _scaled(_pair(child, base, less, rounds), 1 / by**2)
+def _worst(whole: Calls, others: Sequence[Calls], sizes: Sequence[float]) -> Ratio | None:
+    """The highest of times a pair against calls that are less, of such sizes."""
+    ratios = [_scaled(_ratio(whole, less), size) for less, size in zip(others, sizes, strict=True)]
+    return max(ratios, key=lambda ratio: ratio.low, default=None)
 
 
 def _quadratic(child: Watched, base: Case) -> bool:

@@ -48,11 +48,13 @@ class Seen:
 
     strided: whether a loop reads numbers one by one, far apart. repeated: whether an instruction is
     executed about once a pair of query and key, or more: a function of such, without a loop of its
-    own, is called from one, and counts as it. on_stack: whether a loop's sums are on the stack.
+    own, is called from one, and counts as it. rare: whether it is known to be executed less often.
+    on_stack: whether a loop's sums are on the stack.
     """
 
     strided: Callable[[Loop], bool] = lambda _: False
     repeated: Callable[[int], bool] = lambda _: False
+    rare: Callable[[int], bool] = lambda _: False
     on_stack: Callable[[Loop], bool] = lambda _: False
 
 
@@ -100,7 +102,7 @@ def parts(
         if pc and loop and loop.innermost and seen.strided(loop):
             name = "strided_access"
         else:
-            name = _inside(code, at, loop, lanes) if pc else _outside(code.instructions[at])
+            name = _inside(code, at, loop, lanes, seen) if pc else _outside(code.instructions[at])
         if name == "product" and loop and seen.on_stack(loop):
             name = "spills"
         part = found.setdefault(name, Part())
@@ -127,14 +129,14 @@ def _outside(call: Instruction) -> str:
     return "copies_tensors" if call.calls in COPIERS else "other"
 
 
-def _inside(code: Listing, at: int, loop: Loop | None, lanes: int) -> str:
+def _inside(code: Listing, at: int, loop: Loop | None, lanes: int, seen: Seen) -> str:
     near = code.instructions[max(0, at - 1) : at + 1]
     if any(i.atomic for i in code.instructions[max(0, at - 2) : at + 1]):
         return "atomics"
     if any(i.calls in EXPONENTIALS for i in near):
         return "scalar_exp"
-    divided = loop is not None and loop.innermost and any(i.divides for i in loop.body)
-    if divided or (loop and any(i.divides for i in near)):
+    dividing = loop.body if loop and loop.innermost else near
+    if loop and any(i.divides and not seen.rare(i.address) for i in dividing):
         return "division_in_loop"
     folds = code.instructions[at].address in code.folds
     in_order = loop is not None and loop.innermost and _in_order(loop)
@@ -166,5 +168,5 @@ def _inside(code: Listing, at: int, loop: Loop | None, lanes: int) -> str:
 
 def _in_order(loop: Loop) -> bool:
     """Whether the lanes of a product are added up one after the other within the loop."""
-    n_vectors = sum(i.fused and i.lanes > 1 for i in loop.body)
+    n_vectors = sum(i.lanes > 1 and (i.fused or "add" in i.name) for i in loop.body)
     return not n_vectors and sum(i.name in ("vaddss", "addss") for i in loop.body) >= IN_ORDER

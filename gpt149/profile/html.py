@@ -26,6 +26,7 @@ AGAINST = {
     "windowed": "a pair of query and key with the window, against one without",
     "shrunk": "a pair of query and key, against one of the best part of n",
     "sliced": "a pair of query and key, against one of a few queries",
+    "narrowed": "head_dim, against half of it, for its size",
     "odd": "head_dim + 1, against head_dim, for its size",
     "model": "strides as in a model, against rows that touch",
     "denormal": "weights that are denormal, against usual ones",

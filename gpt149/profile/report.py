@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from ..system.words import duration
-from .causes import COMPUTE_BOUND, Cause
+from .causes import COMPUTE_BOUND
+from .evidence import Cause
 from .experiments import Found, unsure
 from .run import Profile
 

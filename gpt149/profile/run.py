@@ -18,8 +18,9 @@ from ..kernels.build import Target, build_all
 from ..kernels.registry import Source, compiled, locate, to_build
 from ..system.paths import shipped
 from . import asm, hot, lines, missed, sharing, trace
-from .causes import Cause, Evidence, causes
+from .causes import causes
 from .child import Watched
+from .evidence import Cause, Evidence
 from .experiments import Found, affordable, observe, usual_seconds
 from .lines import Place
 
@@ -64,8 +65,7 @@ def profile(
     """
     source, ours = locate(spec), locate(YARDSTICK)
     progress("compiling")
-    tools = shipped("csrc") / "tools"
-    sampler = build_all([Target((tools / "sampler.cpp", tools / "counters.cpp"))])[0]
+    sampler = build_all([watching()])[0]
     library = _with_lines(source) or compiled(source)
     code = asm.listing(library) if library and asm.readable() else None
     profiles = []
@@ -84,6 +84,12 @@ def profile(
     return profiles
 
 
+def watching() -> Target:
+    """The library that samples, steps and counts within the child."""
+    tools = shipped("csrc") / "tools"
+    return Target((tools / "sampler.cpp", tools / "counters.cpp"))
+
+
 def _yardstick(
     source: Source, sampler: Path, shapes: Sequence[Shape], most: Ceilings
 ) -> dict[Shape, float]:
@@ -93,8 +99,11 @@ def _yardstick(
 
 
 def _record(source: Source, library: Path | None) -> missed.Record | None:
+    """Of an author's file. Those of ours that are several take long, and are vectors by hand."""
     target = to_build(source)
-    return missed.record(target, library) if target and library else None
+    if target is None or library is None or len(target.sources) > 1:
+        return None
+    return missed.record(target, library)
 
 
 def _with_lines(source: Source) -> Path | None:
@@ -145,9 +154,11 @@ def _judged(
     if steps:
         counts = trace.count(steps, code, small)
         executed = dict(zip(*np.unique(steps.rows[:, 0], return_counts=True), strict=True))
+        often = OFTEN * small.n_q * small.n_kv
         seen = hot.Seen(
             functools.cache(functools.partial(trace.strided, steps)),
-            lambda address: executed.get(address, 0) >= OFTEN * small.n_q * small.n_kv,
+            lambda address: executed.get(address, 0) >= often,
+            lambda address: executed.get(address, 0) < often,
             functools.cache(functools.partial(trace.sums_on_stack, steps)),
         )
         parts = hot.parts(samples, code, places, child.lanes, seen)
