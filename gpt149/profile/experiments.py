@@ -185,7 +185,7 @@ def _variations(child: Watched, head: Case, rounds: int, found: Found, square: b
     )
     found.shrunk = _worst(whole, others[: len(parts)], [1 / by**2 for by in parts])
     found.sliced = _worst(whole, others[len(parts) :], [n / base.n_q for n in few])
-    if head.head_dim >= 2 * NARROW:
+    if head.head_dim >= 2 * NARROW and not head.head_dim_v:
         narrow = replace(half, head_dim=head.head_dim // 2)
         found.narrowed = _scaled(_pair(child, half, narrow, rounds), 0.5)
     found.quadratic = _quadratic(child, base)
