@@ -13,7 +13,7 @@ from ..bench.html import listed, style
 from ..bench.results import Results, describe_machine
 from ..bench.stats import Ratio
 from ..bench.tables import described
-from .causes import Cause
+from .evidence import Cause
 from .experiments import Found, unsure
 from .lines import Place
 from .report import headline, notes, worth

@@ -20,8 +20,8 @@ from gpt149.errors import InputError
 from gpt149.kernels.build import build
 from gpt149.kernels.registry import compiled, locate
 from gpt149.profile import asm, hot, score, tune, tuned
-from gpt149.profile.causes import Cause, Evidence
 from gpt149.profile.child import Watched
+from gpt149.profile.evidence import Cause, Evidence
 from gpt149.profile.experiments import Found
 from gpt149.profile.html import as_html
 from gpt149.profile.lines import Place
