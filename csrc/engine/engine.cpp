@@ -3,7 +3,7 @@
 // A step is one parallel region over the tokens of all sequences, one behind the other as rows.
 // Threads share out the columns of every product and the heads, or the sequences, of the attention,
 // where each calls the kernel for its own with n_threads = 1 (attention.h); between these they meet
-// at a barrier, five times a layer (oftener where many rows are normed or rounded).
+// at a barrier, five times a layer (nine times where there are many rows).
 // gpt149/model/gpt.py says the same in torch and is the specification.
 //
 // Decode is bound by reading the weights, prefill by the FMA units: see matrix.h.
@@ -57,8 +57,9 @@ struct Engine {
     std::unique_ptr<Bounds> screen; // of the head, where it is screened
     Memory<float> positions, ln_f_weight, ln_f_bias;
     Attention attention;
-    int rows = 0;                          // tokens that the buffers hold
-    Memory<float> x, norm, qkv, y, hidden; // (rows, width)
+    int rows = 0;                    // tokens that the buffers hold
+    Memory<float> x, qkv, y, hidden; // (rows, width)
+    Memory<float> norm;              // a row a thread
     Barrier barrier;
 
     explicit Engine(const Config &config) : c(config), layers(c.n_layer), attention(c) {}
@@ -69,7 +70,7 @@ struct Engine {
     bool reserve(int n) {
         if (n <= rows) return true;
         x = allocate<float>((int64_t)n * c.n_embd);
-        norm = allocate<float>((int64_t)std::max(n, c.n_threads) * (c.n_embd + LANES));
+        norm = allocate<float>((int64_t)c.n_threads * (c.n_embd + LANES));
         qkv = allocate<float>((int64_t)n * 3 * c.n_embd);
         y = allocate<float>((int64_t)n * c.n_embd);
         hidden = allocate<float>((int64_t)n * inner_stride());
@@ -117,17 +118,35 @@ struct Step {
 
     void meet() { e.barrier.wait(n_threads); }
 
-    // n rows of x normed. A single row each thread norms for itself, which spares a meeting.
-    float *normed(int n, const float *weight, const float *bias) {
-        const int width = e.c.n_embd, stride = width + LANES;
-        const bool alone = n == 1;
-        float *own = e.norm.get() + (alone ? (int64_t)thread * stride : 0);
-        const Share share = alone ? Share(1, 0, 1) : Share(n, thread, n_threads);
-        for (int r = share.first; r < share.last; r++)
-            layer_norm(e.x.get() + (int64_t)r * width, weight, bias, width, e.c.layer_norm_epsilon,
-                       own + (int64_t)r * stride);
-        if (!alone) meet();
+    // Row r of x normed, in a buffer of this thread's.
+    float *normed(int r, const float *weight, const float *bias) const {
+        const int width = e.c.n_embd;
+        float *own = e.norm.get() + (int64_t)thread * (width + LANES);
+        layer_norm(e.x.get() + (int64_t)r * width, weight, bias, width, e.c.layer_norm_epsilon,
+                   own);
         return own;
+    }
+
+    // Keeps n rows for products, of `row(r)` each; the row from which on. A single row each thread
+    // keeps for itself, which spares a meeting.
+    template <typename F> int keep(int n, int width, const F &row) {
+        if (n == 1) {
+            e.weights->keep(thread, row(0), width);
+            return thread;
+        }
+        const Share share(n, thread, n_threads);
+        for (int r = share.first; r < share.last; r++)
+            e.weights->keep(r, row(r), width);
+        meet();
+        return 0;
+    }
+
+    int keep_normed(int n, const float *weight, const float *bias) {
+        return keep(n, e.c.n_embd, [&](int r) { return normed(r, weight, bias); });
+    }
+
+    int keep_rows(int n, int width, const float *x, int64_t x_stride) {
+        return keep(n, width, [=](int r) { return x + r * x_stride; });
     }
 
     void embed(const int32_t *ids) {
@@ -155,39 +174,27 @@ struct Step {
                          width * sizeof(float));
     }
 
-    // Keeps x for products; the row from which on. As for `normed`, a single row is done by each.
-    int keep_rows(const float *x, int64_t x_stride, int width, int n) {
-        if (n == 1) {
-            e.weights->keep(thread, x, width);
-            return thread;
-        }
-        const Share share(n, thread, n_threads);
-        for (int r = share.first; r < share.last; r++)
-            e.weights->keep(r, x + r * x_stride, width);
-        meet();
-        return 0;
-    }
-
-    void multiply(const Matrix &w, const float *x, int64_t x_stride, float *y, int64_t y_stride,
-                  int n, Epilogue epilogue, Share panels) {
-        const int row = keep_rows(x, x_stride, w.in, n);
+    // Rows that are kept, from `row` on, times w.
+    void multiply(const Matrix &w, int row, float *y, int64_t y_stride, int n, Epilogue epilogue,
+                  Share panels) const {
         e.weights->multiply({w, row, y, y_stride, n, epilogue, (Activation)e.c.activation, panels});
     }
 
-    void multiply(const Matrix &w, const float *x, int64_t x_stride, float *y, int64_t y_stride,
-                  int n, Epilogue epilogue) {
-        multiply(w, x, x_stride, y, y_stride, n, epilogue, Share(w.panels(), thread, n_threads));
+    void multiply(const Matrix &w, int row, float *y, int64_t y_stride, int n, Epilogue epilogue) {
+        multiply(w, row, y, y_stride, n, epilogue, Share(w.panels(), thread, n_threads));
         meet();
     }
 
-    // The logits of rows that may be among a row's likeliest; the others become the lowest number
+    // The logits of n rows that may be among a row's likeliest; the others become the lowest number
     // there is. All of them, where more than a quarter of the panels have such.
-    void screen(float *x, int64_t x_stride, int n, float *logits) {
+    void screen(int n, float *logits) {
         Bounds &screen = *e.screen;
         const Share share(n, thread, n_threads);
         for (int r = share.first; r < share.last; r++) {
-            e.weights->round(x + r * x_stride, e.c.n_embd); // the bounds are the product's
-            screen.keep(r, x + r * x_stride, thread);
+            float *x = normed(r, e.ln_f_weight.get(), e.ln_f_bias.get());
+            e.weights->round(x, e.c.n_embd); // the bounds are the product's
+            screen.keep(r, x, thread);
+            e.weights->keep(r, x, e.c.n_embd);
         }
         meet();
         screen.bound(n, wanted.noise, wanted.known, thread, n_threads);
@@ -206,13 +213,12 @@ struct Step {
             left += may_be(p);
         if (left > n_panels / 4) {
             if (thread == 0) screen.pause = Bounds::PAUSE;
-            multiply(e.head, x, x_stride, logits, vocab_size, n, REPLACE);
+            multiply(e.head, 0, logits, vocab_size, n, REPLACE);
             return;
         }
-        const int row = keep_rows(x, x_stride, e.c.n_embd, n);
         for (int p = thread; p < n_panels; p += n_threads) // the likely ones may be neighbours
             if (may_be(p))
-                e.weights->multiply({e.head, row, logits, vocab_size, n, REPLACE, RELU, Share(p)});
+                multiply(e.head, 0, logits, vocab_size, n, REPLACE, Share(p));
             else
                 for (int64_t r = 0; r < n; r++)
                     std::fill(logits + r * vocab_size + p * LANES,
@@ -225,7 +231,7 @@ struct Step {
     // (rows, vocab_size).
     void run(const int32_t *ids, float *logits) {
         const int width = e.c.n_embd;
-        const int64_t normed_stride = width + LANES, inner_stride = e.inner_stride();
+        const int64_t inner_stride = e.inner_stride();
         float *x = e.x.get(), *qkv = e.qkv.get(), *y = e.y.get(), *hidden = e.hidden.get();
         int n = n_rows(runs);
         embed(ids);
@@ -233,8 +239,8 @@ struct Step {
             const Layer &layer = e.layers[i];
             const auto &v = layer.vectors;
             const Matrix *m = layer.matrices;
-            const float *normed_x = normed(n, v[LN_1_WEIGHT].get(), v[LN_1_BIAS].get());
-            multiply(m[C_ATTN], normed_x, normed_stride, qkv, 3 * width, n, REPLACE);
+            int row = keep_normed(n, v[LN_1_WEIGHT].get(), v[LN_1_BIAS].get());
+            multiply(m[C_ATTN], row, qkv, 3 * width, n, REPLACE);
             // From the last layer's attention on only the last tokens matter.
             const bool ends = i == e.c.n_layer - 1 && !wanted.every;
             const auto before = std::chrono::steady_clock::now();
@@ -246,17 +252,20 @@ struct Step {
                 e.attention.seconds +=
                     std::chrono::duration<double>(std::chrono::steady_clock::now() - before)
                         .count();
-            multiply(m[ATTN_PROJ], y, width, x, width, n, ADD);
-            normed_x = normed(n, v[LN_2_WEIGHT].get(), v[LN_2_BIAS].get());
-            multiply(m[C_FC], normed_x, normed_stride, hidden, inner_stride, n, ACTIVATE);
-            multiply(m[MLP_PROJ], hidden, inner_stride, x, width, n, ADD);
+            row = keep_rows(n, width, y, width);
+            multiply(m[ATTN_PROJ], row, x, width, n, ADD);
+            row = keep_normed(n, v[LN_2_WEIGHT].get(), v[LN_2_BIAS].get());
+            multiply(m[C_FC], row, hidden, inner_stride, n, ACTIVATE);
+            row = keep_rows(n, e.c.n_inner, hidden, inner_stride);
+            multiply(m[MLP_PROJ], row, x, width, n, ADD);
         }
-        float *normed_x = normed(n, e.ln_f_weight.get(), e.ln_f_bias.get());
         const int k = wanted.likeliest;
-        if (0 < k && k <= e.head.panels() / 8 && e.screen && !e.screen->pause)
-            screen(normed_x, normed_stride, n, logits);
-        else
-            multiply(e.head, normed_x, normed_stride, logits, e.c.vocab_size, n, REPLACE);
+        if (0 < k && k <= e.head.panels() / 8 && e.screen && !e.screen->pause) {
+            screen(n, logits);
+            return;
+        }
+        const int row = keep_normed(n, e.ln_f_weight.get(), e.ln_f_bias.get());
+        multiply(e.head, row, logits, e.c.vocab_size, n, REPLACE);
     }
 };
 

@@ -147,7 +147,7 @@ static void stream(const Matrix &w, const X *x, int64_t x_stride, const Target &
 
 constexpr int MANY = REGISTERS == 32 ? 8 : 4; // rows at once, and at least half as many
 constexpr int WIDE = 3;                       // panels at once, of many rows
-constexpr int TALL = 64;                      // rows of a band, whose sums are kept meanwhile
+constexpr int TALL = 128;                     // rows of a band, whose sums are kept meanwhile
 constexpr int COLUMNS = 64;                   // of a tile: two of three panels stay in L1
 constexpr int TILES_AHEAD = 2048;             // bytes of each panel
 
