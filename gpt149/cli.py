@@ -196,6 +196,7 @@ def check(
     kernel_specs: tuple[str, ...],
     full: bool,
     case: str | None,
+    seed: int,
     timeout: float,
     jobs: int,
     sanitizers: str | None,
@@ -213,7 +214,7 @@ def check(
     if self_test or scored:
         sys.exit(
             command.score_known(
-                scored, every=full, timeout=timeout, jobs=jobs, as_json_output=as_json
+                scored, every=full, seed=seed, timeout=timeout, jobs=jobs, as_json_output=as_json
             )
         )
     if not kernel_specs:
@@ -223,6 +224,7 @@ def check(
             kernel_specs,
             every=full,
             case=case,
+            seed=seed,
             timeout=timeout,
             jobs=jobs,
             sanitizers=sanitizers,

@@ -179,11 +179,19 @@ NEW = in_groups(
     }
 )
 
+SEED = option(
+    "--seed",
+    default=149,
+    type=click.IntRange(min=0),
+    help="Another: other numbers and other sizes of the same kinds.",
+)
+
 CHECK = in_groups(
     {
         "What is asked": [
             option("--full", is_flag=True, help="Many more cases than the quick ones."),
             option("--case", metavar="NAME", help="One case alone."),
+            SEED,
             option(
                 "--sanitize",
                 "sanitizers",
@@ -284,6 +292,7 @@ LAB = in_groups(
     {
         "What is asked": [
             option("--case", metavar="NAME", help="One case alone."),
+            SEED,
             option("--sanitize", is_flag=True, help="Under the address and undefined sanitizers."),
             option("-N", "n", default=1024, help="Tokens of the call that is timed."),
             option("-br", default=256, help="Flash attention's Br."),

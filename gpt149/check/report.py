@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from ..kernels.abi import Feature
 from ..system.words import duration, in_shell, one_line
+from .cases import SEED
 from .finding import describe_rows
 from .isolation import Answer
 from .judge import SLACK, SMALLEST, Verdict
@@ -29,7 +30,7 @@ def as_text(spec: str, report: Report, *, rerun: str = "") -> str:
 
     rerun: the command that a case's name is put behind, if it is not `gpt149 check`.
     """
-    rerun = rerun or f"gpt149 check {in_shell(spec)} --case"
+    rerun = rerun or f"gpt149 check {in_shell(spec)}{_seed(report)} --case"
     if report.right:
         return f"PASS {spec}: {len(report.observations)} cases in {duration(report.seconds)}. " + (
             (_excuse(report) if report.excused else _precision(report)) + _notes(report)
@@ -59,6 +60,12 @@ def as_text(spec: str, report: Report, *, rerun: str = "") -> str:
             break
     lines.append(f"  Rerun: {rerun} {shown.case.name}")
     return "\n".join(lines) + _notes(report)
+
+
+def _seed(report: Report) -> str:
+    """The flag that draws the report's cases, if they are not the usual ones."""
+    seeds = {o.case.seed for o in report.observations} - {SEED}
+    return f" --seed {min(seeds)}" if seeds else ""
 
 
 def _why_left_out(last: Answer) -> str:
@@ -106,6 +113,7 @@ def _case_as_json(o: Observation) -> dict[str, Any]:
     entry: dict[str, Any] = {
         "case": o.case.name,
         "shape": o.case.describe(),
+        "seed": o.case.seed,
         "passed": o.passed,
         "outcome": o.answer.outcome,
         "detail": o.answer.detail,

@@ -17,6 +17,7 @@ from ..check.cases import Case, full, quick
 from ..check.report import as_json, as_text
 from ..check.run import Report, check, unheard
 from ..check.sanitize import check_sanitizers
+from ..check.seeded import seeded
 from ..errors import BuildError, InputError, SeveralKernels
 from ..system.limits import check_jobs, check_timeout
 from ..system.paths import shipped
@@ -38,6 +39,7 @@ def run(
     *,
     every: bool,
     case: str | None,
+    seed: int,
     timeout: float,
     jobs: int,
     sanitizers: str | None,
@@ -53,7 +55,7 @@ def run(
     check_jobs(jobs)
     if sanitizers is not None:
         check_sanitizers(sanitizers)
-    cases = _chosen(case) if case is not None else full() if every else quick()
+    cases = seeded(_chosen(case) if case is not None else full() if every else quick(), seed)
     if watch:
         if len(specs) != 1 or as_json_output:
             raise InputError("--watch is for one kernel, and not with --json.")
@@ -114,7 +116,7 @@ def _table(specs: Sequence[str], reports: Sequence[Report | BuildError]) -> None
 
 
 def score_known(
-    folder: Path | None, *, every: bool, timeout: float, jobs: int, as_json_output: bool
+    folder: Path | None, *, every: bool, seed: int, timeout: float, jobs: int, as_json_output: bool
 ) -> int:
     """Judge kernels of which it is known what is wrong; 0 if all were caught, with no alarm.
 
@@ -128,7 +130,7 @@ def score_known(
     tests = shipped("csrc").parent / "tests"
     own = (tests / "wrong_kernels", tests / "right_kernels")
     entries = score.from_index(folder) if folder else score.from_comments(*own)
-    judge = partial(score.score, cases=full() if every else quick(), timeout=timeout)
+    judge = partial(score.score, cases=seeded(full() if every else quick(), seed), timeout=timeout)
     scores = _side_by_side(judge, entries, jobs)
     if as_json_output:
         click.echo(json.dumps(score.as_json(scores)))

@@ -10,11 +10,13 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from ..check.arena import Arena
+from ..check.cases import SEED
 from ..check.isolation import Answer, Child
 from ..check.machine import must_build
 from ..check.observe import Memo
 from ..check.report import as_text
 from ..check.run import Report, check, unheard
+from ..check.seeded import seeded
 from ..errors import (
     BuildError,
     CannotSanitize,
@@ -42,7 +44,8 @@ SANITIZERS = "address,undefined"
 @dataclass(frozen=True)
 class Settings:
     """n: tokens of the timed call, among those judged. br, bc: tiles of part 4. timeout: seconds
-    a call. case: one case alone, by name. sanitize: run under the sanitizers in any case.
+    a call. case: one case alone, by name. seed: another draws other cases, see `check.seeded`.
+    sanitize: run under the sanitizers in any case.
     """
 
     n: int = 1024
@@ -51,6 +54,7 @@ class Settings:
     threads: int = 8
     timeout: float = 20.0
     case: str | None = None
+    seed: int = SEED
     sanitize: bool = False
 
     def __post_init__(self) -> None:
@@ -60,6 +64,17 @@ class Settings:
         check_range("-bc", self.bc, 1, MOST_TOKENS)
         check_range("--threads", self.threads, 1, MOST_THREADS)
         check_timeout(self.timeout)
+
+    @property
+    def flags(self) -> str:
+        """What draws the same cases again: the options that are not the usual ones."""
+        usual = Settings()
+        names = {"n": "-N", "br": "-br", "bc": "-bc", "threads": "--threads", "seed": "--seed"}
+        return "".join(
+            f" {flag} {getattr(self, name)}"
+            for name, flag in names.items()
+            if getattr(self, name) != getattr(usual, name)
+        )
 
 
 @dataclass(frozen=True)
@@ -198,7 +213,7 @@ def judge_part(
         InputError: there is no case of the name in the settings.
         BuildError: the module does not load.
     """
-    asked = cases(part, settings.n, settings.br, settings.bc, settings.threads)
+    asked = cases(part, settings.n, settings.br, settings.bc, settings.threads, settings.seed)
     if settings.case is not None:
         asked = [case for case in asked if case.name == settings.case]
         if not asked:
@@ -218,7 +233,7 @@ def judge_part(
         notes = (f"not run under the sanitizers: {e}",)
         report = check(spec, asked, timeout=settings.timeout, memo=memo, progress=say)
     if report.right and settings.case is None:
-        extra = beyond(part, settings.br, settings.bc, settings.threads)
+        extra = seeded(beyond(part, settings.br, settings.bc, settings.threads), settings.seed)
         tried = check(spec, extra, timeout=settings.timeout, memo=memo, explained=False)
         noted = [note(o) for o in tried.observations]
         if None in noted:
@@ -239,7 +254,8 @@ def _wrong(spec: str, path: Path, part: Part, report: Report, settings: Settings
         text = "it returns the zeros that it was given"
         return Result(part.name, 0, part.points, "not implemented", "zeros", text)
     report = explained(spec, report, settings.timeout)
-    text = as_text(spec, report, rerun=f"gpt149 lab {in_shell(path)} {part.name} --case")
+    rerun = f"gpt149 lab {in_shell(path)} {part.name}{settings.flags} --case"
+    text = as_text(spec, report, rerun=rerun)
     return Result(part.name, 0, part.points, "wrong", cause_of(report), text)
 
 
