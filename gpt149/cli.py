@@ -197,10 +197,12 @@ def check(
     full: bool,
     case: str | None,
     seed: int,
+    case_file: Path | None,
     timeout: float,
     jobs: int,
     sanitizers: str | None,
     watch: bool,
+    logged: bool,
     self_test: bool,
     scored: Path | None,
     as_json: bool,
@@ -225,13 +227,31 @@ def check(
             every=full,
             case=case,
             seed=seed,
+            case_file=case_file,
             timeout=timeout,
             jobs=jobs,
             sanitizers=sanitizers,
             watch=watch,
+            logged=logged,
             as_json_output=as_json,
         )
     )
+
+
+@main.command(
+    examples="""
+    gpt149 check mine.cpp --watch --log    keeps it, a line a save
+    gpt149 log mine.cpp > log.md
+    gpt149 log mine.cpp --png log.png
+    """
+)
+@click.argument("kernel", metavar="FILE", type=options.FILE)
+@options.LOG
+def log(kernel: Path, png: Path | None) -> None:
+    """How a kernel came to be: its work log as a table."""
+    from .commands.log import run
+
+    run(kernel, png)
 
 
 @main.command(
@@ -276,11 +296,11 @@ def profile(kernel: str, shapes: tuple[str, ...], threads: int | None, as_json: 
 @main.command(
     examples="""
     gpt149 lab module.cpp
-    gpt149 lab module.cpp part4 -N 1000 -br 128 -bc 512
     gpt149 lab submissions --jobs 4 --format csv -o class.csv
+    gpt149 lab --collect 'results/*.json' --format html -o class.html
     """
 )
-@click.argument("path", metavar="MODULE|FOLDER", type=options.FILE)
+@click.argument("path", metavar="MODULE|FOLDER", type=options.FILE, required=False)
 @click.argument(
     "part",
     default="all",
@@ -288,8 +308,9 @@ def profile(kernel: str, shapes: tuple[str, ...], threads: int | None, as_json: 
 )
 @options.LAB
 def lab(
-    path: Path,
+    path: Path | None,
     part: str,
+    collect: str | None,
     output_format: str,
     output: Path | None,
     jobs: int,
@@ -298,9 +319,17 @@ def lab(
     **settings: Any,
 ) -> None:
     """Judge Stanford's CS149 assignment 4: one module.cpp, or many."""
-    from .commands.lab import run
+    from .commands.lab import collected, run
     from .lab.run import Settings
 
+    if collect is not None:
+        if path is not None:
+            raise InputError(f"--collect takes one pattern, in quotes: what is {path} for?")
+        sys.exit(collected(collect, output_format=output_format, output=output))
+    if path is None:
+        raise InputError(
+            "there is nothing to judge. Give a module.cpp, or a folder of submissions."
+        )
     sys.exit(
         run(
             path,

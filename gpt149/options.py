@@ -49,6 +49,18 @@ def _share(_ctx: click.Context, _param: click.Parameter, text: str) -> float:
     return share
 
 
+def _listed(_ctx: click.Context, _param: click.Parameter, path: Path | None) -> Any:
+    from .lab.parts import read_listed
+
+    return read_listed(path) if path else None
+
+
+def _rubric(_ctx: click.Context, _param: click.Parameter, path: Path | None) -> Any:
+    from .lab.rubric import Rubric, read_rubric
+
+    return read_rubric(path) if path else Rubric()
+
+
 ATTENTION = option(
     "-a",
     "--attention",
@@ -193,6 +205,12 @@ CHECK = in_groups(
             option("--case", metavar="NAME", help="One case alone."),
             SEED,
             option(
+                "--cases",
+                "case_file",
+                type=FILE,
+                help="Cases of yours in the place of ours: a TOML file.",
+            ),
+            option(
                 "--sanitize",
                 "sanitizers",
                 metavar="LIST",
@@ -213,11 +231,18 @@ CHECK = in_groups(
         ],
         "How it runs": [
             option("--watch", is_flag=True, help="Judge again at every save, and show the speed."),
+            option(
+                "--log", "logged", is_flag=True, help="With --watch: a work log beside the file."
+            ),
             option("--timeout", default=5.0, help="Seconds a call."),
             option("--jobs", default=1, help="Kernels side by side."),
         ],
         "Output": [JSON],
     }
+)
+
+LOG = in_groups(
+    {"Output": [option("--png", type=FILE, help="Draw the times into this file instead.")]}
 )
 
 BENCH = in_groups(
@@ -294,6 +319,18 @@ LAB = in_groups(
             option("--case", metavar="NAME", help="One case alone."),
             SEED,
             option("--sanitize", is_flag=True, help="Under the address and undefined sanitizers."),
+            option(
+                "--cases",
+                type=FILE,
+                callback=_listed,
+                help="Cases of yours in the place of ours: a TOML file.",
+            ),
+            option(
+                "--rubric",
+                type=FILE,
+                callback=_rubric,
+                help="Points, what counts as right, what speed costs: a TOML file of yours.",
+            ),
             option("-N", "n", default=1024, help="Tokens of the call that is timed."),
             option("-br", default=256, help="Flash attention's Br."),
             option("-bc", default=256, help="Flash attention's Bc."),
@@ -303,6 +340,13 @@ LAB = in_groups(
             option("--timeout", default=20.0, help="Seconds a call."),
             option("--jobs", default=1, help="Submissions side by side."),
         ],
+        "Many machines": [
+            option(
+                "--collect",
+                metavar="PATTERN",
+                help="No judging: one table of what --format json wrote, such as '*/result.json'.",
+            ),
+        ],
         "Text through a part": [
             option("--inference", is_flag=True, help="Generate text instead of judging."),
             option("-m", "--model", default="shakespeare", help="Of --inference."),
@@ -311,9 +355,10 @@ LAB = in_groups(
             option(
                 "--format",
                 "output_format",
-                type=click.Choice(["text", "json", "csv", "gradescope"]),
+                type=click.Choice(["text", "json", "csv", "gradescope", "html"]),
                 default="text",
-                help="gradescope writes an autograder's results.json, whatever happens.",
+                help="gradescope writes an autograder's results.json, whatever happens; html is "
+                "for --collect.",
             ),
             option("-o", "--output", type=FILE, help="A file instead of stdout."),
         ],

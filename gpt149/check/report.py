@@ -25,12 +25,13 @@ MANY = 1e9
 PICTURE_ROWS, PICTURE_COLUMNS = 16, 48
 
 
-def as_text(spec: str, report: Report, *, rerun: str = "") -> str:
+def as_text(spec: str, report: Report, *, rerun: str = "", flags: str = "") -> str:
     """The verdict, and where it is FAIL, what is wrong, why, and how to see it again.
 
-    rerun: the command that a case's name is put behind, if it is not `gpt149 check`.
+    rerun: the command that a case's name is put behind, if it is not `gpt149 check`. flags:
+    what else that one is given.
     """
-    rerun = rerun or f"gpt149 check {in_shell(spec)}{_seed(report)} --case"
+    rerun = rerun or f"gpt149 check {in_shell(spec)}{flags}{_seed(report)} --case"
     if report.right:
         return f"PASS {spec}: {len(report.observations)} cases in {duration(report.seconds)}. " + (
             (_excuse(report) if report.excused else _precision(report)) + _notes(report)

@@ -14,6 +14,7 @@ import click
 
 from ..check import score
 from ..check.cases import Case, full, quick
+from ..check.listed import read_cases
 from ..check.report import as_json, as_text
 from ..check.run import Report, check, unheard
 from ..check.sanitize import check_sanitizers
@@ -40,10 +41,12 @@ def run(
     every: bool,
     case: str | None,
     seed: int,
+    case_file: Path | None,
     timeout: float,
     jobs: int,
     sanitizers: str | None,
     watch: bool,
+    logged: bool,
     as_json_output: bool,
 ) -> int:
     """Check each kernel; returns 0 if all are right, else 1.
@@ -55,11 +58,14 @@ def run(
     check_jobs(jobs)
     if sanitizers is not None:
         check_sanitizers(sanitizers)
-    cases = seeded(_chosen(case) if case is not None else full() if every else quick(), seed)
+    cases = seeded(_chosen(case, case_file, every=every), seed)
+    flags = f" --cases {in_shell(case_file)}" if case_file else ""
+    if logged and not watch:
+        raise InputError("--log is for --watch, which sees every save.")
     if watch:
         if len(specs) != 1 or as_json_output:
             raise InputError("--watch is for one kernel, and not with --json.")
-        watch_command.run(specs[0], cases, timeout, sanitizers)
+        watch_command.run(specs[0], cases, timeout, sanitizers, flags, logged=logged)
     judge = partial(_judge, cases=cases, timeout=timeout, sanitizers=sanitizers)
     if len(specs) == 1:
         with status() as progress:
@@ -78,7 +84,7 @@ def run(
     else:
         for spec, report in zip(specs, reports, strict=True):
             compile_error = isinstance(report, BuildError)
-            show(f"FAIL {report}" if compile_error else as_text(spec, report))  # type: ignore[arg-type]
+            show(f"FAIL {report}" if compile_error else as_text(spec, report, flags=flags))  # type: ignore[arg-type]
         if len(specs) > 1:
             _table(specs, reports)
     right = all(isinstance(r, Report) and r.right for r in reports)
@@ -157,10 +163,16 @@ def _judge(
         return [one for s in every for one in _judge(s, cases, timeout, sanitizers, progress)]
 
 
-def _chosen(name: str) -> list[Case]:
-    few = quick()
-    # The others take a second to generate.
-    named = [c for c in few if c.name == name] or [c for c in full() if c.name == name]
+def _chosen(name: str | None, file: Path | None, *, every: bool) -> list[Case]:
+    if file and every:
+        raise InputError("--cases FILE stands in the place of our cases: leave --full out.")
+    few = read_cases(file) if file else quick()
+    if name is None:
+        return full() if every else few
+    named = [c for c in few if c.name == name]
+    if not named and not file:  # the others take a second to generate
+        named = [c for c in full() if c.name == name]
     if not named:
-        raise InputError(f"no case '{name}'. The quick ones: {', '.join(c.name for c in few)}.")
+        whose = f"Those of {file}" if file else "The quick ones"
+        raise InputError(f"no case '{name}'. {whose}: {', '.join(c.name for c in few)}.")
     return named

@@ -9,13 +9,14 @@ from pathlib import Path
 from ..check.cases import Case, speed_case
 from ..check.observe import Memo
 from ..check.report import as_text
-from ..check.run import Speed, check
-from ..errors import Gpt149Error
+from ..check.run import Report, Speed, check
+from ..errors import Gpt149Error, InputError
 from ..kernels.build import made_of
-from ..kernels.registry import compiled, locate
+from ..kernels.registry import compiled, is_file_spec, locate
 from ..system.terminal import status
 from ..system.threads import checked_threads
 from ..system.words import duration
+from .log import Log
 from .terminal import show
 
 POLL_SECONDS = 0.05
@@ -23,22 +24,38 @@ POLL_SECONDS = 0.05
 Stamps = dict[Path, tuple[int, int, int] | None]
 
 
-def run(spec: str, cases: Sequence[Case], timeout: float, sanitizers: str | None) -> None:
+def run(
+    spec: str,
+    cases: Sequence[Case],
+    timeout: float,
+    sanitizers: str | None,
+    flags: str,
+    *,
+    logged: bool,
+) -> None:
     """Judge the kernel now and whenever its file, or a header of its own, changes. Never returns.
 
+    flags: of a rerun line, besides the case. logged: keep a work log beside the file.
+
     Raises:
-        InputError: there is no such kernel to begin with.
+        InputError: there is no such kernel to begin with, or its log cannot be kept.
     """
     path = locate(spec).path
+    if logged and not is_file_spec(spec):
+        raise InputError("--log is for a kernel's file of yours.")
+    log = Log(path) if logged and path else None
     files = [path] if path else []
     before: Speed | None = None
     memo: Memo = {}
     while True:
         stamps = _stamps(files)
         start = time.perf_counter()
+        judged: Report | Gpt149Error
         try:
             source = locate(spec)
             library = compiled(source)
+            if log:
+                log.look()
             files = _own(path, library)
             stamps |= _stamps([file for file in files if file not in stamps])
             timed = speed_case(checked_threads(None), square_only=source.loader == "cs149")
@@ -47,14 +64,18 @@ def run(spec: str, cases: Sequence[Case], timeout: float, sanitizers: str | None
                     spec, cases, timeout=timeout, sanitizers=sanitizers, timed=timed, memo=memo,
                     progress=progress,
                 )  # fmt: skip
-            text = as_text(spec, report)
+            text = as_text(spec, report, flags=flags)
             if report.speed and before:
                 text += f"\n  Before: {duration(before.seconds)}."
             before = report.speed or before
+            judged = report
         except Gpt149Error as e:
             text = f"FAIL {spec}: {e}"
+            judged = e
         took = duration(time.perf_counter() - start)
         show(f"{time.strftime('%H:%M:%S')} {text}\n  {took} from save to verdict.\n")
+        if log:
+            log.add(judged)
         while _stamps(list(stamps)) == stamps:
             time.sleep(POLL_SECONDS)
 

@@ -7,11 +7,14 @@ import io
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from ..system.words import one_line
 from .access import NAMES as ACCESSORS
 from .parts import PARTS, Part
-from .run import ALLOWANCE, Result, Submission, Timing
+from .run import ALLOWANCE, Result, Submission
+from .timing import Timing
 
 COLUMNS = (*ACCESSORS, *(part.name for part in PARTS))
+HEADER = ("submission", *COLUMNS, "points", "seconds", "why")
 LINE = "-" * 43
 _HEADER = f"{'':<44}{'cpu time':>12}{'wall time':>12}{'mem usage':>18}{'peak RSS':>12}"
 
@@ -51,7 +54,10 @@ def _part(part: Part, result: Result) -> Iterator[str]:
         yield _HEADER
         yield _times(f"REFERENCE - {part.label}", result.reference)
         yield _times(f"STUDENT - {part.label}", result.student)
-        yield _allowance(part, result)
+        if not result.speed:
+            yield _allowance(part, result)
+    if result.speed:
+        yield f"Wall time {result.speed}."
 
 
 def _times(label: str, t: Timing) -> str:
@@ -79,7 +85,9 @@ def gradescope(submission: Submission) -> dict[str, Any]:
             "score": result.points,
             "max_score": result.most,
             "status": "passed" if result.status == "right" else "failed",
-            "output": "\n".join((result.status, result.report, *result.notes)).strip(),
+            "output": "\n".join(
+                (result.status, result.report, *result.notes, result.speed)
+            ).strip(),
         }
         for result in submission.results
     ]
@@ -92,25 +100,28 @@ def gradescope(submission: Submission) -> dict[str, Any]:
 
 
 def rows(submissions: Sequence[Submission]) -> list[dict[str, str]]:
-    """One row a submission: `right`, or why not, for each part; points; seconds."""
+    """One row a submission: `right`, or the mistake, for each part; points; seconds; why it could
+    not be judged.
+    """
     found = []
     for submission in submissions:
         row = {"submission": submission.path}
         for result in submission.results:
-            row[result.name] = result.cause or result.status
+            if result.name in COLUMNS:
+                row[result.name] = result.cause or result.status
         row["points"] = f"{submission.points:g}"
         row["seconds"] = f"{submission.seconds:.1f}"
+        row["why"] = one_line(submission.error.partition("\n")[0])
         found.append(row)
     return found
 
 
 def as_table(submissions: Sequence[Submission]) -> str:
     """The rows in columns."""
-    header = ("submission", *COLUMNS, "points", "seconds")
-    lines = [dict(zip(header, header, strict=True)), *rows(submissions)]
-    widths = {name: max(len(line.get(name, "")) for line in lines) for name in header}
+    lines = [dict(zip(HEADER, HEADER, strict=True)), *rows(submissions)]
+    widths = {name: max(len(line.get(name, "")) for line in lines) for name in HEADER}
     return "\n".join(
-        "  ".join(line.get(name, "").ljust(widths[name]) for name in header).rstrip()
+        "  ".join(line.get(name, "").ljust(widths[name]) for name in HEADER).rstrip()
         for line in lines
     )
 
@@ -118,7 +129,7 @@ def as_table(submissions: Sequence[Submission]) -> str:
 def as_csv(submissions: Sequence[Submission]) -> str:
     """The rows as comma-separated values, with a header."""
     out = io.StringIO()
-    writer = csv.DictWriter(out, ("submission", *COLUMNS, "points", "seconds"), restval="")
+    writer = csv.DictWriter(out, HEADER, restval="")
     writer.writeheader()
     writer.writerows(rows(submissions))
     return out.getvalue()

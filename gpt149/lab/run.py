@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import statistics
 import time
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from ..check.arena import Arena
 from ..check.cases import SEED
-from ..check.isolation import Answer, Child
 from ..check.machine import must_build
 from ..check.observe import Memo
 from ..check.report import as_text
@@ -32,12 +28,13 @@ from ..system.threads import MOST_THREADS
 from ..system.words import in_shell
 from .access import NAMES as ACCESSORS
 from .access import AccessResult, judge_access
-from .parts import ACCESS, ACCESS_POINTS, PARTS, Part, beyond, cases, timing_case
+from .parts import ACCESS, PARTS, CaseFile, Part, beyond, cases, listed_for, timing_case
+from .rubric import Rubric, judged_speed
 from .source import Text
+from .timing import REPEATS, Timing, time_in_turn
 from .why import cause_of, explained, note, only_zeros
 
 ALLOWANCE = 0.015  # seconds behind the reference, for full credit
-REPEATS = 3
 SANITIZERS = "address,undefined"
 
 
@@ -45,7 +42,8 @@ SANITIZERS = "address,undefined"
 class Settings:
     """n: tokens of the timed call, among those judged. br, bc: tiles of part 4. timeout: seconds
     a call. case: one case alone, by name. seed: another draws other cases, see `check.seeded`.
-    sanitize: run under the sanitizers in any case.
+    sanitize: run under the sanitizers in any case. rubric: what the parts are worth.
+    cases: asked in the place of the usual ones.
     """
 
     n: int = 1024
@@ -56,6 +54,8 @@ class Settings:
     case: str | None = None
     seed: int = SEED
     sanitize: bool = False
+    rubric: Rubric = field(default_factory=Rubric)
+    cases: CaseFile | None = None
 
     def __post_init__(self) -> None:
         """Raise InputError for a value that means nothing."""
@@ -70,7 +70,8 @@ class Settings:
         """What draws the same cases again: the options that are not the usual ones."""
         usual = Settings()
         names = {"n": "-N", "br": "-br", "bc": "-bc", "threads": "--threads", "seed": "--seed"}
-        return "".join(
+        file = f" --cases {in_shell(self.cases.path)}" if self.cases else ""
+        return file + "".join(
             f" {flag} {getattr(self, name)}"
             for name, flag in names.items()
             if getattr(self, name) != getattr(usual, name)
@@ -78,24 +79,12 @@ class Settings:
 
 
 @dataclass(frozen=True)
-class Timing:
-    """Medians of a few calls of the template's shape, in seconds, and bytes.
-
-    memory: temporaries and output. growth: by how much the process's peak RSS grew.
-    """
-
-    cpu: float
-    wall: float
-    memory: int
-    growth: int
-
-
-@dataclass(frozen=True)
 class Result:
     """What became of one thing that earns points.
 
     status: right, wrong, not implemented, does not compile. cause: a short name where wrong.
-    report: for people, several lines. notes: what is not wrong and worth knowing.
+    report: for people, several lines. notes: what is not wrong and worth knowing. speed: what its
+    time costs it, where the rubric asks.
     """
 
     name: str
@@ -107,6 +96,7 @@ class Result:
     notes: tuple[str, ...] = ()
     student: Timing | None = None
     reference: Timing | None = None
+    speed: str = ""
 
     @property
     def slow(self) -> bool:
@@ -161,10 +151,9 @@ def judge_submission(
         if isinstance(e, (BuildError, MissingDependency)):
             must_build()
         status = "does not compile" if isinstance(e, BuildError) else "cannot be judged"
-        nothing = [Result(p.name, 0, p.points, status) for p in parts]
-        if ACCESS in wanted:
-            none = [Result(name, 0, ACCESS_POINTS, status) for name in ACCESSORS]
-            nothing = none + nothing
+        worth = _worth(settings.rubric)
+        names = [*(ACCESSORS if ACCESS in wanted else ()), *(part.name for part in parts)]
+        nothing = [Result(name, 0, worth[name], status) for name in names]
         return Submission(str(path), nothing, str(e), time.perf_counter() - start)
     text, memo, judged = Text(path), Memo(), list[Result]()
     accessors = list[AccessResult]()
@@ -175,18 +164,28 @@ def judge_submission(
         try:
             judged.append(judge_part(path, part, settings, memo, progress))
         except BuildError as e:
-            judged.append(Result(part.name, 0, part.points, "does not load", "", str(e)))
+            most = settings.rubric.terms[part.name].points
+            judged.append(Result(part.name, 0, most, "does not load", "", str(e)))
     if any(result.status != "right" for result in judged):
         spoilt = accessors or judge_access(library, text, settings.timeout)
         judged = [_linked(result, spoilt, text) for result in judged]
-    results = [*map(_of_accessor, accessors), *judged]
+    worth = _worth(settings.rubric)
+    results = [*(_of_accessor(access, worth[access.name]) for access in accessors), *judged]
     return Submission(str(path), results, "", time.perf_counter() - start)
 
 
-def _of_accessor(access: AccessResult) -> Result:
-    points = ACCESS_POINTS if access.right else 0
+def _worth(rubric: Rubric) -> dict[str, float]:
+    """The points of each thing that earns some; the accessors have halves of theirs."""
+    half = rubric.terms[ACCESS].points / len(ACCESSORS)
+    return {name: terms.points for name, terms in rubric.terms.items()} | dict.fromkeys(
+        ACCESSORS, half
+    )
+
+
+def _of_accessor(access: AccessResult, most: float) -> Result:
+    points = most if access.right else 0
     cause = "" if access.right else access.status
-    return Result(access.name, points, ACCESS_POINTS, access.status, cause, access.sentence)
+    return Result(access.name, points, most, access.status, cause, access.sentence)
 
 
 def _linked(result: Result, accessors: Sequence[AccessResult], text: Text) -> Result:
@@ -213,11 +212,21 @@ def judge_part(
         InputError: there is no case of the name in the settings.
         BuildError: the module does not load.
     """
-    asked = cases(part, settings.n, settings.br, settings.bc, settings.threads, settings.seed)
+    n, br, bc, threads, seed = (
+        settings.n, settings.br, settings.bc, settings.threads, settings.seed
+    )  # fmt: skip
+    if settings.cases:
+        asked = [one.case for one in listed_for(part, settings.cases, br, bc, seed)]
+    else:
+        asked = cases(part, n, br, bc, threads, seed)
     if settings.case is not None:
         asked = [case for case in asked if case.name == settings.case]
         if not asked:
             raise InputError(f"there is no case '{settings.case}' in {part.name}.")
+    terms = settings.rubric.terms[part.name]
+    extra = seeded(beyond(part, br, bc, threads), seed)
+    if terms.beyond and settings.case is None:
+        asked += extra
     spec = f"{path}:{part.name}"
 
     def say(step: str) -> None:
@@ -232,69 +241,47 @@ def judge_part(
     except CannotSanitize as e:
         notes = (f"not run under the sanitizers: {e}",)
         report = check(spec, asked, timeout=settings.timeout, memo=memo, progress=say)
-    if report.right and settings.case is None:
-        extra = seeded(beyond(part, settings.br, settings.bc, settings.threads), settings.seed)
+    if report.right and settings.case is None and not terms.beyond:
         tried = check(spec, extra, timeout=settings.timeout, memo=memo, explained=False)
         noted = [note(o) for o in tried.observations]
         if None in noted:
             report = check(spec, extra, timeout=settings.timeout, memo=memo, progress=say)
         notes += tuple(dict.fromkeys(text for text in noted if text))
-    if not report.right:
+    if report.right:
+        sizes = [case.n_q for case in asked]
+        text = f"{len(asked)} cases, N = {min(sizes)} to {max(sizes)}"
+        result = Result(part.name, terms.points, terms.points, "right", "", text, notes)
+    else:
         say("looking for the cause")
-        return _wrong(spec, path, part, report, settings)
-    say("timing")
-    student, reference = time_both(spec, part, settings)
-    n = [case.n_q for case in asked]
-    text = f"{len(asked)} cases, N = {min(n)} to {max(n)}"
-    return Result(part.name, part.points, part.points, "right", "", text, notes, student, reference)
+        result = _wrong(spec, path, part, report, settings)
+    if report.right or (result.points and terms.speed):
+        say("timing")
+        result = _timed(result, spec, part, settings)
+    return result
+
+
+def _timed(result: Result, spec: str, part: Part, settings: Settings) -> Result:
+    """With the reference's times beside its own, and what they are worth."""
+    limits = settings.rubric.terms[part.name].speed
+    case = timing_case(settings.n, settings.br, settings.bc, settings.threads)
+    rounds = settings.rubric.rounds if limits else REPEATS
+    student, reference = time_in_turn((spec, part.reference), case, settings.timeout, rounds)
+    result = replace(result, student=student, reference=reference)
+    if not limits:
+        return result
+    speed = judged_speed(limits, *(t.walls if t else () for t in (student, reference)))
+    return replace(result, points=result.points * speed.share, speed=speed.sentence)
 
 
 def _wrong(spec: str, path: Path, part: Part, report: Report, settings: Settings) -> Result:
+    terms = settings.rubric.terms[part.name]
     if only_zeros(report) and settings.case is None:
         text = "it returns the zeros that it was given"
-        return Result(part.name, 0, part.points, "not implemented", "zeros", text)
+        return Result(part.name, 0, terms.points, "not implemented", "zeros", text)
+    right = sum(o.passed for o in report.observations)
+    share = right / (len(report.observations) + len(report.left_out))
+    points = terms.points * (0 if report.fault else terms.share_of(share))
     report = explained(spec, report, settings.timeout)
     rerun = f"gpt149 lab {in_shell(path)} {part.name}{settings.flags} --case"
     text = as_text(spec, report, rerun=rerun)
-    return Result(part.name, 0, part.points, "wrong", cause_of(report), text)
-
-
-def time_both(spec: str, part: Part, settings: Settings) -> list[Timing | None]:
-    """The submission's and our kernel's times; None for what does not return."""
-    return _time((spec, part.reference), settings)
-
-
-def time_torch(settings: Settings) -> Timing | None:
-    """Part 0: torch's own attention, on the same shape."""
-    return _time(("torch",), settings)[0]
-
-
-def _time(specs: Sequence[str], settings: Settings) -> list[Timing | None]:
-    """The kernels in turn, REPEATS times, each in a process of its own."""
-    case = timing_case(settings.n, settings.br, settings.bc, settings.threads)
-    sources = [locate(spec) for spec in specs]
-    q, k, v = case.draw()
-    arena = Arena([case])
-    with ExitStack() as stack:
-        stack.callback(arena.close)
-        children = [
-            stack.enter_context(Child(source, compiled(source), arena, settings.timeout))
-            for source in sources
-        ]
-        answers: list[list[Answer]] = [[] for _ in children]
-        for _ in range(REPEATS):
-            for child, kept in zip(children, answers, strict=True):
-                arena.fill(case, {"q": q, "k": k, "v": v})
-                kept.append(child.run(case))
-    return [_timing(kept, q.nbytes) for kept in answers]
-
-
-def _timing(answers: Sequence[Answer], out_bytes: int) -> Timing | None:
-    if any(answer.outcome != "ok" for answer in answers):
-        return None
-    return Timing(
-        cpu=statistics.median(a.cpu_seconds for a in answers),
-        wall=statistics.median(a.seconds for a in answers),
-        memory=answers[0].workspace_bytes + out_bytes,
-        growth=max(a.peak_growth for a in answers),
-    )
+    return Result(part.name, points, terms.points, "wrong", cause_of(report), text)
