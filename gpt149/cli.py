@@ -311,6 +311,7 @@ def lab(
     path: Path | None,
     part: str,
     collect: str | None,
+    autograder: Path | None,
     output_format: str,
     output: Path | None,
     jobs: int,
@@ -319,13 +320,17 @@ def lab(
     **settings: Any,
 ) -> None:
     """Judge Stanford's CS149 assignment 4: one module.cpp, or many."""
-    from .commands.lab import collected, run
+    from .commands.lab import collected, run, write_autograder
     from .lab.run import Settings
 
     if collect is not None:
         if path is not None:
             raise InputError(f"--collect takes one pattern, in quotes: what is {path} for?")
         sys.exit(collected(collect, output_format=output_format, output=output))
+    if autograder is not None:
+        if path is not None:
+            raise InputError(f"--autograder takes no file but its own: what is {path} for?")
+        sys.exit(write_autograder(autograder, Settings(**settings)))
     if path is None:
         raise InputError(
             "there is nothing to judge. Give a module.cpp, or a folder of submissions."

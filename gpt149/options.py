@@ -347,6 +347,18 @@ LAB = in_groups(
                 help="No judging: one table of what --format json wrote, such as '*/result.json'.",
             ),
         ],
+        "Autograders": [
+            option(
+                "--autograder",
+                type=FILE,
+                help="No judging: the zip that Gradescope takes, with these options.",
+            ),
+            option(
+                "--hidden-seed",
+                type=click.IntRange(min=0),
+                help="Also cases that this seed draws, hidden until grades are published.",
+            ),
+        ],
         "Text through a part": [
             option("--inference", is_flag=True, help="Generate text instead of judging."),
             option("-m", "--model", default="shakespeare", help="Of --inference."),

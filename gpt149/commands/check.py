@@ -85,12 +85,21 @@ def run(
         for spec, report in zip(specs, reports, strict=True):
             compile_error = isinstance(report, BuildError)
             show(f"FAIL {report}" if compile_error else as_text(spec, report, flags=flags))  # type: ignore[arg-type]
+            if case_file and isinstance(report, Report) and (left := _unclaimed(cases, report)):
+                show(f"  Not asked, since it does not claim what they need: {', '.join(left)}.")
         if len(specs) > 1:
             _table(specs, reports)
     right = all(isinstance(r, Report) and r.right for r in reports)
     if right and len(specs) == 1 and not as_json_output:
         hint(NEXT.format(kernel=in_shell(specs[0])))
     return 0 if right else 1
+
+
+def _unclaimed(cases: Sequence[Case], report: Report) -> list[str]:
+    """Of a list of one's own, what the kernel was not asked: our own list has something for all."""
+    known = {o.case.name for o in report.observations}
+    known |= {*report.left_out, *report.too_long, *report.unmapped}
+    return [case.name for case in cases if case.name not in known]
 
 
 def _side_by_side(

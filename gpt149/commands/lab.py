@@ -15,6 +15,7 @@ import click
 
 from ..errors import InputError
 from ..lab import collect, report
+from ..lab.autograder import autograder
 from ..lab.parts import ACCESS, PARTS, timing_case
 from ..lab.run import Settings, Submission, judge_submission
 from ..lab.timing import time_in_turn
@@ -91,6 +92,17 @@ def collected(pattern: str, *, output_format: str, output: Path | None) -> int:
         text = _formatted(submissions, output_format, folder=True)
     _write(text, output_format, output)
     return 0 if len(collect.judged(submissions)) == len(submissions) else 1
+
+
+def write_autograder(out: Path, settings: Settings) -> int:
+    """Write the zip that Gradescope takes; returns 0.
+
+    Raises:
+        InputError: it cannot be written.
+    """
+    write_whole(out, autograder(settings))
+    click.echo(f"{out}", err=True)
+    return 0
 
 
 def _formatted(submissions: Sequence[Submission], output_format: str, *, folder: bool) -> str:

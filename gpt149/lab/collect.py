@@ -14,7 +14,7 @@ from ..errors import InputError
 from ..system.files import read_json
 from ..system.page import page, section
 from ..system.words import brief
-from .report import COLUMNS, HEADER, as_table, rows
+from .report import WITH_HIDDEN, as_table, header, rows
 from .run import Result, Submission
 
 UNREADABLE = "no results"  # the status of a file that is not what `--format json` writes
@@ -59,7 +59,7 @@ def _submission(values: Any) -> Submission:
 def _result(values: Any) -> Result:
     """Of what a class's table has; reports and times stay in the file."""
     name, status, cause = (_text(values[key]) for key in ("name", "status", "cause"))
-    if name not in COLUMNS:
+    if name not in WITH_HIDDEN:
         raise ValueError(f"there is no part {name!r}")
     return Result(name, _number(values["points"]), _number(values["most"]), status, cause)
 
@@ -86,7 +86,7 @@ def mistakes(submissions: Sequence[Submission]) -> list[Mistake]:
         # Several mistakes in one part are joined by a plus.
         for cause in (result.cause or result.status).split(" + ")
     )
-    order = {name: i for i, name in enumerate(COLUMNS)}
+    order = {name: i for i, name in enumerate(WITH_HIDDEN)}
     found = [(part, cause, n) for (part, cause), n in counts.items()]
     return sorted(found, key=lambda one: (order[one[0]], -one[2], one[1]))
 
@@ -99,7 +99,7 @@ def as_text(submissions: Sequence[Submission]) -> str:
     width = max((len(cause) for _, cause, _ in found), default=0)
     for part, cause, count in found:
         bar = "#" * max(1, round(BAR * count / n))
-        lines.append(f"{part:<12}  {cause:<{width}}  {count:>4}  {bar}")
+        lines.append(f"{part:<13}  {cause:<{width}}  {count:>4}  {bar}")
     return "\n".join(lines)
 
 
@@ -126,20 +126,21 @@ def as_html(submissions: Sequence[Submission]) -> str:
         f"{100 * count / n:.0f} %</td></tr>"
         for part, cause, count in mistakes(submissions)
     ]
-    table = ["<tr>" + "".join(_cells(row)) + "</tr>" for row in rows(submissions)]
+    columns = header(submissions)
+    table = ["<tr>" + "".join(_cells(row, columns)) + "</tr>" for row in rows(submissions)]
     return page(
         "gpt149 lab: a class",
         {"Submissions": str(len(submissions))},
         [_summary(submissions)],
         [
             section("Mistakes", ("part", "mistake", "submissions", "share"), bars),
-            section("Submissions", HEADER, table),
+            section("Submissions", columns, table),
         ],
     )
 
 
-def _cells(row: Mapping[str, str]) -> Iterator[str]:
-    for name in HEADER:
+def _cells(row: Mapping[str, str], columns: Sequence[str]) -> Iterator[str]:
+    for name in columns:
         text = row.get(name, "")
         number = name in ("points", "seconds")
         kind = f"data-sort={text}" if number else 'class="word"'

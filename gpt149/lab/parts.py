@@ -12,6 +12,7 @@ from ..errors import InputError
 from ..system.tables import Table
 
 ACCESS = "4Daccess"
+HIDDEN = " hidden"  # behind a part's name: what its hidden cases decide
 ACCESS_POINTS = 1.5  # for fourDimRead, and for fourDimWrite
 LISTED_KEYS = (
     "name", "n", "head_dim", "batch", "n_head", "br", "bc", "n_threads", "inputs", "calls", "seed",

@@ -35,13 +35,15 @@ class Terms:
 
     right: the share of the cases that must be right. partial: where fewer are, that share of the
     points, not none. beyond: what the assignment does not ask (scores that overflow, an odd d)
-    counts. speed: from the fastest limit to the slowest; empty: it is not in the grade.
+    counts. hidden: the share of the points for hidden cases, where there are any. speed: from the
+    fastest limit to the slowest; empty: it is not in the grade.
     """
 
     points: float
     right: float = 1.0
     partial: bool = False
     beyond: bool = False
+    hidden: float = 0.5
     speed: tuple[Limit, ...] = ()
 
     def share_of(self, right: float) -> float:
@@ -57,10 +59,13 @@ def _stanfords() -> dict[str, Terms]:
 
 @dataclass(frozen=True)
 class Rubric:
-    """terms: of each part, ACCESS among them. rounds: of a timing that is in the grade."""
+    """terms: of each part, ACCESS among them. rounds: of a timing that is in the grade. path: where
+    it was written, if it is not Stanford's.
+    """
 
     terms: Mapping[str, Terms] = field(default_factory=_stanfords)
     rounds: int = ROUNDS
+    path: Path | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True)
@@ -82,16 +87,17 @@ def read_rubric(path: Path) -> Rubric:
     for name, usual in terms.items():
         if name not in whole.values:
             continue
-        known = ("points", "right", "partial", "beyond", "speed")
+        known = ("points", "right", "partial", "beyond", "hidden", "speed")
         table = Table(whole.values[name], f"{path}, {name}", known[:1] if name == ACCESS else known)
         terms[name] = Terms(
             table.number("points", usual.points, 0, 1e6),
             table.number("right", 100, 1, 100) / 100,
             table.flag("partial"),
             table.flag("beyond"),
+            table.number("hidden", 50, 0, 100) / 100,
             _limits(table),
         )
-    return Rubric(terms, whole.whole("rounds", ROUNDS, LEAST_ROUNDS, 1000))
+    return Rubric(terms, whole.whole("rounds", ROUNDS, LEAST_ROUNDS, 1000), path)
 
 
 def _limits(table: Table) -> tuple[Limit, ...]:
@@ -145,8 +151,8 @@ def judged_speed(
     say = _percent if relative else duration
     bound = limit.seconds or limit.within
     sentence = (
-        f"{say(statistics.median(taken))} {'of the reference, ' if relative else ''}"
-        f"({CONFIDENCE:.0%}: {say(low)} to {say(high)}, {len(taken)} rounds in turn): "
+        f"{say(statistics.median(taken))}{' of the reference' if relative else ''} "
+        f"({_percent(CONFIDENCE)}: {say(low)} to {say(high)}, {len(taken)} rounds in turn): "
         f"{f'within {say(bound)}' if bound else 'beyond every limit'}, "
         f"{_percent(limit.share)} of the points"
     )

@@ -28,7 +28,17 @@ from ..system.threads import MOST_THREADS
 from ..system.words import in_shell
 from .access import NAMES as ACCESSORS
 from .access import AccessResult, judge_access
-from .parts import ACCESS, PARTS, CaseFile, Part, beyond, cases, listed_for, timing_case
+from .parts import (
+    ACCESS,
+    HIDDEN,
+    PARTS,
+    CaseFile,
+    Part,
+    beyond,
+    cases,
+    listed_for,
+    timing_case,
+)
 from .rubric import Rubric, judged_speed
 from .source import Text
 from .timing import REPEATS, Timing, time_in_turn
@@ -43,7 +53,8 @@ class Settings:
     """n: tokens of the timed call, among those judged. br, bc: tiles of part 4. timeout: seconds
     a call. case: one case alone, by name. seed: another draws other cases, see `check.seeded`.
     sanitize: run under the sanitizers in any case. rubric: what the parts are worth.
-    cases: asked in the place of the usual ones.
+    cases: asked in the place of the usual ones. hidden_seed: cases drawn by it are asked besides,
+    and hidden from students until grades are published, as are those that the file calls so.
     """
 
     n: int = 1024
@@ -56,6 +67,7 @@ class Settings:
     sanitize: bool = False
     rubric: Rubric = field(default_factory=Rubric)
     cases: CaseFile | None = None
+    hidden_seed: int | None = None
 
     def __post_init__(self) -> None:
         """Raise InputError for a value that means nothing."""
@@ -138,6 +150,7 @@ def judge_submission(
         MachineFault, MissingDependency: nothing can be judged here.
     """
     start = time.perf_counter()
+    half = settings.rubric.terms[ACCESS].points / len(ACCESSORS)
     parts = [part for part in PARTS if part.name in wanted]
     try:
         source = locate(path)
@@ -151,9 +164,9 @@ def judge_submission(
         if isinstance(e, (BuildError, MissingDependency)):
             must_build()
         status = "does not compile" if isinstance(e, BuildError) else "cannot be judged"
-        worth = _worth(settings.rubric)
-        names = [*(ACCESSORS if ACCESS in wanted else ()), *(part.name for part in parts)]
-        nothing = [Result(name, 0, worth[name], status) for name in names]
+        worth = {name: half for name in ACCESSORS if ACCESS in wanted}
+        worth |= {asked.name: asked.points for part in parts for asked in _asked(part, settings)}
+        nothing = [Result(name, 0, most, status) for name, most in worth.items()]
         return Submission(str(path), nothing, str(e), time.perf_counter() - start)
     text, memo, judged = Text(path), Memo(), list[Result]()
     accessors = list[AccessResult]()
@@ -161,25 +174,45 @@ def judge_submission(
         progress(ACCESS)
         accessors = judge_access(library, text, settings.timeout)
     for part in parts:
-        try:
-            judged.append(judge_part(path, part, settings, memo, progress))
-        except BuildError as e:
-            most = settings.rubric.terms[part.name].points
-            judged.append(Result(part.name, 0, most, "does not load", "", str(e)))
+        for asked in _asked(part, settings):
+            try:
+                judged.append(judge_part(path, part, asked, memo, progress))
+            except BuildError as e:
+                judged.append(Result(asked.name, 0, asked.points, "does not load", "", str(e)))
     if any(result.status != "right" for result in judged):
         spoilt = accessors or judge_access(library, text, settings.timeout)
         judged = [_linked(result, spoilt, text) for result in judged]
-    worth = _worth(settings.rubric)
-    results = [*(_of_accessor(access, worth[access.name]) for access in accessors), *judged]
+    results = [*(_of_accessor(access, half) for access in accessors), *judged]
     return Submission(str(path), results, "", time.perf_counter() - start)
 
 
-def _worth(rubric: Rubric) -> dict[str, float]:
-    """The points of each thing that earns some; the accessors have halves of theirs."""
-    half = rubric.terms[ACCESS].points / len(ACCESSORS)
-    return {name: terms.points for name, terms in rubric.terms.items()} | dict.fromkeys(
-        ACCESSORS, half
-    )
+@dataclass(frozen=True)
+class Asked:
+    """A part with the cases that the settings draw. name: the result's. hidden: from students."""
+
+    name: str
+    points: float
+    settings: Settings
+    hidden: bool = False
+
+
+def _asked(part: Part, settings: Settings) -> list[Asked]:
+    """What students see, and behind it what is hidden from them, if anything is."""
+    terms, file = settings.rubric.terms[part.name], settings.cases
+    listed = [one for one in file.listed if part.name in one.parts] if file else []
+    behind = tuple(one for one in listed if one.hidden)
+    if settings.case is not None or (not behind and settings.hidden_seed is None):
+        return [Asked(part.name, terms.points, settings)]
+    seed = settings.seed if settings.hidden_seed is None else settings.hidden_seed
+    shown, hidden = replace(settings, hidden_seed=None), replace(settings, seed=seed)
+    if file and behind:
+        seen = tuple(one for one in file.listed if not one.hidden)
+        shown = replace(shown, cases=replace(file, listed=seen))
+        hidden = replace(hidden, cases=replace(file, listed=behind))
+    return [
+        Asked(part.name, terms.points * (1 - terms.hidden), shown),
+        Asked(part.name + HIDDEN, terms.points * terms.hidden, hidden, hidden=True),
+    ]
 
 
 def _of_accessor(access: AccessResult, most: float) -> Result:
@@ -192,7 +225,7 @@ def _linked(result: Result, accessors: Sequence[AccessResult], text: Text) -> Re
     """A part, if its values are wrong, with a word on each wrong accessor that it uses."""
     if result.status not in ("wrong", "not implemented"):
         return result
-    function = NAMES.get(result.name, "")
+    function = NAMES.get(result.name.removesuffix(HIDDEN), "")
     notes = [
         f"it uses {access.name}, which is {access.status}: {access.sentence}. Mend that first"
         for access in accessors
@@ -202,7 +235,7 @@ def _linked(result: Result, accessors: Sequence[AccessResult], text: Text) -> Re
 
 
 def judge_part(
-    path: Path, part: Part, settings: Settings, memo: Memo, progress: Callable[[str], None]
+    path: Path, part: Part, asked: Asked, memo: Memo, progress: Callable[[str], None]
 ) -> Result:
     """Right or wrong as the assignment defines it, and the reference's times beside its own.
 
@@ -212,49 +245,50 @@ def judge_part(
         InputError: there is no case of the name in the settings.
         BuildError: the module does not load.
     """
+    settings = asked.settings
     n, br, bc, threads, seed = (
         settings.n, settings.br, settings.bc, settings.threads, settings.seed
     )  # fmt: skip
     if settings.cases:
-        asked = [one.case for one in listed_for(part, settings.cases, br, bc, seed)]
+        chosen = [one.case for one in listed_for(part, settings.cases, br, bc, seed)]
     else:
-        asked = cases(part, n, br, bc, threads, seed)
+        chosen = cases(part, n, br, bc, threads, seed)
     if settings.case is not None:
-        asked = [case for case in asked if case.name == settings.case]
-        if not asked:
+        chosen = [case for case in chosen if case.name == settings.case]
+        if not chosen:
             raise InputError(f"there is no case '{settings.case}' in {part.name}.")
     terms = settings.rubric.terms[part.name]
     extra = seeded(beyond(part, br, bc, threads), seed)
     if terms.beyond and settings.case is None:
-        asked += extra
+        chosen += extra
     spec = f"{path}:{part.name}"
 
     def say(step: str) -> None:
-        progress(f"{part.name}: {step}")
+        progress(f"{asked.name}: {step}")
 
     notes: tuple[str, ...] = ()
     try:
         sanitizers = SANITIZERS if settings.sanitize else None
         report = check(
-            spec, asked, timeout=settings.timeout, sanitizers=sanitizers, memo=memo, progress=say
+            spec, chosen, timeout=settings.timeout, sanitizers=sanitizers, memo=memo, progress=say
         )
     except CannotSanitize as e:
         notes = (f"not run under the sanitizers: {e}",)
-        report = check(spec, asked, timeout=settings.timeout, memo=memo, progress=say)
-    if report.right and settings.case is None and not terms.beyond:
+        report = check(spec, chosen, timeout=settings.timeout, memo=memo, progress=say)
+    if report.right and settings.case is None and not (terms.beyond or asked.hidden):
         tried = check(spec, extra, timeout=settings.timeout, memo=memo, explained=False)
         noted = [note(o) for o in tried.observations]
         if None in noted:
             report = check(spec, extra, timeout=settings.timeout, memo=memo, progress=say)
         notes += tuple(dict.fromkeys(text for text in noted if text))
     if report.right:
-        sizes = [case.n_q for case in asked]
-        text = f"{len(asked)} cases, N = {min(sizes)} to {max(sizes)}"
-        result = Result(part.name, terms.points, terms.points, "right", "", text, notes)
+        sizes = [case.n_q for case in chosen]
+        text = f"{len(chosen)} cases, N = {min(sizes)} to {max(sizes)}"
+        result = Result(asked.name, asked.points, asked.points, "right", "", text, notes)
     else:
         say("looking for the cause")
-        result = _wrong(spec, path, part, report, settings)
-    if report.right or (result.points and terms.speed):
+        result = _wrong(spec, path, part, report, asked)
+    if not asked.hidden and (report.right or (result.points and terms.speed)):
         say("timing")
         result = _timed(result, spec, part, settings)
     return result
@@ -273,15 +307,16 @@ def _timed(result: Result, spec: str, part: Part, settings: Settings) -> Result:
     return replace(result, points=result.points * speed.share, speed=speed.sentence)
 
 
-def _wrong(spec: str, path: Path, part: Part, report: Report, settings: Settings) -> Result:
+def _wrong(spec: str, path: Path, part: Part, report: Report, asked: Asked) -> Result:
+    settings = asked.settings
     terms = settings.rubric.terms[part.name]
     if only_zeros(report) and settings.case is None:
         text = "it returns the zeros that it was given"
-        return Result(part.name, 0, terms.points, "not implemented", "zeros", text)
+        return Result(asked.name, 0, asked.points, "not implemented", "zeros", text)
     right = sum(o.passed for o in report.observations)
     share = right / (len(report.observations) + len(report.left_out))
-    points = terms.points * (0 if report.fault else terms.share_of(share))
+    points = asked.points * (0 if report.fault else terms.share_of(share))
     report = explained(spec, report, settings.timeout)
     rerun = f"gpt149 lab {in_shell(path)} {part.name}{settings.flags} --case"
     text = as_text(spec, report, rerun=rerun)
-    return Result(part.name, points, terms.points, "wrong", cause_of(report), text)
+    return Result(asked.name, points, asked.points, "wrong", cause_of(report), text)

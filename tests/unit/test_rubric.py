@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,7 @@ from gpt149.lab.run import Settings, judge_submission
 
 WITHIN = (Limit(1.0, within=1.2), Limit(0.8, within=1.5))
 ROUNDS = 11
+ROOT = Path(__file__).parents[2]
 
 
 def written(folder: Path, content: object) -> Path:
@@ -32,7 +34,7 @@ def test_what_a_rubric_does_not_name_is_stanfords(tmp_path: Path) -> None:
     speed = [{"within": 120, "share": 100}, {"within": 150, "share": 80}]
     content = {"part1": {"points": 7, "right": 90, "partial": True, "speed": speed}, "rounds": 6}
     rubric = read_rubric(written(tmp_path, content))
-    assert rubric.terms["part1"] == Terms(7, 0.9, True, False, WITHIN)
+    assert rubric.terms["part1"] == Terms(7, 0.9, partial=True, speed=WITHIN)
     assert (rubric.rounds, rubric.terms["part2"]) == (6, Terms(20))
     assert [rubric.terms["part1"].share_of(share) for share in (1.0, 0.9, 0.5)] == [1, 1, 0.5]
     assert Terms(1).share_of(0.99) == 0
@@ -46,6 +48,22 @@ def test_toml_is_read_where_python_reads_it(tmp_path: Path) -> None:
     file.write_text("[part3\n")
     with pytest.raises(InputError, match=r"rubric\.toml is not TOML"):
         read_rubric(file)
+
+
+def test_the_examples_of_the_docs_are_read(tmp_path: Path) -> None:
+    pytest.importorskip("tomllib")
+    files = []
+    for page in ("docs/lab.md", "docs/check.md"):
+        for i, block in enumerate(
+            re.findall(r"```toml\n(.*?)```", (ROOT / page).read_text(), re.S)
+        ):
+            files.append(tmp_path / f"{Path(page).stem}{i}.toml")
+            files[-1].write_text(block)
+    ours, rubric, theirs = files
+    (one,) = read_listed(ours).listed
+    assert (one.case.br, one.case.bc, one.parts, one.hidden) == (64, 48, ("part4",), False)
+    assert len(read_rubric(rubric).terms["part3"].speed) == 3
+    assert [(case.n_q, case.n_kv) for case in read_cases(theirs)] == [(200, 200), (1, 5000)]
 
 
 @pytest.mark.parametrize(
@@ -115,6 +133,18 @@ def test_speed_is_judged_by_an_interval(
     assert judged_speed(limits, ratios, [1.0] * ROUNDS).share == share
 
 
+def test_what_speed_costs_is_said() -> None:
+    seconds = (Limit(0.7, seconds=0.2),)
+    assert judged_speed(WITHIN, [1.3] * ROUNDS, [1.0] * ROUNDS).sentence == (
+        "130 % of the reference (95 %: 130 % to 130 %, 11 rounds in turn): within 150 %, "
+        "80 % of the points"
+    )
+    assert judged_speed(seconds, [0.15] * ROUNDS, []).sentence == (
+        "0.15 s (95 %: 0.15 s to 0.15 s, 11 rounds in turn): within 0.20 s, 70 % of the points"
+    )
+    assert judged_speed(WITHIN, [1.0] * ROUNDS, []).share == 1
+
+
 def test_a_share_of_the_cases_earns_a_share_of_the_points(tmp_path: Path) -> None:
     file = tmp_path / "module.cpp"
     file.write_text(with_mistake(MODULE.read_text(), MISTAKES["tail of keys"]))
@@ -140,6 +170,12 @@ def test_check_asks_the_cases_of_a_file_and_says_so(tmp_path: Path) -> None:
     done = CliRunner().invoke(main, ["check", str(wrong), "--cases", str(file)])
     assert (done.exit_code, "1 of 1 cases" in done.stdout) == (1, True)
     assert f"Rerun: gpt149 check {wrong} --cases {file} --case mine" in done.stdout
+    content = {"case": [{"name": "a", "n": 9}, {"name": "b", "n": 9, "window": 4}]}
+    right = Path(__file__).parents[1] / "right_kernels" / "plain_sequential.cpp"
+    listed = str(written(tmp_path, content))
+    done = CliRunner().invoke(main, ["check", str(right), "--cases", listed])
+    assert (done.exit_code, "1 cases in" in done.stdout) == (0, True)
+    assert "Not asked, since it does not claim what they need: b." in done.stdout
     for refused in (["--full"], ["--case", "n33"]):
         done = CliRunner().invoke(main, ["check", "flash", "--cases", str(file), *refused])
         assert (done.exit_code, done.stdout) == (2, "")
