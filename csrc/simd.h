@@ -1,8 +1,8 @@
 // simd.h: a thin layer over the compiler's vector extensions, for kernels that want the whole CPU.
 //
 // One source, several instruction sets: -march decides how wide a Vector is and how many registers
-// there are. AVX-512 and AVX2 are tested, so are the 16 bytes that every x86-64 has; NEON compiles
-// from the same lines and is untested.
+// there are. AVX-512 and AVX2 are tested, so are the 16 bytes that every x86-64 has, and NEON, with
+// and without its dot products.
 #pragma once
 
 #include <cstdint>
@@ -10,6 +10,8 @@
 
 #if defined(__AVX2__)
 #include <immintrin.h>
+#elif defined(__ARM_NEON)
+#include <arm_neon.h>
 #endif
 
 #if defined(__AVX512F__)
@@ -66,6 +68,8 @@ static inline Vector load(const bfloat16 *at) {
 #elif defined(__AVX2__)
     const __m256i wide = _mm256_cvtepu16_epi32(_mm_loadu_si128((const __m128i *)at));
     return (Vector)_mm256_slli_epi32(wide, 16);
+#elif defined(__ARM_NEON)
+    return (Vector)vshlq_n_u32(vmovl_u16(vld1_u16(at)), 16);
 #else
     return (Vector)(__builtin_convertvector(load_as<Halves>(at), Bits) << 16);
 #endif
@@ -212,6 +216,24 @@ static inline Vector tanh(Vector x) {
     return size < 0.625f ? near : (Vector)((Ints)far | ((Ints)x & ~0x7fffffff));
 }
 
+// add_products: to each lane of `sum`, the products of its four bytes of a, which are -127 + ADDED
+// to 127 + ADDED, and of b, which are -127 to 127. NEON takes both signed, x86 wants the first
+// unsigned.
+#if defined(__ARM_NEON)
+constexpr int ADDED = 0;
+
+static inline Ints add_products(Ints sum, Ints a, Ints b) {
+    const int8x16_t x = (int8x16_t)a, y = (int8x16_t)b;
+#if defined(__ARM_FEATURE_DOTPROD)
+    return (Ints)vdotq_s32((int32x4_t)sum, x, y);
+#else // 16 bits hold two products
+    const int16x8_t low = vmull_s8(vget_low_s8(x), vget_low_s8(y)), high = vmull_high_s8(x, y);
+    return (Ints)vpadalq_s16((int32x4_t)sum, vpaddq_s16(low, high));
+#endif
+}
+#else
+constexpr int ADDED = 128;
+
 #if !defined(__AVX512VNNI__)
 // a0 b0 + a1 b1, a2 b2 + a3 b3, ...
 static inline Ints add_pairs(Shorts a, Shorts b) {
@@ -226,7 +248,6 @@ static inline Ints add_pairs(Shorts a, Shorts b) {
 }
 #endif
 
-// To each lane of `sum`, the products of its four bytes of a, unsigned, and of b, signed.
 static inline Ints add_products(Ints sum, Ints a, Ints b) {
 #if defined(__AVX512VNNI__)
     return (Ints)_mm512_dpbusd_epi32((__m512i)sum, (__m512i)a, (__m512i)b);
@@ -235,9 +256,11 @@ static inline Ints add_products(Ints sum, Ints a, Ints b) {
     return sum + add_pairs(even, (Shorts)b << 8 >> 8) + add_pairs(odd, (Shorts)b >> 8);
 #endif
 }
+#endif
 
 // Whether two bfloat16 a lane are multiplied and summed faster than two floats: on AMD's CPUs twice
-// as fast, on Intel's (without AMX) half as fast.
+// as fast, on Intel's (without AMX) half as fast; on Arm's Neoverse V1 and later twice as fast
+// (Arm: software optimization guides), of Apple's nobody says.
 #if defined(__AVX512BF16__) && (defined(__znver3__) || defined(__znver4__) || defined(__znver5__))
 #define FAST_PAIRS // gcc 12 takes a Zen 4 for a Zen 3 that has AVX-512
 
@@ -253,6 +276,20 @@ static inline Ints pairs(Vector first, Vector second) {
         return (Ints)_mm512_maskz_cvtepu16_epi32(0xffff, rounded);
     };
     return halves(first) | halves(second) << 16;
+}
+#elif defined(__ARM_FEATURE_BF16_VECTOR_ARITHMETIC) && !defined(__APPLE__)
+#define FAST_PAIRS
+
+static inline Vector add_products(Vector sum, Ints a, Ints b) {
+    return (Vector)vbfdotq_f32((float32x4_t)sum, vreinterpretq_bf16_s32((int32x4_t)a),
+                               vreinterpretq_bf16_s32((int32x4_t)b));
+}
+
+static inline Ints pairs(Vector first, Vector second) {
+    const bfloat16x8_t low = vcvtq_low_bf16_f32((float32x4_t)first);
+    const uint16x8_t x = vreinterpretq_u16_bf16(low);
+    const uint16x8_t y = vreinterpretq_u16_bf16(vcvtq_low_bf16_f32((float32x4_t)second));
+    return (Ints)vzip1q_u16(x, y);
 }
 #endif
 

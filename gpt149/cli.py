@@ -154,21 +154,22 @@ def generate(attention: str, decode_attention: str | None, **settings: Any) -> N
     examples="""
     gpt149 kernels
     gpt149 kernels --shape 1,12,16384,64
+    gpt149 kernels --flags graviton3      how they are compiled for that
     """
 )
 @options.KERNELS
-def kernels(shape: str, threads: int | None, as_json: bool) -> None:
+def kernels(shape: str, threads: int | None, flags: str | None, as_json: bool) -> None:
     """List the attention kernels: idea, extra memory, instruction set."""
-    from .commands.kernels import run
+    from .commands.kernels import run, show_flags
 
-    run(shape, threads, as_json)
+    show_flags(flags, as_json) if flags is not None else run(shape, threads, as_json)
 
 
 @main.command(
     examples="""
     gpt149 new mine.cpp
     gpt149 new faster.cpp --from flash    a copy of a kernel that ships
-    gpt149 new mine.py                    a function of torch tensors
+    gpt149 new mine.rs                    or .c, .zig, .py; mine_numba.py
     """
 )
 @click.argument("path", metavar="FILE", type=options.FILE)
@@ -196,12 +197,16 @@ def check(
     kernel_specs: tuple[str, ...],
     full: bool,
     case: str | None,
+    seed: int,
+    case_file: Path | None,
     timeout: float,
     jobs: int,
     sanitizers: str | None,
     watch: bool,
+    logged: bool,
     self_test: bool,
     scored: Path | None,
+    under: str | None,
     as_json: bool,
 ) -> None:
     """Is this kernel right, and if not, why?
@@ -211,25 +216,61 @@ def check(
     from .commands import check as command
 
     if self_test or scored:
+        if case is not None or case_file is not None:
+            raise InputError("--self-test and --score judge by all cases: leave --case(s) out.")
         sys.exit(
             command.score_known(
-                scored, every=full, timeout=timeout, jobs=jobs, as_json_output=as_json
+                scored, every=full, seed=seed, timeout=timeout, jobs=jobs, as_json_output=as_json
             )
         )
     if not kernel_specs:
-        raise InputError("there is no kernel to check. Give a name, or a .cpp or .py file.")
+        raise InputError("there is no kernel to check. Give a name, or a file of yours.")
+    if under is not None:
+        if watch or logged or sanitizers is not None or jobs != 1:
+            raise InputError("--under goes with none of --watch, --log, --sanitize and --jobs.")
+        sys.exit(
+            command.run_under(
+                under,
+                kernel_specs,
+                every=full,
+                case=case,
+                case_file=case_file,
+                seed=seed,
+                timeout=timeout,
+                as_json_output=as_json,
+            )
+        )
     sys.exit(
         command.run(
             kernel_specs,
             every=full,
             case=case,
+            seed=seed,
+            case_file=case_file,
             timeout=timeout,
             jobs=jobs,
             sanitizers=sanitizers,
             watch=watch,
+            logged=logged,
             as_json_output=as_json,
         )
     )
+
+
+@main.command(
+    examples="""
+    gpt149 check mine.cpp --watch --log    keeps it, a line a save
+    gpt149 log mine.cpp > log.md
+    gpt149 log mine.cpp --png log.png
+    """
+)
+@click.argument("kernel", metavar="FILE", type=options.FILE)
+@options.LOG
+def log(kernel: Path, png: Path | None) -> None:
+    """How a kernel came to be: its work log as a table."""
+    from .commands.log import run
+
+    run(kernel, png)
 
 
 @main.command(
@@ -257,28 +298,49 @@ def bench(**settings: Any) -> None:
     examples="""
     gpt149 profile mine.cpp
     gpt149 profile mine.cpp -s 12,1x4096,64    one query over 4096 keys
+    gpt149 profile mine.cpp --tune -s 12,1024,64
     """
 )
-@click.argument("kernel", metavar="KERNEL|FILE", shell_complete=options.complete_kernel)
+@click.argument(
+    "kernel", metavar="KERNEL|FILE", required=False, shell_complete=options.complete_kernel
+)
 @options.PROFILE
-def profile(kernel: str, shapes: tuple[str, ...], threads: int | None, as_json: bool) -> None:
+def profile(
+    kernel: str | None,
+    shapes: tuple[str, ...],
+    threads: int | None,
+    tune: bool,
+    self_test: bool,
+    report: Path | None,
+    as_json: bool,
+) -> None:
     """Why is this kernel slow, and what would it bring to mend it?
 
     Names causes, the worthiest first, with their lines, from experiments and samples.
     """
-    from .commands.profile import run
+    from .commands import profile as command
 
-    sys.exit(run(kernel, shapes, threads, as_json))
+    if self_test:
+        if kernel or shapes or tune or report:
+            raise InputError("--self-test has kernels and shapes of its own, and takes no others.")
+        sys.exit(command.self_test(threads, as_json_output=as_json))
+    if not kernel:
+        raise InputError("there is no kernel to profile. Give a name, or a .cpp or .py file.")
+    if tune:
+        if report:
+            raise InputError("--tune has no page: leave --report out, or --tune.")
+        sys.exit(command.run_tune(kernel, shapes, threads, as_json_output=as_json))
+    sys.exit(command.run(kernel, shapes, threads, report=report, as_json_output=as_json))
 
 
 @main.command(
     examples="""
     gpt149 lab module.cpp
-    gpt149 lab module.cpp part4 -N 1000 -br 128 -bc 512
     gpt149 lab submissions --jobs 4 --format csv -o class.csv
+    gpt149 lab --collect 'results/*.json' --format html -o class.html
     """
 )
-@click.argument("path", metavar="MODULE|FOLDER", type=options.FILE)
+@click.argument("path", metavar="MODULE|FOLDER", type=options.FILE, required=False)
 @click.argument(
     "part",
     default="all",
@@ -286,8 +348,10 @@ def profile(kernel: str, shapes: tuple[str, ...], threads: int | None, as_json: 
 )
 @options.LAB
 def lab(
-    path: Path,
+    path: Path | None,
     part: str,
+    collect: str | None,
+    autograder: Path | None,
     output_format: str,
     output: Path | None,
     jobs: int,
@@ -296,9 +360,21 @@ def lab(
     **settings: Any,
 ) -> None:
     """Judge Stanford's CS149 assignment 4: one module.cpp, or many."""
-    from .commands.lab import run
+    from .commands.lab import collected, run, write_autograder
     from .lab.run import Settings
 
+    if collect is not None:
+        if path is not None:
+            raise InputError(f"--collect takes one pattern, in quotes: what is {path} for?")
+        sys.exit(collected(collect, output_format=output_format, output=output))
+    if autograder is not None:
+        if path is not None:
+            raise InputError(f"--autograder takes no file but its own: what is {path} for?")
+        sys.exit(write_autograder(autograder, Settings(**settings)))
+    if path is None:
+        raise InputError(
+            "there is nothing to judge. Give a module.cpp, or a folder of submissions."
+        )
     sys.exit(
         run(
             path,

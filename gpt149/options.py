@@ -49,6 +49,18 @@ def _share(_ctx: click.Context, _param: click.Parameter, text: str) -> float:
     return share
 
 
+def _listed(_ctx: click.Context, _param: click.Parameter, path: Path | None) -> Any:
+    from .lab.parts import read_listed
+
+    return read_listed(path) if path else None
+
+
+def _rubric(_ctx: click.Context, _param: click.Parameter, path: Path | None) -> Any:
+    from .lab.rubric import Rubric, read_rubric
+
+    return read_rubric(path) if path else Rubric()
+
+
 ATTENTION = option(
     "-a",
     "--attention",
@@ -57,7 +69,7 @@ ATTENTION = option(
     show_envvar=True,
     metavar="NAME|FILE",
     shell_complete=complete_kernel,
-    help="The attention kernel: see `gpt149 kernels`, or a .cpp or .py file of yours.",
+    help="The attention kernel: see `gpt149 kernels`, or a file of yours, such as mine.cpp.",
 )
 MODEL = option(
     "-m",
@@ -162,6 +174,14 @@ KERNELS = in_groups(
             ),
             THREADS,
         ],
+        "Other machines": [
+            option(
+                "--flags",
+                metavar="CPU",
+                help="Show instead how kernels are compiled for avx2, avx512, graviton2, "
+                "graviton3, graviton4, apple-m1 or apple-intel. Compiles nothing.",
+            ),
+        ],
         "Output": [JSON],
     }
 )
@@ -179,16 +199,30 @@ NEW = in_groups(
     }
 )
 
+SEED = option(
+    "--seed",
+    default=149,
+    type=click.IntRange(min=0),
+    help="Another: other numbers and other sizes of the same kinds.",
+)
+
 CHECK = in_groups(
     {
         "What is asked": [
             option("--full", is_flag=True, help="Many more cases than the quick ones."),
             option("--case", metavar="NAME", help="One case alone."),
+            SEED,
+            option(
+                "--cases",
+                "case_file",
+                type=FILE,
+                help="Cases of yours in the place of ours: a TOML file.",
+            ),
             option(
                 "--sanitize",
                 "sanitizers",
                 metavar="LIST",
-                help='Also run under the compiler\'s sanitizers: "address,undefined".',
+                help='Also run under the compiler\'s sanitizers: "address,undefined", or "thread".',
             ),
             option(
                 "--self-test",
@@ -205,11 +239,24 @@ CHECK = in_groups(
         ],
         "How it runs": [
             option("--watch", is_flag=True, help="Judge again at every save, and show the speed."),
+            option(
+                "--log", "logged", is_flag=True, help="With --watch: a work log beside the file."
+            ),
             option("--timeout", default=5.0, help="Seconds a call."),
             option("--jobs", default=1, help="Kernels side by side."),
+            option(
+                "--under",
+                metavar="COMMAND",
+                help="What runs programs of the machine that CXX compiles for, such as "
+                '"qemu-aarch64 -L /usr/aarch64-linux-gnu"; small cases alone.',
+            ),
         ],
         "Output": [JSON],
     }
+)
+
+LOG = in_groups(
+    {"Output": [option("--png", type=FILE, help="Draw the times into this file instead.")]}
 )
 
 BENCH = in_groups(
@@ -271,12 +318,28 @@ PROFILE = in_groups(
                 "shapes",
                 multiple=True,
                 metavar="HEADS,TOKENS,DIM",
-                help="This shape, such as 12,1024,64, 12,1024,64:full (no mask) or 12,1x4096,64 "
-                "(one query); repeatable. Default: a prefill and a decode step.",
+                help="This shape, such as 12,1024,64, 12,1024,64:full (no mask), 12,1x4096,64 "
+                "(one query) or 12,4096,64:window=512, as `bench` takes them; repeatable. Default: "
+                "a prefill and a decode step.",
             ),
             THREADS,
         ],
-        "Output": [JSON],
+        "What else": [
+            option(
+                "--tune",
+                is_flag=True,
+                help="Find the fastest tile (--br, --bc of `generate`) and number of threads.",
+            ),
+            option(
+                "--self-test",
+                is_flag=True,
+                help="Profile kernels of a checkout whose cause is known: is it named?",
+            ),
+        ],
+        "Output": [
+            JSON,
+            option("--report", type=FILE, help="An HTML page, with time beside the source."),
+        ],
     }
 )
 
@@ -284,7 +347,20 @@ LAB = in_groups(
     {
         "What is asked": [
             option("--case", metavar="NAME", help="One case alone."),
+            SEED,
             option("--sanitize", is_flag=True, help="Under the address and undefined sanitizers."),
+            option(
+                "--cases",
+                type=FILE,
+                callback=_listed,
+                help="Cases of yours in the place of ours: a TOML file.",
+            ),
+            option(
+                "--rubric",
+                type=FILE,
+                callback=_rubric,
+                help="Points, what counts as right, what speed costs: a TOML file of yours.",
+            ),
             option("-N", "n", default=1024, help="Tokens of the call that is timed."),
             option("-br", default=256, help="Flash attention's Br."),
             option("-bc", default=256, help="Flash attention's Bc."),
@@ -294,6 +370,25 @@ LAB = in_groups(
             option("--timeout", default=20.0, help="Seconds a call."),
             option("--jobs", default=1, help="Submissions side by side."),
         ],
+        "Many machines": [
+            option(
+                "--collect",
+                metavar="PATTERN",
+                help="No judging: one table of what --format json wrote, such as '*/result.json'.",
+            ),
+        ],
+        "Autograders": [
+            option(
+                "--autograder",
+                type=FILE,
+                help="No judging: the zip that Gradescope takes, with these options.",
+            ),
+            option(
+                "--hidden-seed",
+                type=click.IntRange(min=0),
+                help="Also cases that this seed draws, hidden until grades are published.",
+            ),
+        ],
         "Text through a part": [
             option("--inference", is_flag=True, help="Generate text instead of judging."),
             option("-m", "--model", default="shakespeare", help="Of --inference."),
@@ -302,9 +397,10 @@ LAB = in_groups(
             option(
                 "--format",
                 "output_format",
-                type=click.Choice(["text", "json", "csv", "gradescope"]),
+                type=click.Choice(["text", "json", "csv", "gradescope", "html"]),
                 default="text",
-                help="gradescope writes an autograder's results.json, whatever happens.",
+                help="gradescope writes an autograder's results.json, whatever happens; html is "
+                "for --collect.",
             ),
             option("-o", "--output", type=FILE, help="A file instead of stdout."),
         ],

@@ -5,9 +5,9 @@
 Prints the table of docs/check.md: each kernel's largest error over the quick cases of `gpt149
 check` and some larger ones (head_dim to 256, n_kv to 16,384); with --full over all of its cases.
 Beyond SLACK of gpt149/check/judge.py, `check` says that a kernel is wrong. Without KERNELS: those
-that ship, those of the tutorial and of tests/right_kernels, the parts of tests/cs149/module.cpp
-(without scores far from 0, whose exp overflows there as in the assignment), and two copies of
-naive that are nearly right.
+that ship, those of the tutorial and of tests/right_kernels, and the parts of tests/cs149/module.cpp
+(without scores far from 0, whose exp overflows there as in the assignment). Behind them come two
+copies of naive that are nearly right.
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ def everything() -> Iterator[str]:
 @click.option("--full", "all_cases", is_flag=True, help="All cases of `gpt149 check --full`.")
 def main(kernels: tuple[str, ...], seeds: int, all_cases: bool) -> None:
     with tempfile.TemporaryDirectory() as folder:
-        asked = list(kernels or [*everything(), *nearly_right(Path(folder))])
+        asked = [*(kernels or everything()), *nearly_right(Path(folder))]
         rows = [Row(spec) for spec in asked]
         for seed in range(seeds):
             cases = [*(full() if all_cases else quick()), *large()]

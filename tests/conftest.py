@@ -5,8 +5,11 @@ from __future__ import annotations
 import ctypes
 import json
 import os
+import platform
 import re
+import shutil
 import signal
+import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -49,6 +52,14 @@ INSTRUCTION_SETS = {
 }
 
 
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skips what is compiled for x86-64, where this machine is another."""
+    params = item.callspec.params.values() if hasattr(item, "callspec") else ()
+    of_x86 = [p for p in params if isinstance(p, str) and INSTRUCTION_SETS.get(p)]
+    if of_x86 and platform.machine() != "x86_64":
+        pytest.skip("this machine is no x86-64")
+
+
 @pytest.fixture(scope="module", params=INSTRUCTION_SETS)
 def library(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
@@ -67,6 +78,18 @@ def library(
     for name in re.findall(r'extern "C" bool (\w+)', request.module.SOURCE):
         getattr(library, name).restype = ctypes.c_bool
     return library
+
+
+@pytest.fixture(scope="session")
+def clang(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """clang++, with an OpenMP of its own; skips where there is none."""
+    program = tmp_path_factory.mktemp("clang") / "program"
+    source = program.with_suffix(".cpp")
+    source.write_text("#include <omp.h>\nint main() { return omp_get_max_threads() < 1; }\n")
+    command = ["clang++", "-fopenmp", str(source), "-o", str(program)]
+    if not shutil.which("clang++") or subprocess.run(command, capture_output=True).returncode:
+        pytest.skip("needs clang++ with its OpenMP (Debian: clang libomp-dev)")
+    return "clang++"
 
 
 def random_model(config: GPTConfig = TINY, seed: int = 0) -> GPT:

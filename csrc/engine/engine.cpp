@@ -38,6 +38,8 @@ class Barrier {
         for (int spins = 0; phase_.load(std::memory_order_acquire) == phase; spins++) {
 #if defined(__x86_64__)
             __builtin_ia32_pause();
+#elif defined(__aarch64__)
+            __asm__ volatile("isb"); // `yield` does nothing on most
 #endif
             if (spins > 20000) sched_yield();
         }

@@ -3,9 +3,9 @@
 // value costs the precision of its own group alone (as in LLM.int8, Dettmers et al. 2022, and
 // ggml's q8_0). The sums of a group are exact in int32; float32 adds up the groups.
 //
-// Four inputs of LANES outputs are a vector of bytes, which one instruction (VNNI) multiplies and
-// sums: four times the multiplications of float32's. It wants unsigned times signed, so W is stored
-// with 128 added, and a group's sum starts at -128 times the sum of its x.
+// Four inputs of LANES outputs are a vector of bytes, which one instruction (VNNI, NEON's SDOT)
+// multiplies and sums: four times the multiplications of float32's. Where it wants unsigned times
+// signed, W is stored with 128 ADDED, and a group's sum starts at -128 times the sum of its x.
 #pragma once
 
 #include "engine/matrix.h"
@@ -43,12 +43,16 @@ struct Quantised {
   private:
     void keep_group(int row, int g, const float *x, int n) {
         int8_t *to = values.get() + row * width + g * GROUP;
-        float most = 0, odd = 0;
-#pragma omp simd reduction(max : most) reduction(+ : odd)
-        for (int i = 0; i < n; i++) {
-            most = std::max(most, std::fabs(x[i]));
-            odd += x[i] * 0; // NaN, where x is NaN or infinite
+        Vector sizes = {}, odds = {};
+        for (int i = 0; i < n; i += LANES) {
+            const Vector some = n - i < LANES ? load_some(x + i, n - i) : load(x + i);
+            sizes = larger(larger(some, -some), sizes);
+            odds += some * 0.0f;
         }
+        const float most = largest_of<LANES>(sizes)[0];
+        float odd = 0; // NaN, where x is NaN or infinite
+        for (int lane = 0; lane < LANES; lane++)
+            odd += odds[lane];
         const float inverse = most > 0 && odd == 0 ? 127 / most : 0;
         int32_t sum = 0;
 #pragma omp simd reduction(+ : sum)
@@ -61,7 +65,7 @@ struct Quantised {
         }
         std::memset(to + n, 0, (n + 3) / 4 * 4 - n);
         scales[row * groups() + g] = most / 127 + odd;
-        offsets[row * groups() + g] = -128 * sum;
+        offsets[row * groups() + g] = -ADDED * sum;
     }
 };
 

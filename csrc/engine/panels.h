@@ -18,7 +18,7 @@ template <typename T> static inline uint8_t *panel(const Matrix &m, int p) {
     return m.data + (int64_t)p * blocks(m) * BLOCK_BYTES<T>;
 }
 
-// int8, with 128 added: (panels, in / 4, LANES, 4), `in` padded to whole fours.
+// int8, with ADDED: (panels, in / 4, LANES, 4), `in` padded to whole fours.
 static inline int64_t bytes8(const Matrix &m) { // of a panel
     return (int64_t)(m.in + 3) / 4 * 4 * LANES;
 }
@@ -34,7 +34,7 @@ static inline void pack_four(uint8_t *to, const Vector *rows) {
     Bits bytes = {};
     for (int k = 0; k < 4; k++) {
         const Vector shifted = rows[k] + ROUNDS;
-        bytes |= (((Bits)shifted + 128) & 0xff) << 8 * k;
+        bytes |= (((Bits)shifted + ADDED) & 0xff) << 8 * k;
     }
     std::memcpy(to, &bytes, sizeof bytes);
 }
@@ -131,7 +131,7 @@ static bool pack(Matrix &m, Pool &pool, const float *w, int in, int out, int64_t
 template <typename T> static void row(const Matrix &m, int o, float *to) {
     if constexpr (WHOLE<T>) {
         for (int i = 0; i < m.in; i++)
-            to[i] = m.scales[o] * (m.data[place8(m, o / LANES, i, o % LANES)] - 128);
+            to[i] = m.scales[o] * (int8_t)(m.data[place8(m, o / LANES, i, o % LANES)] - ADDED);
     } else {
         Vector columns[BLOCK];
         for (int i = 0; i < m.in; i++) {

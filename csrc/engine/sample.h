@@ -37,13 +37,18 @@ static inline double exp_of_negative(double x) {
     return x < -700 ? 0 : p;
 }
 
-// The largest of logits from .. to.
-template <typename Logit> static double largest(const Logit &logit, int from, int to) {
-    double most = logit(from);
-#pragma omp simd reduction(max : most)
-    for (int i = from; i < to; i++)
-        most = logit(i) > most ? logit(i) : most;
-    return most;
+// The largest of logits from .. to: that of N at once, since one of all is no vector for clang.
+template <int N = 8, typename Logit> static double largest(const Logit &logit, int from, int to) {
+    double most[N];
+    std::fill_n(most, N, logit(from));
+    int i = from;
+    for (; i + N <= to; i += N)
+#pragma omp simd
+        for (int j = 0; j < N; j++)
+            most[j] = logit(i + j) > most[j] ? logit(i + j) : most[j];
+    for (; i < to; i++)
+        most[0] = std::max(most[0], (double)logit(i));
+    return *std::max_element(most, most + N);
 }
 
 // At least so large are k of n logits: so large are the largest of k runs of them.
@@ -137,7 +142,7 @@ static int first_of(const std::vector<double> &p, uint64_t stream) {
 
 template <typename Logit>
 static int choose_by(const Sampling &s, const Logit &logit, int n, uint64_t stream) {
-    const double most = largest(logit, 0, n);
+    const double most = largest<16>(logit, 0, n);
     if (s.temperature == 0) {
         int best = 0;
         while (best < n - 1 && logit(best) != most)

@@ -122,7 +122,8 @@ struct Plan {
     // lse.
     float finish(int batch, int head, int query, float m, float l) const {
         const float sink = gpt149_sink(a, head) * LOG2E, most = std::max(m, sink);
-        const float kept = l > 0 ? exp2(splat(m - most))[0] : 0;
+        // exp2 stays at 2^-125, and a sum with a stale maximum may be 2^16 times that.
+        const float kept = l > 0 && m - most > -125 ? exp2(splat(m - most))[0] : 0;
         l *= kept;
         if (sink > NEVER) l += exp2(splat(sink - most))[0];
         if (a->lse) *gpt149_lse(a, batch, head, query) = most / LOG2E + std::log(l);
@@ -174,7 +175,7 @@ struct Bend {
                       Vector slope) const {
         if (softcap > 0) s = softcap * tanh(s);
         if (sloped) s += slope * __builtin_convertvector(key - position, Vector);
-        return (key >= first) & (key < visible) ? s : splat(NEVER);
+        return ((key >= first) & (key < visible)) ? s : splat(NEVER);
     }
 };
 

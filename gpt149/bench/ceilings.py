@@ -48,7 +48,7 @@ def ceilings(n_threads: int, *, again: bool = False) -> Ceilings:
         BuildError, MissingDependency: the program that measures cannot be compiled.
     """
     library = _built()
-    kept = cache_dir() / "ceilings" / f"{file_digest(library)[:20]}-{n_threads}.json"
+    kept = _kept(library, n_threads)
     found = _read(kept)
     if found and not again:
         return found
@@ -57,6 +57,19 @@ def ceilings(n_threads: int, *, again: bool = False) -> Ceilings:
     kept.parent.mkdir(parents=True, exist_ok=True)
     write_whole(kept, json.dumps(asdict(measured)).encode())
     return measured
+
+
+def kept_ceilings(n_threads: int) -> Ceilings | None:
+    """Those that were measured before, if they were.
+
+    Raises:
+        BuildError, MissingDependency: as `ceilings`.
+    """
+    return _read(_kept(_built(), n_threads))
+
+
+def _kept(library: Path, n_threads: int) -> Path:
+    return cache_dir() / "ceilings" / f"{file_digest(library)[:20]}-{n_threads}.json"
 
 
 def _higher(a: Ceilings, b: Ceilings) -> Ceilings:

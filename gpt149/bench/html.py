@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import re
 from html import escape
-from pathlib import Path
-from string import Template
 
 from ..errors import MissingDependency
+from ..system.page import page, section
 from .figures import Picture, pictures
 from .results import Results, Row
 from .tables import COLUMNS, TITLES, cells, described, remarks
 
-PAGE = Path(__file__).with_name("page.html")
 LEFT = 2  # columns of words; figures behind them
 NUMBER = re.compile(r"[\d,]+(\.\d+)?")
 
@@ -26,18 +24,17 @@ def need_matplotlib(flag: str) -> None:
 
 
 def as_html(results: Results) -> str:
-    """The whole page: `page.html` with its parts filled in."""
+    """The whole page."""
     facts = {**described(results), "Command": results.machine["command"]}
-    sections = []
+    tables = []
     for table, title in TITLES.items():
         if rows := [row for row in results.rows if row.table == table]:
-            sections.append(_section(title, COLUMNS[table], rows, results))
-    return Template(PAGE.read_text(encoding="utf-8")).substitute(
-        facts="\n".join(f"<dt>{name}<dd>{escape(said)}" for name, said in facts.items()),
-        remarks="\n".join(f"<p>{escape(said)}" for said in remarks(results)),
-        pictures="\n".join(map(_figure, pictures(results))),
-        tables="\n".join(sections),
-    )
+            columns = COLUMNS[table]
+            tables.append(
+                section(title, columns, [_row(row, len(columns), results) for row in rows])
+            )
+    figures = [_figure(picture) for picture in pictures(results)]
+    return page("gpt149 bench", facts, remarks(results), tables, figures)
 
 
 def _figure(picture: Picture) -> str:
@@ -50,15 +47,6 @@ def _figure(picture: Picture) -> str:
     return (
         f"<figure><h2>{picture.title}</h2>\n{svg}\n<ul>{legend}</ul>\n"
         f"<figcaption>{escape(picture.caption)}</figcaption></figure>"
-    )
-
-
-def _section(title: str, columns: tuple[str, ...], rows: list[Row], results: Results) -> str:
-    head = "".join(f'<th scope="col">{escape(name)}</th>' for name in columns)
-    body = "\n".join(_row(row, len(columns), results) for row in rows)
-    return (
-        f'<h2>{title}</h2>\n<div class="scroll" tabindex="0" role="region" aria-label="{title}">\n'
-        f"<table><thead><tr>{head}</tr></thead><tbody>\n{body}\n</tbody></table></div>"
     )
 
 

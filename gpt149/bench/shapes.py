@@ -49,13 +49,7 @@ class Shape:
         return replace(case, n_threads=n_threads, **shared)
 
     def vectors(self) -> dict[str, NDArray[np.float32]]:
-        """Those of alibi_slopes and sinks that it has, (n_head,): as of scores, in every head.
-
-        Slopes: Press, Smith and Lewis, Train Short, Test Long, 2022.
-        """
-        heads = np.arange(self.n_head, dtype=np.float32)
-        given = {"alibi_slopes": np.exp2(-8 * (heads + 1) / self.n_head)} if self.alibi else {}
-        return given | ({"sinks": np.cos(heads)} if self.sinks else {})
+        return vectors(self)
 
     def variant(self, h: int, rows: NDArray[np.int_]) -> Variant:
         """What some queries of head h are judged with."""
@@ -94,6 +88,16 @@ class Shape:
         n_kv = min(self.n_kv, self.n_q - 1 + self.window) if self.window else self.n_kv
         width = self.head_dim + (self.head_dim_v or self.head_dim)
         return (2 if self.half else 4) * self.n_head * width * (self.n_q + n_kv)
+
+
+def vectors(call: Shape | Case) -> dict[str, NDArray[np.float32]]:
+    """Those of alibi_slopes and sinks that a call has, (n_head,): as of scores, in every head.
+
+    Slopes: Press, Smith and Lewis, Train Short, Test Long, 2022.
+    """
+    heads = np.arange(call.n_head, dtype=np.float32)
+    given = {"alibi_slopes": np.exp2(-8 * (heads + 1) / call.n_head)} if call.alibi else {}
+    return given | ({"sinks": np.cos(heads)} if call.sinks else {})
 
 
 def parse(text: str) -> Shape:

@@ -46,7 +46,7 @@ def state() -> dict[str, Any]:
     found: dict[str, Callable[[], Any]] = {
         "rounding": _rounding,
         "denormals": lambda: (SMALLEST * _value(0.5) > 0, _value(SMALLEST / 2) > 0),
-        "traps": library.fegetexcept,
+        "traps": lambda: library.fegetexcept(),
         "handlers": lambda: {n: _handler(library, n) for n in range(1, 32)},
         "blocked": lambda: sorted(signal.pthread_sigmask(signal.SIG_BLOCK, [])),
         "timer": lambda: any(signal.getitimer(timer)[0] for timer in TIMERS),

@@ -19,6 +19,7 @@ from ..kernels.abi import Feature
 from . import pairs, variants
 
 F32 = np.float32
+SEED = 149
 # The fields that ask for a feature.
 FIELDS = {
     "window": Feature.WINDOW,
@@ -85,7 +86,7 @@ class Case:
     head_dim_v: int = 0
     lse: bool = False
     aligned: bool = True
-    seed: int = 149
+    seed: int = SEED
 
     def __post_init__(self) -> None:
         if self.half:

@@ -6,11 +6,12 @@ under the sanitizers, whatever the case's size, for the line of the author's sou
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
 from ..errors import CannotSanitize
 from ..kernels.registry import Source
+from ..system.talker import PANICS
 from .arena import NAMES
 from .cases import Case
 from .finding import Finding
@@ -42,10 +43,10 @@ REASONS = {
 
 def misused(failed: Sequence[Observation]) -> list[Case]:
     """Cases to look into: the smallest of each kind of misuse (crashes, overruns, and writes
-    outside of out), then the largest of those that take no time.
+    outside of out), then the largest of those that take no time. A panic has said where it was.
     """
-    kinds = (
-        lambda o: o.answer.outcome == "crash",
+    kinds: tuple[Callable[[Observation], bool], ...] = (
+        lambda o: o.answer.outcome == "crash" and not o.answer.detail.startswith(PANICS),
         lambda o: o.answer.workspace_overrun,
         lambda o: o.written_outside is not None,
     )

@@ -6,7 +6,7 @@ Instruments are asked in turn: `experiments.py`, `predictions.py`, and for what 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from .experiments import by_experiment, right_when_alone, state_left_behind
@@ -16,11 +16,12 @@ from .predictions import by_mistake
 from .reading.read import VAGUE, read
 from .reading.where import only_where, when, where
 from .symptoms import by_pattern, by_size, without_values
-from .variation import UNSAID, by_lse, by_variant, naming
+from .variation import CAUSES, UNSAID, by_lse, by_variant, name_of, naming, without
 
 CHANCE = ("race", "not_reentrant", "not_repeatable")  # which calls fail is another time another
 ROUGHLY = ("keys_lost", "values_off", "half_precision", "sum_rough", "exp_wrong")
-MOST_GROUPS = 3  # of variants that are looked into one by one
+MOST_GROUPS = 6  # of variants that are looked into one by one
+MOST_TWINS = 10  # calls of a variant that are repeated without it
 SURE = 0.8  # of the failing cases that a known mistake must explain, before reading is asked
 
 
@@ -72,9 +73,11 @@ def _findings(
     plain = [o for o in wrong if not o.case.needs]
     if plain or not wrong:
         found = _of_values(failed, plain, findings, observations, bench)
-        return found if plain else by_lse([o for o in failed if o.wrong_lse]) + found
+        if not plain:
+            return by_lse([o for o in failed if o.wrong_lse], bench) + found
+        return found + list(_beside([o for o in wrong if o.case.needs], bench))
     # Variants add mistakes of their own: each is looked into where nothing else is.
-    told = list[Finding]()
+    told = list[list[Finding]]()
     for group in _groups(wrong):
         if sum(bool(o.changed_inputs) for o in group) > 0.5 * len(group):
             continue
@@ -82,10 +85,25 @@ def _findings(
         alike = [o for o in observations if not needed & ~o.case.needs]
         others = [o for o in failed if o not in wrong or o in group]
         found = _of_values(others, group, [], alike, bench)
-        told += _where_told(naming(needed, by_variant(group, found, bench)), alike, bench)
-    vague = not told or told[0].cause in UNSAID
-    findings = findings + told if vague else told + findings
-    return findings + by_lse([o for o in failed if o.wrong_lse])
+        found = _where_told(naming(needed, by_variant(group, found, bench)), alike, bench)
+        told.append([replace(finding, of=name_of(needed)) for finding in found])
+    told = sorted(filter(None, told), key=lambda found: found[0].cause in UNSAID)
+    vague = not told or told[0][0].cause in UNSAID
+    said = [finding for found in told for finding in found]
+    findings = findings + said if vague else said + findings
+    return findings + by_lse([o for o in failed if o.wrong_lse], bench)
+
+
+def _beside(varied: Sequence[Observation], bench: Bench) -> Iterator[Finding]:
+    """Known mistakes in a variant, where plain calls are wrong as well: of those with the variant
+    alone that are right without it.
+    """
+    for feature, name in CAUSES.items():
+        some = [o for o in varied if o.case.needs == feature][:MOST_TWINS]
+        alone = [o for o in some if bench.observe(without(o.case, feature)).passed]
+        named = by_mistake(alone, []) if len(alone) > 1 else []
+        if named and named[0].share >= SURE and named[0].cause.startswith(name):
+            yield replace(named[0], of=name)
 
 
 def _groups(wrong: Sequence[Observation]) -> list[list[Observation]]:

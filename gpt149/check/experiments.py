@@ -72,7 +72,8 @@ def _memory(first: Observation, wrong: Sequence[Observation], bench: Bench) -> F
             "right when out arrives as zeros, wrong otherwise",
             1.0,
         )
-    return _unset(some, bench)
+    with_rows = sorted((o.case for o in wrong), key=lambda case: case.n_q == 1)
+    return _unset(with_rows[:ALONE], bench)
 
 
 def _unset(some: Sequence[Case], bench: Bench) -> Finding | None:
@@ -92,7 +93,7 @@ def _unset(some: Sequence[Case], bench: Bench) -> Finding | None:
             found.append((case, differs))
     if len(found) < min(2, len(some)):
         return None
-    case, differs = found[-1]
+    case, differs = min(found, key=lambda one: float(one[1].mean()))  # which says the most
     return Finding(
         "workspace_unset",
         "what the workspace held before decides the output: it is read where it was not written "

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 class Finding:
     """cause: a short name, or several joined by ' + '. share: of the failing cases, explained.
 
-    case: the name of the case that shows it, if it was not looked for in all of them.
+    case: the name of the case that shows it, if it was not looked for in all of them. of: the
+    variants in whose calls it was looked for alone: findings of others stand beside it.
     """
 
     cause: str
@@ -21,6 +22,7 @@ class Finding:
     evidence: str
     share: float
     case: str = ""
+    of: str = ""
 
     @property
     def partial(self) -> bool:
@@ -30,9 +32,9 @@ class Finding:
 
 def once(findings: Iterable[Finding]) -> list[Finding]:
     """The first of each cause: two ways to find it are one finding."""
-    found = dict[str, Finding]()
+    found = dict[tuple[str, str], Finding]()
     for finding in findings:
-        found.setdefault(finding.cause, finding)
+        found.setdefault((finding.of, finding.cause), finding)
     return list(found.values())
 
 

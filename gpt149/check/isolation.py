@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -59,7 +60,9 @@ class Child(Talker):
             command = ["env", *(f"{name}={value}" for name, value in environment.items()), *command]
         super().__init__(command, arena.size + MEMORY_LIMIT, inherited=[arena.handle])
         self.kernel = source.name or str(source)  # until the child says its name
+        self.native = True  # it keeps the contract, and is no function of tensors
         self._features: Feature | None = None
+        self._assumed = Feature(0)
         self._arena, self._timeout = arena, timeout
 
     def run(
@@ -84,6 +87,7 @@ class Child(Talker):
             "calls": case.calls,
             "workspace_fill": workspace_fill,
             "sized_for": sized_for,
+            "assumed": int(self._assumed),
             "read_only": FLOAT_BYTES * self._arena.n_inputs if read_only else 0,
             "fenced": [p.start + p.span for name, p in placed.items() if name in fenced]
             if case.layout == "edge"
@@ -123,8 +127,18 @@ class Child(Talker):
             self.greet()
         return self._features or Feature(0)
 
+    @contextmanager
+    def claiming(self, features: Feature) -> Iterator[None]:
+        """Meanwhile, calls are made as if the kernel claimed these features, too."""
+        self._assumed = features
+        try:
+            yield
+        finally:
+            self._assumed = Feature(0)
+
     def greeted(self, hello: dict[str, Any]) -> None:
         self.kernel, self._features = hello["kernel"], Feature(hello["features"])
+        self.native = hello["native"]
 
 
 def _phase(ending: Ending) -> str:

@@ -27,6 +27,8 @@ What variants do to a score s, to the sum and to the output is in w_ij, too:
     lse       eps (sum_j p_ij w_ij + sqrt(N_i) + |m_i| + |lse_i|)
     bfloat16  out itself is rounded once more: HALF_EPS |o_ix| on top
 
+An out in bfloat16 none of whose values is too large was cut off, not rounded, and is wrong.
+
 A query from which every key is hidden must give exactly 0, and with no sink an lse of -infinity.
 docs/check.md has how SLACK was found.
 """
@@ -46,6 +48,9 @@ HALF_EPS = 2.0**-8  # of bfloat16
 SLACK = 10.0
 # Where 2^-126 is reached, a weight and its product with V may vanish; each loses that much at most.
 SMALLEST = 2.0**-126
+# Where a sink is far above: exp may end at 2^-125, of keys whose maximum is 2^8 too low meanwhile.
+LATE = 64.0
+CUT, MANY = 2.0**-12, 64  # of a value that was rounded to bfloat16; values
 EXACT = 2.0**-160  # allowed of what must be exact: SLACK of it is less than any float32
 BLOCK = 1 << 20  # scores that are held at once
 CHUNK = 1 << 16  # differences |v_jx - o_ix| that are: they stay in a core's cache
@@ -59,7 +64,8 @@ class Expected:
 
     want, rounding: float64 (batch, n_head, n_q, width). rounding: the error that arithmetic
     explains, above 0 everywhere. common: the same for a factor that a row shares,
-    (batch, n_head, n_q, 1). lse, lse_rounding: of the log-sum-exp (batch, n_head, n_q).
+    (batch, n_head, n_q, 1). lse, lse_rounding: of the log-sum-exp (batch, n_head, n_q). half_out:
+    out is bfloat16.
     """
 
     want: Array
@@ -67,6 +73,7 @@ class Expected:
     common: Array
     lse: Array
     lse_rounding: Array
+    half_out: bool = False
 
     @property
     def tolerance(self) -> Array:
@@ -79,7 +86,7 @@ class Verdict:
     """A kernel's output against what was expected.
 
     wrong, ratios: of each value, in the shape of the output; whether it is wrong, and its error in
-    units of what float32 rounding explains, NaN where the output is. lse_ratios: the same of lse,
+    units of what rounding explains, NaN where the output is. lse_ratios: the same of lse,
     if it was asked for.
     """
 
@@ -101,7 +108,7 @@ class Verdict:
 
     @property
     def ratio(self) -> float:
-        """The largest error in units of what float32 rounding explains."""
+        """The largest error in units of what rounding explains."""
         return float(self.ratios.max())
 
     @property
@@ -172,7 +179,7 @@ def expect(
     rows_of = q.shape[:3]
     whole = Expected(
         np.empty((*rows_of, case.width)), np.empty((*rows_of, case.width)), np.empty((*rows_of, 1)),
-        np.empty(rows_of), np.empty(rows_of),
+        np.empty(rows_of), np.empty(rows_of), case.half,
     )  # fmt: skip
     rows = max(1, BLOCK // case.n_kv)
     vectors = case.vectors(repeat)
@@ -254,7 +261,7 @@ def attend(
     want = p @ v64
     size = np.abs(v64)
     weight *= p
-    lost = SMALLEST * (1 + size).sum(0)
+    lost = SMALLEST * (1 if variant.sink == -np.inf else LATE) * (1 + size).sum(0)
     walk = np.sqrt((p > EPS).sum(1, keepdims=True))
     eps = EPS + variant.half * HALF_EPS / SLACK
     rounding = EPS * (_spread(weight, v, want) + walk * np.abs(want)) + eps * (p @ size) + lost
@@ -303,7 +310,22 @@ def judge(
         factor = np.clip(_common_factor(off, expected), -most, most)
         error = np.minimum(np.abs(off), np.abs(off - factor * want))
         ratios = error / expected.rounding
-        return Verdict(~(ratios <= SLACK), ratios, expected, _lse_ratios(lse, expected))
+        wrong = ~(ratios <= SLACK)
+        if expected.half_out:
+            wrong |= cut_off(out.astype(np.float64), want)
+        return Verdict(wrong, ratios, expected, _lse_ratios(lse, expected))
+
+
+def cut_off(out: Array, want: Array) -> NDArray[np.bool_]:
+    """Values of out, in bfloat16, that are too small as all of them are: cut off, not rounded.
+
+    Rounding makes half of them too large: of MANY, that none is, is no chance.
+    """
+    size = np.abs(want)
+    off = np.abs(out) - size
+    rounded = (np.abs(off) > CUT * size) & (size > SMALLEST)
+    cut = rounded & (off < 0)
+    return cut if cut.sum() >= MANY and np.array_equal(cut, rounded) else np.zeros_like(cut)
 
 
 def _lse_ratios(lse: NDArray[np.float32] | None, expected: Expected) -> Array | None:

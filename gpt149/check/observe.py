@@ -8,6 +8,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -146,7 +147,14 @@ class Bench:
         )
 
     def ask(
-        self, case: Case, q: F32, k: F32, v: F32, *, memory: Mapping[str, F32] | None = None
+        self,
+        case: Case,
+        q: F32,
+        k: F32,
+        v: F32,
+        *,
+        memory: Mapping[str, F32] | None = None,
+        vectors: Mapping[str, NDArray[Any]] | None = None,
     ) -> F32 | None:
         """One call with inputs of one's own; what it gave, None where it did not return.
 
@@ -156,15 +164,20 @@ class Bench:
             k: keys.
             v: values.
             memory: of tensors by name, what lies in and around them instead: `room` floats.
+            vectors: alibi_slopes, sinks, kv_begin instead of the case's, by name.
 
         What is read from elsewhere is 0 and not NaN, so that the rest can be told.
         """
-        tensors = {"q": q, "k": k, "v": v, **case.vectors()}
+        tensors = {"q": q, "k": k, "v": v, **case.vectors(), **(vectors or {})}
         self._arena.fill(case, tensors, around=np.uint32(0))
         for name, numbers in (memory or {}).items():
             self._arena.flood(name, numbers)
         answer = self._child.run(replace(case, calls="once"), workspace_fill=0)
         return self._arena.out() if answer.outcome == "ok" else None
+
+    def ask_lse(self, case: Case, q: F32, k: F32, v: F32) -> F32 | None:
+        """As `ask`; what it gave for lse (batch, n_head, n_q)."""
+        return None if self.ask(case, q, k, v) is None else self._arena.lse()
 
     def seconds(self, case: Case) -> float:
         """The median time of a few calls, NaN if one of them fails."""

@@ -62,6 +62,8 @@ def by_mistake(wrong: Sequence[Observation], all_of_them: Sequence[Observation])
         evidence = f"a reference with this mistake gives this output in {n} of {len(failing)} cases"
         findings[cause] = Finding(cause, sentence + tile, evidence, share)
     found = list(findings.values())
+    if found and found[0].share == 1:  # what explains less is chance
+        found = [finding for finding in found if finding.share == 1]
     if found and found[0].share >= ENOUGH:
         return found
     # A pair shows where no mistake alone explains what came out.

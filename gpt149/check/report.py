@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,8 @@ from numpy.typing import NDArray
 
 from ..kernels.abi import Feature
 from ..system.words import duration, in_shell, one_line
-from .finding import describe_rows
+from .cases import SEED, Case
+from .finding import Finding, describe_rows
 from .isolation import Answer
 from .judge import SLACK, SMALLEST, Verdict
 from .observe import Observation
@@ -24,12 +26,13 @@ MANY = 1e9
 PICTURE_ROWS, PICTURE_COLUMNS = 16, 48
 
 
-def as_text(spec: str, report: Report, *, rerun: str = "") -> str:
+def as_text(spec: str, report: Report, *, rerun: str = "", flags: str = "") -> str:
     """The verdict, and where it is FAIL, what is wrong, why, and how to see it again.
 
-    rerun: the command that a case's name is put behind, if it is not `gpt149 check`.
+    rerun: the command that a case's name is put behind, if it is not `gpt149 check`. flags:
+    what else that one is given.
     """
-    rerun = rerun or f"gpt149 check {in_shell(spec)} --case"
+    rerun = rerun or f"gpt149 check {in_shell(spec)}{flags}{_seed(report)} --case"
     if report.right:
         return f"PASS {spec}: {len(report.observations)} cases in {duration(report.seconds)}. " + (
             (_excuse(report) if report.excused else _precision(report)) + _notes(report)
@@ -40,10 +43,7 @@ def as_text(spec: str, report: Report, *, rerun: str = "") -> str:
     shown = min(report.failed, key=lambda o: (o.case.name != told, not o.wrong, o.case.work))
     label = "Shown" if shown.case.name == told else "Smallest"
     lines = [f"FAIL {spec}: {len(report.failed)} of {len(report.observations)} cases."]
-    for i, finding in enumerate(report.findings[:3]):
-        lead = "  or " if i else "In some cases" if finding.partial else "Cause"
-        detail = f" ({finding.evidence})" if finding.evidence else ""
-        lines.append(f"  {lead}: {finding.cause}: {finding.sentence}{detail}.")
+    lines += _causes(report.findings)
     if report.where and report.fault is None:
         lines.append(f"  Where: {report.where}.")
     if report.fault is not None:
@@ -59,6 +59,25 @@ def as_text(spec: str, report: Report, *, rerun: str = "") -> str:
             break
     lines.append(f"  Rerun: {rerun} {shown.case.name}")
     return "\n".join(lines) + _notes(report)
+
+
+def _causes(findings: Sequence[Finding]) -> Iterator[str]:
+    """The likeliest and what it may be instead; of each other variant that is wrong, the first."""
+    by_variant = dict[str, list[Finding]]()
+    for finding in findings:
+        by_variant.setdefault(finding.of, []).append(finding)
+    for n, found in enumerate(by_variant.values()):
+        for i, finding in enumerate(found[: 1 if n else 3]):
+            of_some = "In some cases" if finding.partial else ""
+            lead = "  or " if i else of_some or ("And" if n else "Cause")
+            detail = f" ({finding.evidence})" if finding.evidence else ""
+            yield f"  {lead}: {finding.cause}: {finding.sentence}{detail}."
+
+
+def _seed(report: Report) -> str:
+    """The flag that draws the report's cases, if they are not the usual ones."""
+    seeds = {o.case.seed for o in report.observations} - {SEED}
+    return f" --seed {min(seeds)}" if seeds else ""
 
 
 def _why_left_out(last: Answer) -> str:
@@ -106,6 +125,7 @@ def _case_as_json(o: Observation) -> dict[str, Any]:
     entry: dict[str, Any] = {
         "case": o.case.name,
         "shape": o.case.describe(),
+        "seed": o.case.seed,
         "passed": o.passed,
         "outcome": o.answer.outcome,
         "detail": o.answer.detail,
@@ -127,11 +147,20 @@ def _case_as_json(o: Observation) -> dict[str, Any]:
 
 
 def _precision(report: Report) -> str:
-    worst = max(o.verdict.ratio for o in report.observations if o.verdict is not None)
-    return (
-        f"Largest error {worst:.1f}x what float32 rounding explains: precision is fine, double "
-        "would change nothing."
+    worst = max(
+        (o for o in report.observations if o.verdict is not None),
+        key=lambda o: o.verdict.ratio if o.verdict else 0,
     )
+    assert worst.verdict is not None
+    return (
+        f"Largest error {worst.verdict.ratio:.1f}x what {_dtype(worst.case)} rounding explains: "
+        "precision is fine, double would change nothing."
+    )
+
+
+def _dtype(case: Case) -> str:
+    """Whose rounding bounds the error."""
+    return "bfloat16" if case.half_kv else "float32"
 
 
 def _excuse(report: Report) -> str:
@@ -156,11 +185,11 @@ def _values(o: Observation, verdict: Verdict) -> list[str]:
     ]
     if verdict.tolerance < SMALLEST:
         lines.append("  A query that sees no key gets zeros, exactly.")
-    elif np.isfinite(verdict.error):
+    elif np.isfinite(verdict.error) and verdict.ratio > SLACK:
         ratio = verdict.ratio
         times = f"{ratio:,.0f}" if ratio < MANY else f"{ratio:.0e}"
         lines.append(
-            f"  Error {verdict.error:.2g} is {times} times what float32 rounding "
+            f"  Error {verdict.error:.2g} is {times} times what {_dtype(o.case)} rounding "
             "explains at this size: this is a bug, not precision."
         )
     right = ~np.any(verdict.wrong, axis=(0, 1, 3), keepdims=True)
@@ -219,7 +248,7 @@ def _notes(report: Report) -> str:
         )
     if report.too_long:
         lines.append(
-            f"Not asked, since a square kernel would need minutes: {', '.join(report.too_long)}."
+            f"Not asked, since this kernel would need minutes: {', '.join(report.too_long)}."
         )
     if report.unmapped:
         lines.append(

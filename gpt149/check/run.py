@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from ..errors import BuildError, InputError
 from ..kernels.abi import IN_WORDS, Feature
+from ..kernels.loaders.python import is_triton
 from ..kernels.registry import compiled, locate
 from ..system.threads import one_blas_thread
 from .arena import Arena
@@ -19,9 +20,18 @@ from .finding import Finding, once
 from .isolation import DEFAULT_TEAM, Child
 from .machine import must_build, must_run
 from .observe import Bench, Memo, Observation
-from .sanitize import MemoryFault, sanitize
+from .sanitize import MemoryFault, must_have_sanitizers, sanitize
 from .symptoms import CANCELLATION
+from .unclaimed import unclaimed
 
+INTERPRETED = Finding(
+    "interpreted",
+    "it ran in Triton's interpreter, on the CPU: this judges its logic; times say nothing of a GPU",
+    "",
+    0.0,
+)
+MOST_INTERPRETED = 60_000  # pairs of a query and a key, of a case that an interpreter is asked
+INTERPRETED_PATIENCE = 8  # times the time limit
 ENDED = ("crash", "exit", "hang")
 MOST_HANGS = 2  # cases that run into the time limit, or do not load, before the rest is left out
 MOST_CRASHES = 16  # the same of crashes: each costs the start of another child
@@ -52,7 +62,8 @@ class Report:
     """What became of a kernel.
 
     left_out: names of cases that were not run, since others hung or crashed, or it does not load.
-    too_long: of those that a square kernel would need minutes for, and was not asked. unmapped: of
+    too_long: of those that a kernel that is square or interpreted would need minutes for, and was
+    not asked. unmapped: of
     those whose memory lies too far apart for this machine. notes: what is not wrong and worth
     knowing. where: the line of the author's source that misuses memory, or how to find it.
     """
@@ -116,9 +127,14 @@ def check(
     """
     start = time.perf_counter()
     source = locate(spec)
-    if sanitizers and source.loader not in ("contract", "cs149"):
-        raise InputError(f"'{spec}' has no C++ source, so --sanitize cannot build it.")
-    asked = [case for case in cases if source.loader != "cs149" or affordable(case)]
+    if sanitizers:
+        must_have_sanitizers(source)
+    interpreted = source.path is not None and is_triton(source.path)
+    if interpreted:
+        timeout, timed = INTERPRETED_PATIENCE * timeout, None
+    slow = interpreted or source.loader == "cs149"
+    can_be_asked = _interpretable if interpreted else affordable
+    asked = [case for case in cases if not slow or can_be_asked(case)]
     too_long = tuple(case.name for case in cases if case not in asked and not case.needs)
     if not asked:
         raise InputError(
@@ -163,8 +179,7 @@ def check(
                 must_run(timeout)
             failed = [o for o in observations if not o.passed]
             right = not failed
-            native = source.loader in ("contract", "cs149")
-            seen = _seen(observations, bench, child) if native and explained else []
+            seen = _seen(observations, bench, child) if child.native and explained else []
             if source.loader == "cs149":  # which is not told how many threads to use
                 seen = [f for f in seen if f.cause != "n_threads_ignored"]
             findings = list[Finding]()
@@ -175,6 +190,10 @@ def check(
                 findings = [*by_changing(failed, bench, child), *findings]
             named = {f.cause for f in findings}
             notes = tuple(f for f in once(seen) if f.cause not in named)
+            if explained:
+                notes += tuple(unclaimed(source, library, observations, cases, bench, child))
+            if interpreted:
+                notes = (*notes, INTERPRETED)
             if timed and right:
                 progress("timing")
             speed = Speed(timed, bench.seconds(timed)) if timed and right else None
@@ -183,7 +202,7 @@ def check(
         arena.close()
     fault, where = None, ""
     cases_of_misuse = misused(failed) or _doubtful(failed, findings)
-    if cases_of_misuse and native and explained and not sanitizers:
+    if cases_of_misuse and child.native and explained and not sanitizers:
         progress("looking for the line")
         found, where = located(source, child.kernel, cases_of_misuse, timeout)
         where = where if found or misused(failed) else ""
@@ -266,6 +285,10 @@ def _explains(seen: Finding, findings: Sequence[Finding]) -> bool:
         return False
     effects = EXPLAINS[seen.cause]
     return effects is None or not findings or findings[0].cause in effects
+
+
+def _interpretable(case: Case) -> bool:
+    return case.batch * case.n_head * case.n_q * case.n_kv <= MOST_INTERPRETED
 
 
 def affordable(case: Case) -> bool:

@@ -13,13 +13,14 @@ from statistics import median
 from typing import Any
 
 from ..errors import BuildError, InputError
+from ..kernels.registry import COMPILED
 from .cases import Case
 from .observe import Memo
 from .run import check
 
 KINDS = ("right", "wrong", "side_effect")
 COLUMNS = ("name", "kind", "expected")  # of an index that does not name its own
-SUFFIXES = ("", ".cpp", ".py")
+SUFFIXES = ("", *COMPILED, ".py")
 
 
 @dataclass(frozen=True)
@@ -95,7 +96,7 @@ def from_index(folder: Path) -> list[Entry]:
             raise InputError(f"{where}: '{name}' is '{kind}'; it can be {', '.join(KINDS)}.")
         file = next((f for s in SUFFIXES if (f := folder / f"{name}{s}").is_file()), None)
         if file is None:
-            raise InputError(f"{where}: there is no {folder / name}.cpp or .py.")
+            raise InputError(f"{where}: there is no kernel {folder / name}.")
         entries.append(Entry(name, file, kind, says=_pattern(expected, where)))
     if not entries:
         raise InputError(f"{index} lists no kernel.")
@@ -114,10 +115,7 @@ def from_comments(*folders: Path) -> list[Entry]:
     entries = []
     for file in sorted(file for folder in folders for file in folder.glob("*.cpp")):
         text = file.read_text(encoding="utf-8")
-        cause, says = (
-            found[1] if (found := re.search(rf"^// {key}: (.*)$", text, re.MULTILINE)) else ""
-            for key in ("cause", "says")
-        )
+        cause, says = (said(text, key) for key in ("cause", "says"))
         if not cause:
             raise InputError(f"{file} does not say what is wrong in it: `// cause: NAME`.")
         kind = "right" if cause == "none" else "wrong"
@@ -126,6 +124,12 @@ def from_comments(*folders: Path) -> list[Entry]:
     if not entries:
         raise InputError(f"no kernels in {folders[0]}: --self-test needs a checkout.")
     return entries
+
+
+def said(text: str, key: str) -> str:
+    """What a kernel's source says in a line `// KEY: ...`; "" if nothing."""
+    found = re.search(rf"^// {key}: (.*)$", text, re.MULTILINE)
+    return found[1] if found else ""
 
 
 def _pattern(words: str, where: str) -> re.Pattern[str] | None:
@@ -143,7 +147,7 @@ def score(
         report = check(str(entry.file), cases, timeout=timeout, memo=memo)
     except BuildError as e:
         return _scored(entry, "FAIL", "build_error", str(e).splitlines()[0], 0.0)
-    told = [*report.findings, *report.notes]
+    told = [*report.findings, *(note for note in report.notes if note.share)]
     warned = bool(told) and not report.excused
     verdict = "FAIL" if not report.right else "WARN" if warned else "PASS"
     first = told[0] if told else None

@@ -12,16 +12,19 @@ from ..kernels.abi import IN_WORDS, Feature
 from .arena import POISON
 from .cases import FIELDS, Case
 from .finding import Finding
-from .judge import SLACK
+from .judge import SLACK, cut_off
 from .mistakes import right
 from .mistakes.lse import lses
 from .observe import Bench, Observation
+from .reading.logsum import read_counts, read_lse
 
 MATCH = 64.0  # as in predictions
 FAR = 80.0
+LARGE = 1000  # values of out, of which some are rounded
+HALF = 0.5  # of the failing cases: what explains no more of them may do so by chance
 # What says little: the variant's name says more.
 UNSAID = ("unknown", "not_finite", "reads_outside", "values_off", "scores_ignored", "nothing_of_v",
-         "weights_off", "exp_wrong", "half_precision", "keys_lost")  # fmt: skip
+         "weights_off", "exp_wrong", "keys_lost")  # fmt: skip
 
 
 def by_variant(
@@ -32,7 +35,7 @@ def by_variant(
     found: by the instruments that serve calls without them, too.
     """
     first = [*_widths(wrong), *_dtypes(wrong), *_hidden(wrong)]
-    told = bool(found) and found[0].cause not in UNSAID
+    told = bool(found) and found[0].cause not in UNSAID and found[0].share > HALF
     if told and (not first or found[0].cause.startswith("hidden_rows")):
         return list(found)
     alone = list(_alone(wrong, bench))
@@ -79,7 +82,8 @@ def _dtypes(wrong: Sequence[Observation]) -> Iterator[Finding]:
             outside[0].case.name,
         )
         return
-    if all(_is_cut(o) for o in half):
+    large = [o for o in half if o.out.size > LARGE]
+    if large and all(map(_is_cut, large)):
         yield Finding(
             "out_truncated",
             "out is not rounded to the nearest bfloat16: its last bits are cut off, so that all "
@@ -92,10 +96,7 @@ def _dtypes(wrong: Sequence[Observation]) -> Iterator[Finding]:
 
 def _is_cut(o: Observation) -> bool:
     assert o.verdict is not None
-    want = o.verdict.expected.want
-    large = np.abs(want) > np.abs(want).max() / 16
-    off = (np.abs(o.out) - np.abs(want))[large] / np.abs(want)[large]
-    return bool(off.min() > -(2.0**-7) and off.max() < 2.0**-12 and np.median(off) < 0)
+    return bool(cut_off(o.out.astype(np.float64), o.verdict.expected.want).any())
 
 
 def _hidden(wrong: Sequence[Observation]) -> Iterator[Finding]:
@@ -130,15 +131,22 @@ def _alone(wrong: Sequence[Observation], bench: Bench) -> Iterator[Finding]:
     for field, feature in FIELDS.items():
         if not getattr(case, field) or (field == "half_kv" and case.half):
             continue
-        without = replace(case, **{field: type(getattr(case, field))(0), "calls": "once"})
-        if bench.observe(_with_room(without)).passed:
+        if bench.observe(without(case, feature)).passed:
             yield Finding(
                 f"{CAUSES[feature]}_wrong",
-                f"{IN_WORDS[feature]} is computed wrongly: the same call without it is right",
+                f"what is computed for {IN_WORDS[feature]} is wrong: the same call without is "
+                "right",
                 f"in '{case.name}'",
                 1.0,
                 case.name,
             )
+
+
+def without(case: Case, feature: Feature) -> Case:
+    """The same call without one of its variants; queries in bfloat16 leave with their keys."""
+    field = next(name for name, one in FIELDS.items() if one == feature)
+    others = {"half_kv": False} if field == "half" else {}
+    return replace(case, **{field: type(getattr(case, field))(0), "calls": "once", **others})
 
 
 CAUSES = {
@@ -168,22 +176,25 @@ STEMS = {
 }
 
 
+def name_of(needed: Feature) -> str:
+    """Of the features, such as `window + sinks`."""
+    return " + ".join(CAUSES[feature] for feature in Feature if feature & needed)
+
+
 def naming(needed: Feature, findings: Sequence[Finding]) -> list[Finding]:
-    """The findings, the first with what all failing calls need, if it does not speak of it."""
+    """The findings, the first with what all failing calls need and it does not speak of."""
     if not findings:
         return []
-    first, features = findings[0], [feature for feature in Feature if feature & needed]
-    if not any(STEMS[feature] in f"{first.cause} {first.sentence}" for feature in features):
+    first = findings[0]
+    said = f"{first.cause} {first.sentence}"
+    features = [f for f in Feature if f & needed and STEMS[f] not in said]
+    if features:
         words = " and ".join(IN_WORDS[feature] for feature in features)
         first = replace(first, sentence=f"{first.sentence}; only in calls with {words}")
     return [first, *findings[1:]]
 
 
-def _with_room(case: Case) -> Case:
-    return replace(case, half_kv=False) if not case.half else case
-
-
-def by_lse(wrong: Sequence[Observation]) -> list[Finding]:
+def by_lse(wrong: Sequence[Observation], bench: Bench) -> list[Finding]:
     """Of calls whose out is right and whose lse is not: which other number is it?"""
     if not wrong:
         return []
@@ -194,10 +205,13 @@ def by_lse(wrong: Sequence[Observation]) -> list[Finding]:
         explained.update(_lse_hypotheses(o))
     said = [
         Finding(cause, sentence, f"in {n} of {len(some)} failing cases", n / len(some),
-                some[0].case.name)
+                some[0].case.name, "lse")
         for (cause, sentence), n in explained.most_common(2)
     ]  # fmt: skip
-    return said or [_lse_unknown(some[0])]
+    if said and said[0].share > HALF:
+        return said
+    telling = [o for o in some if o.case.n_q > 3 and o.case.inputs == "normal"]
+    return [_lse_unknown((telling or some)[0], bench)]
 
 
 def _n_needs(o: Observation) -> int:
@@ -229,18 +243,23 @@ def _lse_hypotheses(o: Observation) -> set[tuple[str, str]]:
     return found
 
 
-def _lse_unknown(o: Observation) -> Finding:
+def _lse_unknown(o: Observation, bench: Bench) -> Finding:
     assert o.verdict is not None
     assert o.lse is not None
-    wrong = o.verdict.lse_wrong
+    wrong, expected = o.verdict.lse_wrong, o.verdict.expected
     at = tuple(map(int, np.argwhere(wrong)[0]))
     b, h, i = at
+    with np.errstate(all="ignore"):
+        counts = read_counts(bench, o.case) if o.case.needs == Feature.LSE else ""
+        off = read_lse(o.lse.astype(np.float64), expected.lse, SLACK * expected.lse_rounding)
+    read = counts or off
     return Finding(
         "lse_wrong",
-        f"out is right and lse is not: {o.lse[at]:.6g} where it should be "
-        f"{o.verdict.expected.lse[at]:.6g} (batch {b}, head {h}, query {i}); {int(wrong.sum())} of "
+        f"out is right and lse is not: {f'{read}: ' if read else ''}{o.lse[at]:.6g} where it "
+        f"should be {expected.lse[at]:.6g} (batch {b}, head {h}, query {i}); {int(wrong.sum())} of "
         f"{wrong.size} values are wrong",
         f"in '{o.case.name}'",
         1.0,
         o.case.name,
+        "lse",
     )

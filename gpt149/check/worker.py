@@ -15,6 +15,7 @@ from collections.abc import Callable
 from functools import partial
 
 from ..errors import KernelDeclined, KernelRaised, NoWorkspace
+from ..kernels.abi import Feature
 from ..kernels.loaders.tensors import CONVERTED, TensorKernel
 from ..kernels.registry import load_described
 from ..system.child import Reply, say, serve
@@ -35,6 +36,9 @@ def _begin(
     memory = mmap.mmap(arena, 0)
     before = state()
     kernel = load_described(described)
+    features, native = kernel.features, not isinstance(kernel, TensorKernel)
+    if not native:  # types are converted elsewhere
+        features &= ~CONVERTED
     base = ctypes.addressof(ctypes.c_char.from_buffer(memory))
 
     def answer(command: Reply) -> Reply:
@@ -49,6 +53,7 @@ def _begin(
                 return workspace_sizes(kernel, command, told)
             if command["calls"] == "ten":
                 return look(kernel, base, command, before)
+            kernel.features = features | Feature(command["assumed"])
             with read_only(base, command["read_only"]), fence(base, command["fenced"]):
                 return call_contract(kernel, base, command, told)
         except NoWorkspace as e:
@@ -58,7 +63,4 @@ def _begin(
         except KernelRaised as e:
             return {"raised": str(e)}
 
-    features = kernel.features
-    if isinstance(kernel, TensorKernel):  # for which types are converted elsewhere
-        features &= ~CONVERTED
-    return {"kernel": kernel.name, "features": int(features)}, answer
+    return {"kernel": kernel.name, "features": int(features), "native": native}, answer

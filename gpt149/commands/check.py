@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import json
+import shlex
 import sys
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
 import click
 
-from ..check import score
+from ..check import elsewhere, score
 from ..check.cases import Case, full, quick
+from ..check.listed import read_cases
 from ..check.report import as_json, as_text
 from ..check.run import Report, check, unheard
 from ..check.sanitize import check_sanitizers
+from ..check.seeded import seeded
 from ..errors import BuildError, InputError, SeveralKernels
+from ..kernels.registry import locate
 from ..system.limits import check_jobs, check_timeout
 from ..system.paths import shipped
 from ..system.terminal import status
@@ -38,10 +43,13 @@ def run(
     *,
     every: bool,
     case: str | None,
+    seed: int,
+    case_file: Path | None,
     timeout: float,
     jobs: int,
     sanitizers: str | None,
     watch: bool,
+    logged: bool,
     as_json_output: bool,
 ) -> int:
     """Check each kernel; returns 0 if all are right, else 1.
@@ -53,11 +61,14 @@ def run(
     check_jobs(jobs)
     if sanitizers is not None:
         check_sanitizers(sanitizers)
-    cases = _chosen(case) if case is not None else full() if every else quick()
+    cases = seeded(_chosen(case, case_file, every=every), seed)
+    flags = f" --cases {in_shell(case_file)}" if case_file else ""
+    if logged and not watch:
+        raise InputError("--log is for --watch, which sees every save.")
     if watch:
         if len(specs) != 1 or as_json_output:
             raise InputError("--watch is for one kernel, and not with --json.")
-        watch_command.run(specs[0], cases, timeout, sanitizers)
+        watch_command.run(specs[0], cases, timeout, sanitizers, flags, logged=logged)
     judge = partial(_judge, cases=cases, timeout=timeout, sanitizers=sanitizers)
     if len(specs) == 1:
         with status() as progress:
@@ -76,13 +87,63 @@ def run(
     else:
         for spec, report in zip(specs, reports, strict=True):
             compile_error = isinstance(report, BuildError)
-            show(f"FAIL {report}" if compile_error else as_text(spec, report))  # type: ignore[arg-type]
+            show(f"FAIL {report}" if compile_error else as_text(spec, report, flags=flags))  # type: ignore[arg-type]
+            if case_file and isinstance(report, Report) and (left := _unclaimed(cases, report)):
+                show(f"  Not asked, since it does not claim what they need: {', '.join(left)}.")
         if len(specs) > 1:
             _table(specs, reports)
     right = all(isinstance(r, Report) and r.right for r in reports)
     if right and len(specs) == 1 and not as_json_output:
         hint(NEXT.format(kernel=in_shell(specs[0])))
     return 0 if right else 1
+
+
+def run_under(
+    launcher: str,
+    specs: Sequence[str],
+    *,
+    every: bool,
+    case: str | None,
+    case_file: Path | None,
+    seed: int,
+    timeout: float,
+    as_json_output: bool,
+) -> int:
+    """Judge each kernel on the machine that CXX compiles for; 0 if all are right, else 1.
+
+    launcher: what runs that machine's programs here, as the shell reads it.
+
+    Raises:
+        Gpt149Error: see `elsewhere.judge_under`, or no case is small enough.
+    """
+    check_timeout(timeout)
+    cases = elsewhere.small(seeded(_chosen(case, case_file, every=every), seed))
+    if not cases:
+        asked = f"'{case}'" if case is not None else f"every case of {case_file}"
+        raise InputError(f"{asked} is too large, or no single call, for --under. Try without it.")
+    try:
+        words = shlex.split(launcher)
+    except ValueError as e:
+        raise InputError(f"--under is {launcher!r}, which is no command line: {e}.") from e
+    outcomes = {}
+    for spec in specs:
+        with status() as progress:
+            progress(f"{spec}: {len(cases)} cases under {words[0] if words else 'nothing'}")
+            outcomes[spec] = elsewhere.judge_under(locate(spec), cases, words, 60 * timeout)
+    if as_json_output:
+        entries = [{"kernel": s, "right": o.passed, **asdict(o)} for s, o in outcomes.items()]
+        click.echo(json.dumps({"kernels": entries}))
+    else:
+        for spec, outcome in outcomes.items():
+            show(elsewhere.as_text(spec, outcome))
+    return 0 if all(o.passed for o in outcomes.values()) else 1
+
+
+def _unclaimed(cases: Sequence[Case], report: Report) -> list[str]:
+    """Of a list of one's own, what the kernel was not asked: our own list has something for all."""
+    known = {o.case.name for o in report.observations}
+    known |= {*report.left_out, *report.too_long, *report.unmapped}
+    return [case.name for case in cases if case.name not in known]
 
 
 def _side_by_side(
@@ -114,7 +175,7 @@ def _table(specs: Sequence[str], reports: Sequence[Report | BuildError]) -> None
 
 
 def score_known(
-    folder: Path | None, *, every: bool, timeout: float, jobs: int, as_json_output: bool
+    folder: Path | None, *, every: bool, seed: int, timeout: float, jobs: int, as_json_output: bool
 ) -> int:
     """Judge kernels of which it is known what is wrong; 0 if all were caught, with no alarm.
 
@@ -128,7 +189,7 @@ def score_known(
     tests = shipped("csrc").parent / "tests"
     own = (tests / "wrong_kernels", tests / "right_kernels")
     entries = score.from_index(folder) if folder else score.from_comments(*own)
-    judge = partial(score.score, cases=full() if every else quick(), timeout=timeout)
+    judge = partial(score.score, cases=seeded(full() if every else quick(), seed), timeout=timeout)
     scores = _side_by_side(judge, entries, jobs)
     if as_json_output:
         click.echo(json.dumps(score.as_json(scores)))
@@ -155,10 +216,16 @@ def _judge(
         return [one for s in every for one in _judge(s, cases, timeout, sanitizers, progress)]
 
 
-def _chosen(name: str) -> list[Case]:
-    few = quick()
-    # The others take a second to generate.
-    named = [c for c in few if c.name == name] or [c for c in full() if c.name == name]
+def _chosen(name: str | None, file: Path | None, *, every: bool) -> list[Case]:
+    if file and every:
+        raise InputError("--cases FILE stands in the place of our cases: leave --full out.")
+    few = read_cases(file) if file else quick()
+    if name is None:
+        return full() if every else few
+    named = [c for c in few if c.name == name]
+    if not named and not file:  # the others take a second to generate
+        named = [c for c in full() if c.name == name]
     if not named:
-        raise InputError(f"no case '{name}'. The quick ones: {', '.join(c.name for c in few)}.")
+        whose = f"Those of {file}" if file else "The quick ones"
+        raise InputError(f"no case '{name}'. {whose}: {', '.join(c.name for c in few)}.")
     return named

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import shlex
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
 from ..errors import Gpt149Error, InputError
 from ..kernels import abi
+from ..kernels.build import dry_run
 from ..kernels.loaders.contract import ContractKernel
 from ..kernels.loaders.tensors import TENSOR_KERNELS
 from ..kernels.registry import BUILTINS, resolve
@@ -39,6 +42,19 @@ def run(shape: str, threads: int | None, as_json: bool) -> None:
         click.echo(f"{'':<19} cannot run here: {row['unavailable']}" if row["unavailable"] else "")
         if row["features"]:
             click.echo(f"{'':<19} claims {', '.join(row['features'])}")
+
+
+def show_flags(cpu: str, as_json: bool) -> None:
+    """Print the command that would compile mine.cpp for a CPU, for the shell.
+
+    Raises:
+        InputError: it is none of the table, or a shape is given that no flag depends on.
+    """
+    source = click.get_current_context().get_parameter_source
+    if any(source(name) is ParameterSource.COMMANDLINE for name in ("shape", "threads")):
+        raise InputError("--flags goes with neither --shape nor --threads: flags are for any.")
+    command = dry_run(cpu)
+    click.echo(json.dumps({"cpu": cpu, "command": command}) if as_json else shlex.join(command))
 
 
 def _describe(name: str, args: abi.Args) -> dict[str, Any]:

@@ -14,9 +14,11 @@ from pathlib import Path
 import click
 
 from ..errors import InputError
-from ..lab import report
-from ..lab.parts import ACCESS, PARTS
-from ..lab.run import Settings, Submission, judge_submission, time_torch
+from ..lab import collect, report
+from ..lab.autograder import autograder
+from ..lab.parts import ACCESS, PARTS, timing_case
+from ..lab.run import Settings, Submission, judge_submission
+from ..lab.timing import time_in_turn
 from ..system.child import module_command, with_parent
 from ..system.limits import check_jobs
 from ..system.paths import write_whole
@@ -46,6 +48,8 @@ def run(
         InputError: there is nothing to judge, or the file cannot be written.
     """
     check_jobs(jobs)
+    if output_format == "html":
+        raise InputError("--format html is for --collect.")
     if output is not None and not output.parent.is_dir():
         raise InputError(f"cannot write {output}: there is no folder {output.parent}.")
     if output_format == "gradescope" and path.is_dir():
@@ -56,7 +60,9 @@ def run(
     if inference:
         return max(_infer(path, name, model, settings) for name in wanted if name != ACCESS)
     if part == "part0":
-        click.echo(report.part0(time_torch(settings), settings.n))
+        case = timing_case(settings.n, settings.br, settings.bc, settings.threads)
+        [timing] = time_in_turn(("torch",), case, settings.timeout)
+        click.echo(report.part0(timing, settings.n))
         return 0
     if path.is_dir():
         submissions = _judge_folder(path, wanted, settings, jobs)
@@ -67,6 +73,36 @@ def run(
         raise InputError(f"there is no {path}. Give a module.cpp, or a folder of submissions.")
     _write(_formatted(submissions, output_format, folder=path.is_dir()), output_format, output)
     return 0 if all(s.right for s in submissions) else 1
+
+
+def collected(pattern: str, *, output_format: str, output: Path | None) -> int:
+    """The class's table of many results; returns 0, or 1 if there is a file that has none.
+
+    Raises:
+        InputError: there are no such files, or the table cannot be written.
+    """
+    if output_format == "gradescope":
+        raise InputError("--collect writes text, csv, json or html, and no --format gradescope.")
+    submissions = collect.collect(pattern)
+    if output_format == "html":
+        text = collect.as_html(submissions)
+    elif output_format == "text":
+        text = collect.as_text(submissions)
+    else:
+        text = _formatted(submissions, output_format, folder=True)
+    _write(text, output_format, output)
+    return 0 if len(collect.judged(submissions)) == len(submissions) else 1
+
+
+def write_autograder(out: Path, settings: Settings) -> int:
+    """Write the zip that Gradescope takes; returns 0.
+
+    Raises:
+        InputError: it cannot be written.
+    """
+    write_whole(out, autograder(settings))
+    click.echo(f"{out}", err=True)
+    return 0
 
 
 def _formatted(submissions: Sequence[Submission], output_format: str, *, folder: bool) -> str:

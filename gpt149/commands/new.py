@@ -8,8 +8,9 @@ from pathlib import Path
 import click
 
 from ..errors import Gpt149Error, InputError
+from ..kernels import languages
 from ..kernels.editor import write_compile_commands
-from ..kernels.registry import CONTRACT_BUILTINS, CPP, check_path, locate, to_build
+from ..kernels.registry import COMPILED, CONTRACT_BUILTINS, CPP, check_path, locate, to_build
 from ..system.paths import shipped
 from ..system.words import in_shell
 
@@ -31,9 +32,10 @@ def run(path: Path, start: str | None, *, editor: bool = False) -> None:
             raise InputError("--editor is for a file that is there, so --from does not go with it.")
         click.echo(f"wrote {write_compile_commands(path)}", err=True)
         return
-    if path.suffix not in (*CPP, ".py"):
-        raise InputError(f"{path} is no name for a kernel: it must end in {', '.join(CPP)} or .py.")
-    if start is not None and (start not in CONTRACT_BUILTINS or path.suffix == ".py"):
+    if path.suffix not in (*COMPILED, ".py"):
+        endings = ", ".join(COMPILED)
+        raise InputError(f"{path} is no name for a kernel: it must end in {endings} or .py.")
+    if start is not None and (start not in CONTRACT_BUILTINS or path.suffix not in CPP):
         raise InputError(
             f"--from is '{start}', and must be one of {', '.join(CONTRACT_BUILTINS)}, for a .cpp "
             "file."
@@ -56,8 +58,11 @@ def run(path: Path, start: str | None, *, editor: bool = False) -> None:
         f'  gpt149 generate "ROMEO:" -a {quoted}   text through it',
         err=True,
     )
-    if path.suffix != ".py":
-        click.echo(f"The contract is {shipped('csrc') / 'gpt149.h'}", err=True)
+    if path.suffix == ".py":
+        return
+    ending = ".h" if path.suffix in (*CPP, languages.C) else path.suffix
+    click.echo(f"The contract is {shipped('csrc') / f'gpt149{ending}'}", err=True)
+    if path.suffix in (*CPP, languages.C):
         try:
             database = write_compile_commands(path)
             click.echo(f"Editors that read compile_commands.json find it: {database}", err=True)
@@ -66,7 +71,9 @@ def run(path: Path, start: str | None, *, editor: bool = False) -> None:
 
 
 def _template(path: Path, name: str) -> str:
-    kind = "kernel.py" if path.suffix == ".py" else "kernel.cpp"
+    kind = "kernel.cpp" if path.suffix in CPP else f"kernel{path.suffix}"
+    if path.name.endswith("_numba.py"):
+        kind = "kernel_numba.py"
     text = (TEMPLATES / kind).read_text(encoding="utf-8")
     words = {"NAME": name, "FILE": in_shell(path)}
     return re.sub("NAME|FILE", lambda found: words[found[0]], text)

@@ -29,7 +29,8 @@ def prepare(
     targets = [to_build(source) for source in sources if source.loader == "contract"]
     kernels = [target for target in targets if target]
     if kernels:
-        native = engine != "torch" and kv_cache and dtype in DTYPES and len(kernels) == len(specs)
+        ours = all(source.loader in ("contract", "library") for source in sources)
+        native = engine != "torch" and kv_cache and dtype in DTYPES and ours
         build_all([*kernels, *(binding.to_build(dtype) if native else [sampling.to_build()])])
     return [load(source, compiled(source)) for source in sources]
 

@@ -6,7 +6,7 @@ import ctypes
 from ctypes import POINTER, Structure, c_char_p, c_float, c_int32, c_int64, c_uint32, c_void_p
 from enum import IntFlag
 
-ABI_VERSION = 2
+ABI_VERSION = 3
 
 FLOAT32 = 0
 BFLOAT16 = 1
@@ -157,7 +157,6 @@ class KernelEntry(Structure):
         ("workspace_bytes", WorkspaceBytes),
         ("run", Run),
         ("features", c_uint32),
-        ("isa", c_char_p),
     )
 
 
@@ -170,4 +169,5 @@ class Table(Structure):
         ("kernel_size", c_int32),
         ("n_kernels", c_int32),
         ("kernels", POINTER(KernelEntry)),
+        ("isa", c_char_p),
     )

@@ -1,4 +1,4 @@
-"""C++ sources become a cached shared library, compiled on first use.
+"""Sources become a cached shared library, compiled on first use.
 
 An entry of the cache is a folder named after a digest of the sources, their paths, the commands,
 the compiler's version and the CPU. It holds the library, the build.ninja that made it, and a
@@ -28,16 +28,21 @@ from pathlib import Path
 
 from ..errors import BuildError, InputError
 from ..system.paths import cache_dir, shipped
-from . import ninja
+from . import languages, ninja
 from .compiler import (
-    FLAGS,
+    CPUS,
     LIBRARY_FLAGS,
     SANITIZER_FLAGS,
+    bear_two_openmps,
+    compiler_for,
+    compiles_for,
     cpu,
-    find_compiler,
-    machine_flags,
+    flags_of,
+    hint,
     machine_libraries,
+    must_run_here,
     version_of,
+    wanted_cpu,
 )
 from .ninja import Product
 
@@ -49,18 +54,21 @@ UNREADABLE = (OSError, KeyError, TypeError, ValueError, RecursionError)
 
 @dataclass(frozen=True)
 class Target:
-    """What to build: a shared library, or, with sanitizers, a program.
+    """What to build: a shared library, or a program.
 
-    sources: of C++, the first gives it its name. flags: more of the compiler's arguments.
-    libraries: what is linked: -l and -L, object files. sanitizers: as for -fsanitize, such as
-    "address,undefined". subject: the user's file, for messages, where it is not the first source.
+    sources: of C++ and C, or one of Rust or Zig; the first gives it its name. flags: more of the
+    compiler's arguments. libraries: what is linked: -l and -L, object files. sanitizers: as for
+    -fsanitize, such as "address,undefined". lines: addresses tell their lines. subject: the user's
+    file, for messages, where it is not the first source. program: it has a main.
     """
 
     sources: tuple[Path, ...]
     flags: tuple[str, ...] = ()
     libraries: tuple[str, ...] = ()
     sanitizers: str = ""
+    lines: bool = False
     subject: Path | None = None
+    program: bool = False
 
     @property
     def name(self) -> Path:
@@ -69,19 +77,25 @@ class Target:
 
 
 def build(source: Path) -> Path:
-    """The shared library of one C++ source file; see `build_all`."""
+    """The shared library of one source file; see `build_all`."""
     return build_all([Target((source,))])[0]
 
 
-def build_all(targets: Sequence[Target]) -> list[Path]:
+def build_all(targets: Sequence[Target], *, elsewhere: bool = False) -> list[Path]:
     """The library or program of each, compiled side by side where no current one is cached.
 
+    elsewhere: they may be for another machine, if CXX compiles for one.
+
     Raises:
-        InputError: a source cannot be read, or the cache directory cannot be written.
-        MissingDependency: there is no C++ compiler, or no ninja.
+        InputError: a source cannot be read, the cache directory cannot be written, or this machine
+            could not run what CXX makes.
+        MissingDependency: there is no such compiler, or no ninja.
         BuildError: the compiler fails; its whole output is in the message.
     """
     started = time.time_ns()
+    if not elsewhere:
+        must_run_here(compiles_for())
+        bear_two_openmps()
     entries = _entries(targets)
     with _in_cache():
         built = [_current(entry) for entry in entries]
@@ -95,22 +109,15 @@ def build_all(targets: Sequence[Target]) -> list[Path]:
     return [path for path in built if path is not None]
 
 
-def under_sanitizers(target: Target, sanitizers: str) -> Target:
-    """The program csrc/tools/runner.cpp around a kernel's target.
-
-    Raises:
-        InputError: there is no such source.
-    """
-    kernel, *parts = target.sources
-    if not kernel.is_file():
-        raise InputError(f"cannot read the kernel source {kernel}.")
+def around(tool: str, target: Target, sanitizers: str = "") -> Target:
+    """The program csrc/tools/TOOL.cpp, `runner` or `judge`, with a kernel's target of C++ or C."""
     return replace(
         target,
-        sources=(shipped("csrc") / "tools" / "runner.cpp", *parts),
-        # The compiler's warnings were told when the library was built.
-        flags=(f'-DKERNEL_FILE="{kernel.resolve()}"', *target.flags, "-w"),
+        sources=(shipped("csrc") / "tools" / f"{tool}.cpp", *target.sources),
+        flags=(*target.flags, "-w"),  # what it warns of was told when the library was built
         sanitizers=sanitizers,
         subject=target.name,
+        program=True,
     )
 
 
@@ -145,10 +152,33 @@ def commands(target: Target) -> str:
         return ninja.commands(product, entry.parent)
 
 
+def dry_run(cpu: str) -> list[str]:
+    """The command that would make mine.so of mine.cpp for one of CPUS, word by word. Runs nothing.
+
+    Raises:
+        InputError: there is no such CPU in the table.
+    """
+    if cpu not in CPUS:
+        raise InputError(f"there is no CPU '{cpu}' in the table: {', '.join(CPUS)}.")
+    machine = CPUS[cpu][0]
+    compiler = "c++" if "apple" in machine else f"{machine}-g++"
+    flags = (*flags_of(compiler, machine, cpu), *LIBRARY_FLAGS, "-shared")
+    libraries = machine_libraries(machine)
+    return [compiler, *flags, _include(), "mine.cpp", "-o", "mine.so", *libraries]
+
+
+def compile_command(target: Target) -> tuple[str, ...]:
+    """The C++ compiler with its words for the first source; () for Rust and Zig."""
+    return next(iter(_product(Path(), target).compile), ())
+
+
+def is_clang() -> bool:
+    """Whether the compiler is clang, by what it says of itself."""
+    return "clang" in version_of(compiler_for(""))
+
+
 def _entries(targets: Sequence[Target]) -> list[Path]:
     """The folders of the cache for these targets."""
-    compiler = find_compiler()
-    version = version_of(compiler)
     entries = []
     for target in targets:
         product = _product(Path(), target)
@@ -157,24 +187,44 @@ def _entries(targets: Sequence[Target]) -> list[Path]:
         except OSError as e:
             raise InputError(f"cannot read the kernel source {e.filename}: {e.strerror}.") from e
         paths = [str(source.resolve()) for source in target.sources]
-        asked = (*paths, *product.compile, *product.link, *product.libraries)
-        key = digest(*contents, *asked, version, cpu())
+        words = (word for command in (*product.compile, product.link) for word in command)
+        asked = (*paths, *words, *product.libraries)
+        key = digest(*contents, *asked, _version(target), cpu())
         stem = re.sub(r"\W", "_", target.sources[0].stem, flags=re.ASCII)
         entries.append(cache_dir() / "kernels" / f"{stem}-{key[:20]}")
     return entries
 
 
+def _version(target: Target) -> str:
+    source = target.sources[0]
+    if compiler := languages.compiler_of(source):
+        return version_of(compiler, languages.version_words(source))
+    return version_of(compiler_for(target.sanitizers))
+
+
 def _product(entry: Path, target: Target) -> Product:
-    include = f"-I{shipped('csrc')}"
-    flags = [*find_compiler(), *FLAGS, *machine_flags(), include]
+    product = Product(entry.name, target.sources, (), ())
+    source, output, depfile = target.sources[0], product.output, product.depfiles[0]
+    if command := languages.whole(source, output, depfile, lines=target.lines):
+        return replace(product, link=command)
+    compiler, machine = compiler_for(target.sanitizers), compiles_for()
+    flags = [*compiler, *flags_of(compiler[0], machine, wanted_cpu()), _include()]
     if target.sanitizers:
         flags += [*SANITIZER_FLAGS, f"-fsanitize={target.sanitizers}"]
     else:
         flags += LIBRARY_FLAGS
-    compiling = (*flags, *target.flags)
-    linking = tuple(flags if target.sanitizers else [*flags, "-shared"])
-    libraries = (*target.libraries, *machine_libraries())
+    words = (*flags, *target.flags, *(["-g1"] if target.lines else []))
+    compiling = tuple(
+        languages.as_c(words) if source.suffix == languages.C else words
+        for source in target.sources
+    )
+    linking = tuple(flags if target.program else [*flags, "-shared"])
+    libraries = (*target.libraries, *machine_libraries(machine))
     return Product(entry.name, target.sources, compiling, linking, libraries)
+
+
+def _include() -> str:
+    return f"-I{shipped('csrc')}"
 
 
 def _compile(targets: dict[Path, Target], started: int) -> dict[Path, Path]:
@@ -207,22 +257,27 @@ def _compile(targets: dict[Path, Target], started: int) -> dict[Path, Path]:
             if os.strerror(errno.ENOSPC) in failure.output:
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
             message = f"{target.name} does not compile.\n$ {failure.command}\n{failure.output}\n"
-            raise BuildError(message, output=failure.output)
+            raise BuildError(message + hint(failure.output), output=failure.output)
     return made
 
 
 def _keep(entry: Path, product: Product, started: int) -> Path:
     """Put what was made in its place; see `_compile`."""
     folder = entry.parent
+    shutil.rmtree(entry / languages.ZIG_CACHE, ignore_errors=True)
+    source = product.sources[0]
+    zig = source.suffix == languages.ZIG
     dependencies = dict.fromkeys(
-        path for depfile in product.depfiles for path in _dependencies(folder / depfile)
+        languages.read_by_zig(source)
+        if zig
+        else [path for file in product.depfiles for path in _dependencies(folder / file)]
     )
     headers = {str(path): file_digest(path) for path in dependencies}
     # Named after its inputs: dlopen would answer a known path with the library already loaded.
     current = entry / f"{digest(*headers.values())[:20]}.so"
     os.replace(folder / product.output, current)
     for name in (*product.objects, *product.depfiles):
-        (folder / name).unlink()
+        (folder / name).unlink(missing_ok=True)
     if any(path.stat().st_mtime_ns >= started for path in dependencies):
         return current
     manifest = entry / "manifest.json.tmp"
@@ -276,7 +331,8 @@ def locked(entry: Path) -> Iterator[None]:
 
 def _dependencies(depfile: Path) -> list[Path]:
     r"""The files in a make rule `target: source header header \\`, in make's own escapes."""
-    prerequisites = os.fsdecode(depfile.read_bytes()).partition(":")[2].replace("\\\n", " ")
+    rule = os.fsdecode(depfile.read_bytes()).replace("\\\n", " ").partition("\n")[0]
+    prerequisites = rule.partition(":")[2]
     words = re.findall(r"(?:\\[ #]|\S)+", prerequisites)
     return [Path(re.sub(r"\\([ #])", r"\1", word).replace("$$", "$")) for word in words]
 

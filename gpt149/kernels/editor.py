@@ -8,6 +8,7 @@ from pathlib import Path
 from ..errors import InputError
 from ..system.files import exists, read_json
 from ..system.paths import write_whole
+from . import languages
 from .build import commands
 from .loaders import cs149
 from .registry import locate, to_build
@@ -27,8 +28,10 @@ def write_compile_commands(kernel: Path) -> Path:
     source = locate(str(kernel.resolve()))
     module = source.loader == "cs149" and source.path
     target = cs149.seen_in_editor(module) if module else to_build(source)
-    if target is None:
-        raise InputError(f"{kernel} is not compiled, so there is nothing to tell an editor.")
+    if target is None or kernel.suffix in (languages.RUST, languages.ZIG):
+        raise InputError(
+            f"{kernel} is not compiled as C or C++, so there is nothing to tell an editor."
+        )
     entries = json.loads(commands(target))
     database = kernel.resolve().parent / NAME
     files = {entry["file"] for entry in entries}

@@ -25,13 +25,14 @@ STATUS = "\x1e"  # begins what ninja says of a finished command
 class Product:
     """A library or program, and what it is made of.
 
-    folder: where it is put, from the folder that ninja runs in, in plain letters. sources: C++.
-    compile, link: the commands up to what they read and write; libraries: what is linked in.
+    folder: where it is put, from the folder that ninja runs in, in plain letters. compile: a
+    command for each source, link: one for what they make, up to what they read and write;
+    libraries: what is linked in. Without compile, link is the whole command, of its one source.
     """
 
     folder: str
     sources: tuple[Path, ...]
-    compile: tuple[str, ...]
+    compile: tuple[tuple[str, ...], ...]
     link: tuple[str, ...]
     libraries: tuple[str, ...] = ()
 
@@ -41,11 +42,11 @@ class Product:
 
     @property
     def objects(self) -> list[str]:
-        return [f"{self.folder}/{i}.tmp.o" for i in range(len(self.sources))]
+        return [f"{self.folder}/{i}.tmp.o" for i in range(len(self.compile))]
 
     @property
     def depfiles(self) -> list[str]:
-        return [f"{name}.d" for name in self.objects]
+        return [f"{name}.d" for name in self.objects or [self.output]]
 
 
 @dataclass(frozen=True)
@@ -66,20 +67,26 @@ class Outcome:
 
 def write(product: Product, folder: Path) -> None:
     """Write the build.ninja of a product, for `ninja -f FOLDER/build.ninja` where ninja runs."""
+    making = f"{_shell(product.link)} $in -o $out {_shell(product.libraries)}"
     lines = [
         f"builddir = {product.folder}",
         "rule object",
-        f"  command = {_shell(product.compile)} -MMD -MF $out.d -MT $out -c $in -o $out",
+        "  command = $words -MMD -MF $out.d -MT $out -c $in -o $out",
         "  depfile = $out.d",
         "  description = $name",
         "rule link",
-        f"  command = {_shell(product.link)} $in -o $out {_shell(product.libraries)}",
+        f"  command = {making if product.compile else _shell(product.link)}",
         "  description = $name",
     ]
-    for source, name in zip(product.sources, product.objects, strict=True):
-        lines += [f"build {name}: object {_path(source)}", f"  name = {_escaped(source.name)}"]
+    for words, source, name in zip(product.compile, product.sources, product.objects, strict=False):
+        lines += [
+            f"build {name}: object {_path(source)}",
+            f"  words = {_shell(words)}",
+            f"  name = {_escaped(source.name)}",
+        ]
+    made_of = " ".join(product.objects) or _path(product.sources[0])
     lines += [
-        f"build {product.output}: link {' '.join(product.objects)}",
+        f"build {product.output}: link {made_of}",
         f"  name = {_escaped(product.sources[0].stem)}",
     ]
     # A path may hold bytes that are no UTF-8.

@@ -12,8 +12,9 @@ from pathlib import Path
 from ..errors import InputError, SeveralKernels
 from ..system.paths import shipped
 from ..system.words import in_shell
+from . import languages
 from .build import Target, build_all
-from .loaders import contract, cs149, python
+from .loaders import cfuncs, contract, cs149, python
 from .loaders.contract import ContractKernel
 from .loaders.tensors import TENSOR_KERNELS, TensorKernel
 
@@ -29,6 +30,8 @@ CONTRACT_BUILTINS = (
 BUILTINS = (*CONTRACT_BUILTINS, *TENSOR_KERNELS)
 DEFAULT = "simd"
 CPP = (".cpp", ".cc", ".cxx")
+COMPILED = (*CPP, languages.C, languages.RUST, languages.ZIG)
+LIBRARIES = (".so", ".dylib")
 # What ninja, make's rules or #include cannot say, and what breaks a report's lines.
 UNSPEAKABLE = re.compile(r'[\x00-\x1f\x7f"|\\]')
 
@@ -37,8 +40,8 @@ UNSPEAKABLE = re.compile(r'[\x00-\x1f\x7f"|\\]')
 class Source:
     """What a spec names, before anything of it is compiled or loaded.
 
-    loader: contract, cs149, python or tensors. path: the file (of tensors, None). name: which of
-    the file's kernels, "" for the only one; of tensors, which.
+    loader: contract, library, cs149, python or tensors. path: the file (of tensors, None). name:
+    which of the file's kernels, "" for the only one; of tensors, which.
     """
 
     loader: str
@@ -59,7 +62,8 @@ def is_file_spec(spec: str) -> bool:
 def resolve(spec: str | Path) -> Kernel:
     """The kernel that `spec` names: one of BUILTINS, `FILE`, or `FILE:NAME`.
 
-    FILE is C++ that keeps the contract of csrc/gpt149.h, a module.cpp of cs149gpt, or Python.
+    FILE is C++, C, Rust or Zig that keeps the contract of csrc/gpt149.h, a shared library of such
+    kernels, a module.cpp of cs149gpt, or Python.
 
     Raises:
         InputError: no such kernel or file; the nearest name is suggested.
@@ -89,28 +93,30 @@ def locate(spec: str | Path) -> Source:
         return Source("contract", shipped("csrc") / "kernels" / f"{spec}.cpp", spec)
     raise InputError(
         f"unknown attention kernel '{spec}'. {_did_you_mean(spec, list(BUILTINS))}"
-        f"Built in: {', '.join(BUILTINS)}; or a path to a .cpp or .py file."
+        f"Built in: {', '.join(BUILTINS)}; or a path to a file of yours, such as mine.cpp."
     )
 
 
 def compiled(source: Source) -> Path | None:
-    """The source's shared library, built if need be; None for what is not C++.
+    """The source's shared library, built if need be; None for what is Python.
 
     Raises:
         BuildError, MissingDependency: it cannot be compiled.
     """
     if source.loader == "cs149" and source.path:
         return cs149.compile_module(source.path)
+    if source.loader == "library" and source.path:
+        return source.path.resolve()
     target = to_build(source)
     return build_all([target])[0] if target else None
 
 
 def to_build(source: Source) -> Target | None:
-    """What the source's library is built of; None for what is not C++.
+    """What the source's library is built of; None for Python, and for what is built.
 
     A kernel that ships may lie in several files, NAME.cpp and NAME_*.cpp.
     """
-    if source.path is None or source.loader == "python":
+    if source.path is None or source.loader in ("python", "library"):
         return None
     if source.loader == "cs149":
         return cs149.target(source.path)
@@ -133,7 +139,10 @@ def load(source: Source, library: Path | None) -> Kernel:
         chosen.square = source.loader == "cs149"
         return chosen
     if source.path is not None:
-        return python.load(source.path, source.name)
+        module = python.execute(source.path)
+        if of_contract := {k.name: k for k in cfuncs.kernels(module, str(source))}:
+            return of_contract[_choose(source, list(of_contract))]
+        return python.function(module, source.path, source.name)
     return TENSOR_KERNELS[source.name]()
 
 
@@ -177,16 +186,18 @@ def _file(spec: str) -> Source:
             )
     if not path.is_file():
         raise InputError(
-            f"no kernel file {path}. Built in: {', '.join(BUILTINS)}; or a path to a .cpp or .py "
-            "file. `gpt149 new mine.cpp` writes one to start from."
+            f"no kernel file {path}. Built in: {', '.join(BUILTINS)}; or a path to a file of "
+            "yours. `gpt149 new mine.cpp` writes one to start from."
         )
     check_path(path)
     if path.suffix == ".py":
         return Source("python", path, name)
-    if path.suffix not in CPP:
-        endings = ", ".join(CPP)
+    if path.suffix in LIBRARIES:
+        return Source("library", path, name)
+    if path.suffix not in COMPILED:
+        endings = ", ".join((*COMPILED, *LIBRARIES))
         raise InputError(f"{path} is not a kernel: its name must end in {endings} or .py.")
-    if cs149.is_module(path):
+    if path.suffix in CPP and cs149.is_module(path):
         return Source("cs149", path, cs149.NAMES.get(name, name))
     return Source("contract", path, name)
 

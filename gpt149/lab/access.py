@@ -19,6 +19,7 @@ STRIDES = (60, 20, 5, 1)  # elements, of a tensor of these extents whose last in
 INDICES = list(product(*map(range, EXTENTS)))
 MEMORY = 120 * 64  # floats: an index that is computed wrongly still falls inside
 WORKER = "gpt149.lab.access"
+MOST_SHOWN = 6  # elements that a sentence names
 NAMES = ("fourDimRead", "fourDimWrite")
 
 
@@ -77,8 +78,9 @@ def _judge(name: str, touched: Any) -> AccessResult:
         return AccessResult(name, "not implemented", f"it {done} at every index")
     at = next(i for i, (got, want) in enumerate(zip(touched, wanted, strict=True)) if got != want)
     index = ", ".join(map(str, INDICES[at]))
-    got = ", ".join(map(str, touched[at])) or "none"
-    sentence = f"at index ({index}) it {verb} element {got}, and must touch {wanted[at][0]}"
+    sentence = (
+        f"at index ({index}) it {verb} {_elements(touched[at])}, and must touch {wanted[at][0]}"
+    )
     formula = _formula(touched)
     if formula:
         sentence += (
@@ -86,6 +88,14 @@ def _judge(name: str, touched: Any) -> AccessResult:
             f"{EXTENTS[3]} need {_spelled(STRIDES)}"
         )
     return AccessResult(name, "wrong", sentence)
+
+
+def _elements(touched: Sequence[int]) -> str:
+    """Which, the first few where they are many."""
+    if len(touched) == MEMORY:
+        return "every element that there is, and more"
+    few = ", ".join(map(str, touched[:MOST_SHOWN])) or "none"
+    return f"element {few}" + (f", ... ({len(touched)})" if len(touched) > MOST_SHOWN else "")
 
 
 def _formula(touched: Sequence[Sequence[int]]) -> str:

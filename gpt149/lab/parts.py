@@ -3,12 +3,43 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from pathlib import Path
 
-from ..check.cases import Case, square
+from ..check.cases import SEED, Case, square
+from ..check.listed import as_case, tables
+from ..check.seeded import seeded
+from ..errors import InputError
+from ..system.tables import Table
 
 ACCESS = "4Daccess"
+HIDDEN = " hidden"  # behind a part's name: what its hidden cases decide
 ACCESS_POINTS = 1.5  # for fourDimRead, and for fourDimWrite
+LISTED_KEYS = (
+    "name", "n", "head_dim", "batch", "n_head", "br", "bc", "n_threads", "inputs", "calls", "seed",
+    "parts", "hidden",
+)  # fmt: skip
 TEMPLATE_HEADS, TEMPLATE_DIM = 4, 32  # the shape of cs149gpt's own tests, with batch 1
+
+
+@dataclass(frozen=True)
+class Listed:
+    """An instructor's own case. parts: which are asked it. hidden: from students, until published.
+
+    tiled: whether it says what br and bc are; else they are as on the command line.
+    """
+
+    case: Case
+    parts: tuple[str, ...]
+    hidden: bool = False
+    tiled: bool = False
+
+
+@dataclass(frozen=True)
+class CaseFile:
+    """What `--cases` names, and what is in it."""
+
+    path: Path
+    listed: tuple[Listed, ...]
 
 
 @dataclass(frozen=True)
@@ -37,7 +68,7 @@ PARTS = (
 NAMES = ("all", ACCESS, "part0", *(part.name for part in PARTS))
 
 
-def cases(part: Part, n: int, br: int, bc: int, n_threads: int) -> list[Case]:
+def cases(part: Part, n: int, br: int, bc: int, n_threads: int, seed: int = SEED) -> list[Case]:
     """Unmasked, unscaled and square, as the assignment has it; head_dim a multiple of 8.
 
     With one thread, three and n_threads: what is shared between rows of a thread shows with few,
@@ -64,11 +95,10 @@ def cases(part: Part, n: int, br: int, bc: int, n_threads: int) -> list[Case]:
     if n not in [case.n_q for case in asked]:
         asked.append(_square(f"n{n}", n, n_head=TEMPLATE_HEADS, n_threads=many))
     if part.name != "part4":
-        return asked
+        return _seeded(asked, n, seed)
     asked = [replace(case, br=br, bc=bc) for case in asked]
     falling, rising = (case for case in asked if case.name in ("falling", "rising"))
-    return [
-        *asked,
+    asked += [
         _square("br7-bc13", 100, d=16, br=7, bc=13),
         replace(_square("br16-bc64", 64, br=16, bc=64, n_threads=3), batch=2),
         _square("br64-bc16", 130, d=16, br=64, bc=16, n_threads=many),
@@ -77,6 +107,54 @@ def cases(part: Part, n: int, br: int, bc: int, n_threads: int) -> list[Case]:
         replace(falling, name="falling-br16-bc16", br=16, bc=16),
         replace(rising, name="rising-br16-bc16", br=16, bc=16),
     ]
+    return _seeded(asked, n, seed)
+
+
+def _seeded(asked: list[Case], n: int, seed: int) -> list[Case]:
+    """Of the length that was asked for by name, the numbers alone are others."""
+    return [
+        replace(old, seed=seed) if old.n_q == n else new
+        for old, new in zip(asked, seeded(asked, seed), strict=True)
+    ]
+
+
+def read_listed(path: Path) -> CaseFile:
+    """The cases of a file (docs/lab.md), unmasked, unscaled and square.
+
+    Raises:
+        InputError: the file cannot be read, or has a case that cannot be asked.
+    """
+    usual = _square("", 0)
+    return CaseFile(path, tuple(_listed(table, usual) for table in tables(path, LISTED_KEYS)))
+
+
+def _listed(table: Table, usual: Case) -> Listed:
+    every = [part.name for part in PARTS]
+    parts = table.list("parts") if "parts" in table.values else every
+    table.must(bool(parts) and all(part in every for part in parts), f"parts are of {every}")
+    tiled = bool({"br", "bc"} & set(table.values))
+    case = as_case(table, usual)
+    return Listed(case, tuple(parts), table.flag("hidden"), tiled)
+
+
+def listed_for(part: Part, file: CaseFile, br: int, bc: int, seed: int) -> list[Listed]:
+    """Those of the file's cases that the part is asked; tiles are part 4's alone.
+
+    Raises:
+        InputError: there are none.
+    """
+    found = list[Listed]()
+    drawn = seeded([one.case for one in file.listed], seed)
+    for one, case in zip(file.listed, drawn, strict=True):
+        if part.name != "part4":
+            case = replace(case, br=0, bc=0)
+        elif not one.tiled:
+            case = replace(case, br=br, bc=bc)
+        if part.name in one.parts:
+            found.append(replace(one, case=case))
+    if not found:
+        raise InputError(f"{file.path} has no case for {part.name}. Ask for another part alone.")
+    return found
 
 
 def beyond(part: Part, br: int, bc: int, n_threads: int) -> list[Case]:

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import csv
 import io
+import platform
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from .. import __version__
+from ..system.words import one_line
 from .access import NAMES as ACCESSORS
-from .parts import PARTS, Part
-from .run import ALLOWANCE, Result, Submission, Timing
+from .parts import HIDDEN, PARTS, Part
+from .run import ALLOWANCE, Result, Submission
+from .timing import Timing
 
 COLUMNS = (*ACCESSORS, *(part.name for part in PARTS))
+WITH_HIDDEN = (*ACCESSORS, *(n for part in PARTS for n in (part.name, part.name + HIDDEN)))
 LINE = "-" * 43
 _HEADER = f"{'':<44}{'cpu time':>12}{'wall time':>12}{'mem usage':>18}{'peak RSS':>12}"
 
@@ -27,8 +32,9 @@ def as_text(submission: Submission) -> str:
         lines += [f"{r.status.upper()} {r.name}: {r.report}." for r in access] + [""]
     for part in PARTS:
         for result in submission.results:
-            if result.name == part.name:
-                lines += [f"Running {part.title}", *_part(part, result), ""]
+            if result.name.removesuffix(HIDDEN) == part.name:
+                besides = ", hidden cases" if result.name.endswith(HIDDEN) else ""
+                lines += [f"Running {part.title}{besides}", *_part(part, result), ""]
     return "\n".join(lines).rstrip()
 
 
@@ -51,7 +57,10 @@ def _part(part: Part, result: Result) -> Iterator[str]:
         yield _HEADER
         yield _times(f"REFERENCE - {part.label}", result.reference)
         yield _times(f"STUDENT - {part.label}", result.student)
-        yield _allowance(part, result)
+        if not result.speed:
+            yield _allowance(part, result)
+    if result.speed:
+        yield f"Wall time {result.speed}."
 
 
 def _times(label: str, t: Timing) -> str:
@@ -72,45 +81,75 @@ def _allowance(part: Part, result: Result) -> str:
 
 
 def gradescope(submission: Submission) -> dict[str, Any]:
-    """The results.json of Gradescope's autograder: a score, and a test for each part."""
-    tests = [
-        {
-            "name": result.name,
-            "score": result.points,
-            "max_score": result.most,
-            "status": "passed" if result.status == "right" else "failed",
-            "output": "\n".join((result.status, result.report, *result.notes)).strip(),
-        }
-        for result in submission.results
-    ]
+    """The results.json of Gradescope's autograder: a score, a test for each part, a leaderboard."""
     return {
         "score": submission.points,
         "execution_time": round(submission.seconds, 1),
         "output": submission.error or "Judged by gpt149 lab.",
-        "tests": tests,
+        "tests": [
+            {
+                "name": result.name,
+                "score": result.points,
+                "max_score": result.most,
+                "status": "passed" if result.status == "right" else "failed",
+                "visibility": "after_published" if result.name.endswith(HIDDEN) else "visible",
+                "output": "\n".join(
+                    (result.status, result.report, *result.notes, result.speed)
+                ).strip(),
+                "extra_data": {"cause": result.cause},
+            }
+            for result in submission.results
+        ],
+        "leaderboard": [row for result in submission.results for row in _leaders(result)],
+        "extra_data": {
+            "gpt149": __version__,
+            "machine": platform.processor() or platform.machine(),
+            "causes": {r.name: r.cause or r.status for r in submission.results},
+        },
     }
 
 
+def _leaders(result: Result) -> Iterator[dict[str, Any]]:
+    """The times of a right part."""
+    if result.status == "right" and result.student:
+        ms = round(result.student.wall * 1e3, 3)
+        yield {"name": f"{result.name}, ms", "value": ms, "order": "asc"}
+        if result.reference:
+            times = round(result.student.wall / result.reference.wall, 2)
+            yield {"name": f"{result.name}, x reference", "value": times, "order": "asc"}
+
+
+def header(submissions: Sequence[Submission]) -> tuple[str, ...]:
+    """The columns of a table: all parts, and those of hidden cases that there are."""
+    there = {result.name for submission in submissions for result in submission.results}
+    named = [name for name in WITH_HIDDEN if name in COLUMNS or name in there]
+    return ("submission", *named, "points", "seconds", "why")
+
+
 def rows(submissions: Sequence[Submission]) -> list[dict[str, str]]:
-    """One row a submission: `right`, or why not, for each part; points; seconds."""
+    """One row a submission: `right`, or the mistake, for each part; points; seconds; why it could
+    not be judged.
+    """
     found = []
     for submission in submissions:
         row = {"submission": submission.path}
         for result in submission.results:
-            row[result.name] = result.cause or result.status
+            if result.name in WITH_HIDDEN:
+                row[result.name] = result.cause or result.status
         row["points"] = f"{submission.points:g}"
         row["seconds"] = f"{submission.seconds:.1f}"
+        row["why"] = one_line(submission.error.partition("\n")[0])
         found.append(row)
     return found
 
 
 def as_table(submissions: Sequence[Submission]) -> str:
     """The rows in columns."""
-    header = ("submission", *COLUMNS, "points", "seconds")
-    lines = [dict(zip(header, header, strict=True)), *rows(submissions)]
-    widths = {name: max(len(line.get(name, "")) for line in lines) for name in header}
+    names = header(submissions)
+    lines = [dict(zip(names, names, strict=True)), *rows(submissions)]
+    widths = {name: max(len(line.get(name, "")) for line in lines) for name in names}
     return "\n".join(
-        "  ".join(line.get(name, "").ljust(widths[name]) for name in header).rstrip()
+        "  ".join(line.get(name, "").ljust(widths[name]) for name in names).rstrip()
         for line in lines
     )
 
@@ -118,7 +157,7 @@ def as_table(submissions: Sequence[Submission]) -> str:
 def as_csv(submissions: Sequence[Submission]) -> str:
     """The rows as comma-separated values, with a header."""
     out = io.StringIO()
-    writer = csv.DictWriter(out, ("submission", *COLUMNS, "points", "seconds"), restval="")
+    writer = csv.DictWriter(out, header(submissions), restval="")
     writer.writeheader()
     writer.writerows(rows(submissions))
     return out.getvalue()

@@ -30,6 +30,8 @@ FOLDS = re.compile(
 )
 MOVES = re.compile(r"^v?(mov(?!msk|shdup|hlps|lhps)\w*|broadcast\w*|insertps|unpckl\w*|perm\w*)$")
 SPILLED = 0.2  # of the instructions of a loop
+STACK = re.compile(r"\(%rsp|-0x[0-9a-f]+\(%rbp\)")
+FEW_SUMS = 2  # an FMA takes four cycles, and two can begin in each
 APART, WAITING = 5, 4  # instructions between those of a fold, and behind it
 WIDTHS = (("%zmm", 16), ("%ymm", 8), ("%xmm", 4))  # floats of a register
 
@@ -68,7 +70,8 @@ class Instruction:
 
     @property
     def stores(self) -> bool:
-        return self.operands.endswith(")") and "," in self.operands and self.name != "lea"
+        reads = self.name.startswith(("lea", "cmp", "test"))
+        return self.operands.endswith(")") and "," in self.operands and not reads
 
     @property
     def divides(self) -> bool:
@@ -127,13 +130,30 @@ class Loop:
     @property
     def spills(self) -> bool:
         """Whether vectors go to the stack and back in it, for want of registers."""
-        on_stack = [i for i in self.body if "%rsp" in i.operands and i.width > 4]
+        on_stack = [i for i in self.body if STACK.search(i.operands) and i.width > 4]
         return self.innermost and len(on_stack) >= SPILLED * len(self.body)
+
+    @property
+    def waits(self) -> bool:
+        """Whether it adds to so few sums that each addition waits for the one before."""
+        fused = [i for i in self.body if i.fused]
+        sums = {i.operands.rpartition(",")[2] for i in fused}
+        return (
+            self.innermost
+            and bool(fused)
+            and len(sums) <= FEW_SUMS
+            and not any(i.stores for i in self.body)
+            and not any(_sets(i, sums) for i in self.body if not i.fused)
+        )
 
     @property
     def width(self) -> int:
         """Floats of its widest calculation."""
         return max((i.lanes for i in self.arithmetic), default=0)
+
+
+def _sets(i: Instruction, registers: set[str]) -> bool:
+    return i.operands.rpartition(",")[2] in registers and not i.name.startswith(("vcmp", "cmp"))
 
 
 def _moves_out(i: Instruction) -> bool:
@@ -169,6 +189,15 @@ class Listing:
         """The innermost loop around it."""
         around = [loop for loop in self.loops if loop.begin <= address <= loop.end]
         return min(around, key=lambda loop: loop.end - loop.begin, default=None)
+
+    def function_of(self, address: int) -> Loop | None:
+        """The function that it is in, as if it were a loop."""
+        at = self._function(address)
+        if not 0 < at < len(self._starts):
+            return None
+        begin = self.at(self._starts[at - 1])
+        body = self.instructions[begin : self.at(self._starts[at] - 1) + 1]
+        return Loop(body[0].address, body[-1].address, body) if body else None
 
     def _function(self, address: int) -> int:
         return bisect_right(self._starts, address)

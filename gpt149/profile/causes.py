@@ -7,21 +7,21 @@ time that becomes f times as fast makes the call 1 / (1 - s (1 - 1 / f)) times a
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
-from ..bench.ceilings import Ceilings
-from .experiments import Found, unsure
-from .hot import Part, Parts
-from .lines import Place
-from .trace import Counts
+from .evidence import Cause, Evidence, gain
+from .experiments import unsure
+from .hot import Part
+from .teams import MANY_FAULTS, threads
 
 LEAST_GAIN = 1.08  # less is not worth a line
+AS_FAST, NEAR_CEILING = 1.35, 0.4  # times as long as simd: such a kernel has little to gain,
+LEAST_BESIDE_SIMD = 1.35  # and this much of it is worth a line
 # How many times as fast a part becomes, once mended; of AVX-512's 16 lanes, as kernels of ours.
 FACTORS = {
     "scalar_loop": 7.0,
     "scalar_exp": 8.0,
     "horizontal_sums": 3.5,
-    "division_in_loop": 8.0,
+    "division_in_loop": 2.5,
     "double_arithmetic": 2.2,
     "narrow_vectors": 2.0,
     "no_fma": 1.7,
@@ -30,8 +30,10 @@ FACTORS = {
     "allocates": 20.0,
     "atomics": 20.0,
     "spills": 1.6,
+    "latency_bound": 2.5,
 }
 TILED = ("copies_tensors", "scalar_loop", "strided_access", "other")
+UNVECTORISED = ("scalar_loop", "scalar_exp", "strided_access")
 DESIGNS, DESIGN = ("horizontal_sums", "copies_tensors"), 0.5
 WORDS = {
     "scalar_loop": "one number at a time: the compiler may not reorder a sum of floats. Say that "
@@ -50,56 +52,33 @@ WORDS = {
     "allocates": "memory is allocated within the call: ask for it in workspace_bytes",
     "spills": "vectors go to the stack and back: the loop wants more registers than there are. "
     "Let it hold fewer sums",
+    "latency_bound": "each addition waits for the one before, four cycles: add up in eight sums or "
+    "more at once (several queries, several keys)",
     "atomics": "atomic operations or locks within loops: add up in a variable of each thread's own",
 }
+CLIFF_OF_SCORES = 1.12
 MASKED, PERFECT_MASK = 0.78, 0.53  # time of a causal call against a full one
-UNEVEN, INFLATED, BETTER_TILE, CLIFF = 1.2, 1.35, 0.87, 1.3
-MANY_FAULTS, SYSTEM = 16, 0.08
-RECOMPUTED, COPIED = 1.45, 8  # queries that share a copy of the keys, at least
-OFTEN, MEETING_SECONDS = 24, 3e-6  # queries a meeting of threads; what one takes
+WINDOWED = 1.7  # time of a pair in a window against one without
+BETTER_TILE, CLIFF = 0.87, 1.15
+SYSTEM = 0.08
+WORKING = ("product", "scalar_loop", "horizontal_sums", "narrow_vectors", "no_fma", "latency_bound")
+MANY_EXPS, RESCALED, RESCALE = 2.5, 0.3, 8.0
+# Queries that share a packed K, at least: of k and v, K is half.
+RECOMPUTED, COPIED, PACKED_ONCE = 1.45, 48, 1.5
+WIDER, BLOCKS = 1.25, 0.75  # what goes with the square of head_dim, and is done again
 DENORMAL = 1.15
 LEAST_COPIES = 0.15  # of the time
 COMPUTE_BOUND, BANDWIDTH_BOUND = 0.5, 0.5  # shares of the ceiling: what is left is not one cause
 
 
-@dataclass(frozen=True)
-class Cause:
-    """gain: how many times as fast; measured: by an experiment. share: of the time, if known."""
-
-    name: str
-    gain: float
-    sentence: str
-    measured: bool = False
-    share: float | None = None
-    place: Place | None = None
-
-
-@dataclass(frozen=True)
-class Evidence:
-    """What the instruments saw; parts and counts are None where they saw nothing."""
-
-    found: Found
-    ceilings: Ceilings
-    lanes: int
-    parts: Parts | None = None
-    counts: Counts | None = None
-    n_traced: int = 0  # queries of the call that was counted
-
-    @property
-    def ceiling(self) -> tuple[float, str]:
-        """The least seconds of the call, and what decides it: arithmetic or bytes."""
-        shape = self.found.shape
-        return self.ceilings.seconds(shape.flops, shape.n_bytes, shape.n_bytes)
-
-    @property
-    def share_of_ceiling(self) -> float:
-        return self.ceiling[0] / self.found.busy
-
-
 def causes(evidence: Evidence) -> list[Cause]:
     """The worthiest first. compute_bound or bandwidth_bound alone, where nothing is left."""
-    found = [*_threads(evidence), *_contract(evidence), *_parts(evidence), *_counts(evidence)]
-    worthy = sorted((c for c in found if c.gain >= LEAST_GAIN), key=lambda c: -_weight(c))
+    found = [*threads(evidence), *_contract(evidence), *_parts(evidence), *_counts(evidence)]
+    f = evidence.found
+    near = f.simd is not None and f.busy < AS_FAST * f.simd
+    near = near or evidence.share_of_ceiling >= NEAR_CEILING
+    least = LEAST_BESIDE_SIMD if near else LEAST_GAIN
+    worthy = sorted((c for c in found if c.gain >= least), key=lambda c: -_weight(c))
     unique = list({cause.name: cause for cause in reversed(worthy)}.values())[::-1]
     return unique or list(_bound(evidence))
 
@@ -117,98 +96,6 @@ def _bound(evidence: Evidence) -> Iterator[Cause]:
         yield Cause("bandwidth_bound", 1.0, "it reads near what this machine can: nothing left")
 
 
-def gain(share: float, factor: float) -> float:
-    return 1 / (1 - share * (1 - 1 / factor))
-
-
-def _threads(evidence: Evidence) -> Iterator[Cause]:
-    f = evidence.found
-    n = f.n_threads
-    if max(f.threads_of_one, f.workers - n + 1) > 1:
-        yield Cause(
-            "oversubscribed",
-            max(f.workers / n, f.threads_of_one, 1.1),
-            f"{max(f.workers, f.threads_of_one)} threads work, and {n} were asked for (n_threads): "
-            "the others' processors are somebody else's",
-        )
-    if n == 1:
-        return
-    meeting = _meetings(evidence)
-    if meeting:
-        yield meeting
-    elsewhere = max(f.many_heads_workers or 1, f.prefill_workers or 1, f.one_head_workers or 1)
-    if f.workers == 1 and elsewhere == 1:
-        yield Cause(
-            "single_thread", float(n), f"one thread works, and {n} were asked for (n_threads)", True
-        )
-        return
-    rows = "keys" if f.shape.n_q == 1 else "queries"
-    if f.one_head_workers == 1:
-        heads = f.shape.n_head
-        wasted = -(-heads // n) * n / heads
-        name = "parallel_over_heads_only"
-        if f.shape.n_q == 1 and (f.prefill_workers or 1) > 1:
-            name = "decode_not_split"
-        yield Cause(
-            name, wasted, f"of one head, one thread works: share out its {rows} as well", True
-        )
-    elif f.workers > 1 and f.imbalance and f.imbalance > UNEVEN and (f.uneven_full or 1) > UNEVEN:
-        yield Cause(
-            "poor_scaling",
-            f.imbalance,
-            f"the busiest thread works {f.imbalance:.2f} times as long as the mean, with a "
-            "mask and without: a part is one thread's, or is dealt out unevenly",
-            True,
-        )
-    elif f.workers > 1 and f.imbalance and f.imbalance > UNEVEN:
-        yield Cause(
-            "imbalance",
-            f.imbalance,
-            f"the busiest thread works {f.imbalance:.2f} times as long as the mean: with a mask, "
-            "later queries see more keys. Deal rows out in turn (schedule(dynamic))",
-            True,
-        )
-    c = evidence.ceilings
-    natural = n * c.flops_one_thread / c.flops
-    inflation = f.inflation
-    if (
-        inflation
-        and not meeting
-        and f.workers > 1
-        and f.shape.n_q > 1
-        and inflation.median > INFLATED * natural
-    ):
-        name = "atomics" if evidence.parts and "atomics" in evidence.parts else "false_sharing"
-        yield Cause(
-            name,
-            inflation.median / natural,
-            f"{n} threads take {inflation.median:.2f} times the CPU time of one: they write to the "
-            "same cache lines. Keep what a thread writes 64 bytes apart from others'",
-            True,
-            place=_place(evidence, "atomics"),
-        )
-
-
-def _meetings(evidence: Evidence) -> Cause | None:
-    """Where threads meet for every few queries."""
-    counts, f = evidence.counts, evidence.found
-    if counts is None or counts.meetings < max(4, evidence.n_traced / OFTEN):
-        return None
-    meetings = counts.meetings * f.shape.n_q / evidence.n_traced  # whether a head or a call
-    lost = meetings * MEETING_SECONDS
-    return Cause(
-        "barrier_bound",
-        1 + lost / f.busy,
-        f"threads meet {meetings:,.0f} times a call or more (regions, barriers), some "
-        f"{MEETING_SECONDS * 1e6:.0f} us each: make one region of the call",
-    )
-
-
-def _place(evidence: Evidence, name: str) -> Place | None:
-    part = (evidence.parts or {}).get(name)
-    return part.place if part else None
-
-
 def _contract(evidence: Evidence) -> Iterator[Cause]:
     f = evidence.found
     paging = f.system if f.faults >= MANY_FAULTS else 0.0  # takes as long with a mask
@@ -221,6 +108,14 @@ def _contract(evidence: Evidence) -> Iterator[Cause]:
             f"{PERFECT_MASK}: skip the tiles that the mask hides (gpt149_visible)",
             True,
         )
+    if f.windowed and f.windowed.low > WINDOWED and not unsure(f.windowed):
+        yield Cause(
+            "masked_work",
+            f.windowed.median,
+            f"a pair that the window shows takes {f.windowed.median:.2f} times as long as without "
+            "a window: skip the tiles before it",
+            True,
+        )
     if f.faults >= MANY_FAULTS and f.system > SYSTEM:
         yield Cause(
             "page_faults",
@@ -228,7 +123,7 @@ def _contract(evidence: Evidence) -> Iterator[Cause]:
             f"{f.faults:,.0f} page faults a call: memory is given back and taken anew. Ask for it "
             "in workspace_bytes, which lives from call to call",
             share=f.system,
-            place=_place(evidence, "allocates"),
+            place=evidence.place("allocates"),
         )
     if f.unflushed and f.unflushed.low > DENORMAL and not unsure(f.unflushed):
         yield Cause(
@@ -250,16 +145,42 @@ def _contract(evidence: Evidence) -> Iterator[Cause]:
             f"with br={br} bc={bc} it is faster than with its own tile",
             True,
         )
-    if f.halved and f.halved.low > CLIFF and not unsure(f.halved):
-        quadratic = f.workspace_growth > 3
-        yield Cause(
-            "scores_through_memory" if quadratic else "strided_access",
-            f.halved.median,
-            f"a pair of query and key takes {f.halved.median:.2f} times as long as with half of n"
-            + (": all scores go through memory. Tile, and keep a running softmax" if quadratic else
-               ": what is read again has left the cache. Tile over keys"),
-            True,
-        )  # fmt: skip
+    yield from _cliffs(evidence)
+    yield from _widths(evidence)
+
+
+def _widths(evidence: Evidence) -> Iterator[Cause]:
+    """What is done anew for each block of head_dim."""
+    wider = evidence.found.narrowed
+    if wider is None or wider.low < WIDER or unsure(wider):
+        return
+    squared = 2 * (1 - 1 / wider.median)  # the share that goes with its square
+    yield Cause(
+        "recomputed_work",
+        1 / (1 - BLOCKS * min(squared, 1.0)),
+        f"twice the head_dim takes {2 * wider.median:.1f} times as long: scores are computed again "
+        "for each block of columns of the output. Compute them once",
+        True,
+    )
+
+
+def _cliffs(evidence: Evidence) -> Iterator[Cause]:
+    """What has left the cache when it is read again."""
+    f = evidence.found
+    known = [r for r in (f.shrunk, f.sliced) if r and not unsure(r)]
+    worst = max(known, key=lambda ratio: ratio.low, default=None)
+    if worst is None or worst.low < (CLIFF_OF_SCORES if f.quadratic else CLIFF):
+        return
+    less = "few queries" if worst is f.sliced else "a part of n"
+    sentence = f"a pair of query and key takes {worst.median:.2f} times as long as with {less}"
+    if f.quadratic:
+        name, why = "scores_through_memory", "all scores go through memory. Tile, and keep a "
+        why += "running softmax"
+    elif "strided_access" in (evidence.parts or {}):
+        name, why = "strided_access", "what is read again has left the cache. Tile over keys"
+    else:
+        name, why = "tile_too_large", "what is read again has left the cache. Take smaller tiles"
+    yield Cause(name, worst.median, f"{sentence}: {why}", True)
 
 
 def _parts(evidence: Evidence) -> Iterator[Cause]:
@@ -273,7 +194,7 @@ def _parts(evidence: Evidence) -> Iterator[Cause]:
             "keys or values are copied anew for every few queries: larger tiles of queries",
             False,
             share,
-            _place(evidence, "copies_tensors"),
+            evidence.place("copies_tensors"),
         )
         return
     for name, part in parts.items():
@@ -281,20 +202,26 @@ def _parts(evidence: Evidence) -> Iterator[Cause]:
             continue
         factor, sentence = FACTORS[name], WORDS[name]
         if name == "narrow_vectors":
-            width = max(max((loop.width for loop in part.loops), default=1), 1)
+            width = next((loop.width for loop, _ in part.loops.most_common(1)), 1) or 1
             sentence = sentence.format(width=width, lanes=evidence.lanes)
             factor = 1 + (evidence.lanes / width - 1) / 3  # loads take their share
+        if name == "division_in_loop":
+            scalar = all(loop.width <= 1 for loop, _ in part.loops.most_common(1))
+            factor = 2 * factor if scalar else factor
         if name == "scalar_exp":
             sentence += _called(part)
+        if name in UNVECTORISED and evidence.record and part.place:
+            why = evidence.record.why(part.place)
+            sentence += f" (the compiler made no vectors here: {why})" if why else ""
         yield Cause(name, gain(part.share, factor), sentence, False, part.share, part.place)
 
 
 def _copied_often(evidence: Evidence) -> bool:
-    """Whether copying takes time, and is done again for every few queries."""
+    """Whether K or V is brought into another order anew, for every few queries."""
     counts, copies = evidence.counts, (evidence.parts or {}).get("copies_tensors")
     if counts is None or copies is None or copies.share < LEAST_COPIES:
         return False
-    return counts.copied >= max(2.0, evidence.n_traced / COPIED)
+    return counts.scattered >= max(PACKED_ONCE, evidence.n_traced / COPIED)
 
 
 def _called(part: Part) -> str:
@@ -304,16 +231,35 @@ def _called(part: Part) -> str:
 
 def _counts(evidence: Evidence) -> Iterator[Cause]:
     counts, parts = evidence.counts, evidence.parts
-    if counts is None or parts is None or counts.multiplied < RECOMPUTED:
+    if counts is None or parts is None:
         return
-    working = ("product", "scalar_loop", "horizontal_sums", "narrow_vectors", "no_fma")
-    share = sum(parts[name].share for name in working if name in parts)
-    yield Cause(
-        "recomputed_work",
-        gain(share, counts.multiplied),
-        f"{counts.multiplied:.1f} times the multiplications that are needed: scores are computed "
-        "more than once, or padding is. A running softmax needs them once",
-        False,
-        share,
-        _place(evidence, "product") or _place(evidence, "scalar_loop"),
-    )
+    share = sum(parts[name].share for name in WORKING if name in parts)
+    place = evidence.place("product") or evidence.place("scalar_loop")
+    if counts.multiplied >= RECOMPUTED:
+        yield Cause(
+            "recomputed_work",
+            gain(share, counts.multiplied),
+            f"{counts.multiplied:.1f} times the multiplications that are needed: scores are "
+            "computed more than once, or padding is. A running softmax needs them once",
+            False,
+            share,
+            place,
+        )
+    if counts.exps >= MANY_EXPS and "scalar_exp" in parts:
+        exps = parts["scalar_exp"]
+        yield Cause(
+            "recomputed_work",
+            gain(exps.share, counts.exps),
+            f"exp is computed {counts.exps:.1f} times for each pair of query and key: keep it",
+            False,
+            exps.share,
+            exps.place,
+        )
+    if counts.rescaled >= RESCALED:
+        yield Cause(
+            "tile_too_small",
+            gain(share * counts.rescaled / (counts.multiplied + counts.rescaled), RESCALE),
+            "the output is rescaled for every few keys: take in more keys at once",
+            False,
+            place=place,
+        )

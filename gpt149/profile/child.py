@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import statistics
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..bench.shapes import vectors
 from ..check.arena import MARGIN, place
 from ..check.cases import Case
 from ..errors import KernelCrashed, KernelDeclined
@@ -74,15 +76,24 @@ def _worked(threads: Sequence[float]) -> list[bool]:
     return [seconds > max(WORKING * threads[0], WAKING) for seconds in threads]
 
 
+Rows = NDArray[np.uint64]  # address, where from, thread, registers: see csrc/tools/sampler.cpp
+
+
 @dataclass(frozen=True)
 class Steps:
-    """A call, an instruction a row: its address and rax rbx rcx rdx rsi rdi rbp rsp r8 .. r15.
+    """A call, an instruction a row. whole: the call came to its end."""
 
-    whole: the call came to its end.
-    """
-
-    rows: NDArray[np.uint64]
+    rows: Rows
     whole: bool
+
+
+@dataclass(frozen=True)
+class Counters:
+    """Of one call with one thread, in user mode."""
+
+    instructions: int
+    cycles: int
+    cache_misses: int
 
 
 class Watched(Talker):
@@ -91,8 +102,11 @@ class Watched(Talker):
     def __init__(self, source: Source, library: Path | None, sampler: Path | None) -> None:
         command = module_command(WORKER, described(source, library), str(sampler or ""))
         env = shutil.which("env")
-        super().__init__([env, *ASLEEP, *command] if env else command, MEMORY_LIMIT)
+        first = " ".join(filter(None, (str(sampler or ""), os.environ.get("LD_PRELOAD"))))
+        settings = [*ASLEEP, f"LD_PRELOAD={first}"] if first else ASLEEP
+        super().__init__([env, *settings, *command] if env else command, MEMORY_LIMIT)
         self.source, self.library = source, library
+        self.told: Callable[[], None] = lambda: None  # before each question; may raise, to end it
         self.fault_seconds = 0.0
         self.lanes = 0  # floats of a vector as wide as the kernel was built for
 
@@ -115,21 +129,35 @@ class Watched(Talker):
                     calls += found.calls
         return [Calls(calls) for calls in kept]
 
-    def samples(self, case: Case, seconds: float, nanoseconds: int) -> list[tuple[int, int, int]]:
-        """(address, calls from, how often); see `worker`."""
-        reply = self._asked({"do": "sample", "seconds": seconds, "nanoseconds": nanoseconds}, case)
-        return [(pc, site, n) for pc, site, n in reply["samples"]]
+    def samples(self, case: Case, seconds: float, nanoseconds: int) -> Rows | None:
+        """Where the threads of calls are; None where no timer interrupts them. See `worker`."""
+        found = self._rows({"do": "sample", "seconds": seconds, "nanoseconds": nanoseconds}, case)
+        return found and found[0]
 
     def steps(self, case: Case, most: int) -> Steps | None:
         """None where instructions cannot be followed one by one."""
+        try:
+            found = self._rows({"do": "step", "most": most}, case)
+        except KernelCrashed:  # as what blocks signals does
+            return None
+        return found and Steps(found[0], found[1]["whole"])
+
+    def counters(self, case: Case) -> Counters | str:
+        """What the processor counts in a call with one thread; or why it may not be asked."""
+        reply = self._asked({"do": "count"}, case)
+        return Counters(*reply["counts"]) if not reply["errno"] else os.strerror(reply["errno"])
+
+    def workspace_bytes(self, case: Case) -> int:
+        """What the kernel would ask for; nothing is called."""
+        return int(self._asked({"do": "workspace_asked"}, case)["bytes"])
+
+    def _rows(self, question: dict[str, Any], case: Case) -> tuple[Rows, dict[str, Any]] | None:
         with tempfile.NamedTemporaryFile(suffix=".npy") as into:
-            reply = self._asked({"do": "step", "most": most, "into": into.name}, case)
-            if reply["steps"] <= 0:
-                return None
-            rows = np.load(into.name)
-        return Steps(rows, reply["whole"])
+            reply = self._asked({**question, "into": into.name}, case)
+            return (np.load(into.name), reply) if reply["rows"] > 0 else None
 
     def _asked(self, question: dict[str, Any], case: Case) -> dict[str, Any]:
+        self.told()
         placed = place(case)
         out = placed["out"]
         tensors = {name: (tensor.start, tensor.strides) for name, tensor in placed.items()}
@@ -138,6 +166,7 @@ class Watched(Talker):
             "tensors": tensors,
             "floats": out.start + out.span + MARGIN,
             "inputs": case.inputs,
+            "vectors": {name: vector.tolist() for name, vector in vectors(case).items()},
         }
         reply = self.ask({**question, **call}, TIMEOUT)
         if isinstance(reply, Ending):

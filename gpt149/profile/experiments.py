@@ -20,6 +20,10 @@ MOST_SECONDS, LEAST_N = 0.06, 256  # of a call of one head, n is halved while it
 TILES = ((16, 32), (32, 64), (64, 64), (64, 128), (128, 256), (256, 512))
 UNSURE = 1.6  # highest against lowest of a ratio's rounds: no more is said than "noisy"
 LONG_SECONDS, MOST_KEYS = 0.01, 1 << 16
+SHRUNK, LEAST_SHRUNK, FEW = (2, 8), 64, (32, 256)  # parts of n; a few queries
+NARROW = 32  # half of the head_dim that is narrowed, at least
+QUADRATIC_N, QUADRATIC = 4096, 3
+AWAKE_SECONDS = 0.001  # of a call in which all threads have time to wake up
 ATTEMPTS = 12  # calls in which a thread may show that it works
 
 
@@ -43,8 +47,11 @@ class Found:
     many_heads_workers: int | None = None  # asked where one head has one
     prefill_workers: int | None = None  # of one head with many queries
     causal: Ratio | None = None  # against no mask
+    windowed: Ratio | None = None  # of time a pair: with a window, against none
     odd: Ratio | None = None  # head_dim + 1, against head_dim
-    halved: Ratio | None = None  # of time a pair: this n, against half of it
+    shrunk: Ratio | None = None  # of time a pair: this n, against the part of it that is best
+    sliced: Ratio | None = None  # of time a pair: all queries, against a few
+    narrowed: Ratio | None = None  # of time for its size: this head_dim, against half of it
     model: Ratio | None = None  # strides as in a model
     denormal: Ratio | None = None  # weights that are denormal
     unflushed: Ratio | None = None  # against denormals taken for 0, usual inputs
@@ -54,7 +61,9 @@ class Found:
     faults: float = 0.0  # page faults of a call with all threads
     system: float = 0.0  # its CPU time in the system, as a share
     workspace_bytes: int = 0
-    workspace_growth: float = 1.0  # n doubled
+    quadratic: bool = False  # the workspace holds something for each pair of query and key
+    simd: float | None = None  # seconds that our quickest kernel takes, as `busy`
+    begun: float = 0.0  # threads that a call begins and ends
 
 
 def observe(child: Watched, shape: Shape, n_threads: int, *, square: bool = False) -> Found:
@@ -65,8 +74,16 @@ def observe(child: Watched, shape: Shape, n_threads: int, *, square: bool = Fals
     if n_threads > 1:
         _heads(child, case, found, square)
     if shape.n_q > 1:
-        _variations(child, *affordable(case, found.one), found)
+        _variations(child, *affordable(case, found.one), found, square)
     return found
+
+
+def usual_seconds(child: Watched, shape: Shape, n_threads: int) -> float:
+    """`Found.busy` of another kernel that leaves no thread idle: what is compared with."""
+    alone = replace(shape.case(1), batch=1)
+    first = child.calls(alone, 1).median("wall")
+    repeat = max(1, min(50, int(0.01 / first)))
+    return child.in_turn([alone], _rounds(first), repeat)[0].median("cpu") / n_threads
 
 
 def _rounds(seconds: float) -> int:
@@ -86,10 +103,14 @@ def _threads(child: Watched, case: Case, found: Found) -> None:
     if found.one < LONG_SECONDS:
         long = _longer(child, case, found.one)
     found.workers, found.imbalance = long.workers, long.imbalance(n)
+    if many.workers == 1 and found.one > AWAKE_SECONDS:  # who works then works here, not elsewhere
+        found.workers = child.calls(case, ATTEMPTS).workers
+        long = many if found.workers == 1 else long
     # A short call is over before all threads are awake: how a longer one is shared out counts.
     found.busy = min(many.busy, found.one * long.usual_imbalance(n) / n)
+    found.begun = many.median("begun")
     if found.imbalance and case.causal and case.n_q > 1:
-        full = _longer(child, replace(case, causal=False), found.one)
+        full = _longer(child, replace(case, causal=False, window=0), found.one)
         found.uneven_full = full.usual_imbalance(n)
     found.inflation, found.speedup = _ratio(many, alone), alone.busy / many.busy
     found.faults = many.median("faults")
@@ -135,29 +156,61 @@ def affordable(case: Case, seconds: float) -> tuple[Case, int]:
     """One head and one thread, shorter where that takes too long; and how many rounds of it."""
     head = replace(case, n_head=1, n_kv_head=1, n_threads=1)
     seconds /= case.n_head
-    while seconds > MOST_SECONDS and min(head.n_q, head.n_kv) >= 2 * LEAST_N:
+    while seconds > MOST_SECONDS and min(head.n_q, head.n_kv) >= 2 * max(LEAST_N, head.window):
         head, seconds = replace(head, n_q=head.n_q // 2, n_kv=head.n_kv // 2), seconds / 4
     return head, _rounds(seconds)
 
 
-def _variations(child: Watched, head: Case, rounds: int, found: Found) -> None:
+def _variations(child: Watched, head: Case, rounds: int, found: Found, square: bool) -> None:
     """One head and one thread, with one thing changed."""
-    base = replace(head, causal=False)
-    if head.causal and head.n_q == head.n_kv:
+    base = replace(head, causal=head.window > 0)
+    if head.causal and head.n_q == head.n_kv and not head.window:
         found.causal = _pair(child, head, base, rounds)
+    if head.window:
+        shape = replace(found.shape, n_head=1, n_q=head.n_q, n_kv=head.n_kv)
+        seen = shape.pairs / replace(shape, window=0).pairs
+        found.windowed = _scaled(_pair(child, head, replace(head, window=0), rounds), 1 / seen)
     half = replace(base, n_q=max(1, base.n_q // 2), n_kv=max(1, base.n_kv // 2))
-    quarters = base.n_q * base.n_kv / (half.n_q * half.n_kv)
-    found.halved = _scaled(_pair(child, base, half, rounds), 1 / quarters)
-    grown = child.calls(half, 1).workspace_bytes
-    found.workspace_growth = child.calls(base, 1).workspace_bytes / grown if grown else 1.0
+    # With a window, a query sees as many keys of a part of n.
+    least = 0 if head.window else min(base.n_q, base.n_kv)
+    parts = [by for by in SHRUNK if least >= LEAST_SHRUNK * by]
+    few = [n for n in FEW if base.n_q >= 4 * n and not square and not head.window]
+    whole, *others = child.in_turn(
+        [
+            base,
+            *(replace(base, n_q=base.n_q // by, n_kv=base.n_kv // by) for by in parts),
+            *(replace(base, n_q=n) for n in few),
+        ],
+        rounds,
+    )
+    found.shrunk = _worst(whole, others[: len(parts)], [1 / by**2 for by in parts])
+    found.sliced = _worst(whole, others[len(parts) :], [n / base.n_q for n in few])
+    if head.head_dim >= 2 * NARROW and not head.head_dim_v:
+        narrow = replace(half, head_dim=head.head_dim // 2)
+        found.narrowed = _scaled(_pair(child, half, narrow, rounds), 0.5)
+    found.quadratic = _quadratic(child, base)
     d = head.head_dim
     found.odd = _scaled(_pair(child, replace(half, head_dim=d + 1), half, rounds), d / (d + 1))
     found.model = _pair(child, replace(half, layout="model"), half, rounds)
     found.unflushed = _unflushed(child, half, rounds)
-    found.denormal = _pair(child, replace(half, inputs="denormal"), half, rounds)
+    if not head.needs:  # variants change the scores, which are chosen for this
+        found.denormal = _pair(child, replace(half, inputs="denormal"), half, rounds)
     for br, bc in TILES:
         if br <= 2 * base.n_q and bc <= 2 * base.n_kv:
             found.tiles[br, bc] = _pair(child, replace(half, br=br, bc=bc), half, min(rounds, 3))
+
+
+def _worst(whole: Calls, others: Sequence[Calls], sizes: Sequence[float]) -> Ratio | None:
+    """The highest of times a pair against calls that are less, of such sizes."""
+    ratios = [_scaled(_ratio(whole, less), size) for less, size in zip(others, sizes, strict=True)]
+    return max(ratios, key=lambda ratio: ratio.low, default=None)
+
+
+def _quadratic(child: Watched, base: Case) -> bool:
+    """Whether the workspace grows with n_q n_kv, where no tile of a sane size is full."""
+    size = max(QUADRATIC_N, base.n_q, base.n_kv)
+    asked = [child.workspace_bytes(replace(base, n_q=n, n_kv=n)) for n in (size, 2 * size)]
+    return asked[1] > QUADRATIC * asked[0] > 0
 
 
 def _unflushed(child: Watched, case: Case, rounds: int) -> Ratio:

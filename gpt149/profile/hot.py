@@ -6,12 +6,15 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
+import numpy as np
+
 from .asm import Instruction, Listing, Loop
+from .child import Rows
 from .lines import Place
 
 Sample = tuple[int, int, int]  # the address, else 0; where the kernel called from, else 0; how many
 IN_ORDER = 8  # scalar additions in a row: a sum whose order the compiler had to keep
-EXPONENTIALS = ("expf", "exp", "exp2f", "exp2", "expm1f", "expm1", "powf", "pow")
+EXPONENTIALS = ("expf", "exp", "exp2f", "exp2", "expm1f", "expm1", "powf", "pow", "tanhf", "tanh")
 ALLOCATORS = ("malloc", "calloc", "realloc", "free", "aligned_alloc", "posix_memalign", "mmap",
               "munmap", "mmap64", "_Znwm", "_Znam", "_ZdlPv", "_ZdaPv", "_ZdlPvm")  # fmt: skip
 ONE_VALUE = ("fmaxf", "fminf", "fmax", "fmin", "fabsf", "floorf", "roundf")
@@ -39,6 +42,31 @@ class Part:
 Parts = dict[str, Part]
 
 
+@dataclass(frozen=True)
+class Seen:
+    """What steps tell of code.
+
+    strided: whether a loop reads numbers one by one, far apart. repeated: whether an instruction is
+    executed about once a pair of query and key, or more: a function of such, without a loop of its
+    own, is called from one, and counts as it. rare: whether it is known to be executed less often.
+    on_stack: whether a loop's sums are on the stack.
+    """
+
+    strided: Callable[[Loop], bool] = lambda _: False
+    repeated: Callable[[int], bool] = lambda _: False
+    rare: Callable[[int], bool] = lambda _: False
+    on_stack: Callable[[Loop], bool] = lambda _: False
+
+
+NOTHING_SEEN = Seen()
+
+
+def counted(rows: Rows) -> list[Sample]:
+    """How often each place was seen."""
+    found, times = np.unique(rows[:, :2], axis=0, return_counts=True)
+    return [(pc, site, n) for (pc, site), n in zip(found.tolist(), times.tolist(), strict=True)]
+
+
 def by_line(samples: Sequence[Sample], places: dict[int, Place]) -> list[tuple[Place, float]]:
     """Lines of the source and their shares of the time, the largest first."""
     total = max(1, sum(n for *_, n in samples))
@@ -54,7 +82,7 @@ def parts(
     code: Listing,
     places: dict[int, Place],
     lanes: int,
-    is_strided: Callable[[Loop], bool] = lambda _: False,
+    seen: Seen = NOTHING_SEEN,
 ) -> Parts:
     """The time by what it goes into; lanes: floats of the widest vector of the machine.
 
@@ -67,12 +95,16 @@ def parts(
         address = pc or site - 1
         at = code.at(address)
         if at not in loops:
-            loops[at] = code.loop_of(code.instructions[at].address)
+            start = code.instructions[at].address
+            around = code.loop_of(start)
+            loops[at] = around or (code.function_of(start) if seen.repeated(start) else None)
         loop = loops[at]
-        if pc and loop and loop.innermost and is_strided(loop):
+        if pc and loop and loop.innermost and seen.strided(loop):
             name = "strided_access"
         else:
-            name = _inside(code, at, loop, lanes) if pc else _outside(code.instructions[at])
+            name = _inside(code, at, loop, lanes, seen) if pc else _outside(code.instructions[at])
+        if name == "product" and loop and seen.on_stack(loop):
+            name = "spills"
         part = found.setdefault(name, Part())
         part.share += n / total
         if place := places.get(address):
@@ -97,14 +129,14 @@ def _outside(call: Instruction) -> str:
     return "copies_tensors" if call.calls in COPIERS else "other"
 
 
-def _inside(code: Listing, at: int, loop: Loop | None, lanes: int) -> str:
+def _inside(code: Listing, at: int, loop: Loop | None, lanes: int, seen: Seen) -> str:
     near = code.instructions[max(0, at - 1) : at + 1]
     if any(i.atomic for i in code.instructions[max(0, at - 2) : at + 1]):
         return "atomics"
     if any(i.calls in EXPONENTIALS for i in near):
         return "scalar_exp"
-    divided = loop is not None and loop.innermost and any(i.divides for i in loop.body)
-    if divided or (loop and any(i.divides for i in near)):
+    dividing = loop.body if loop and loop.innermost else near
+    if loop and any(i.divides and not seen.rare(i.address) for i in dividing):
         return "division_in_loop"
     folds = code.instructions[at].address in code.folds
     in_order = loop is not None and loop.innermost and _in_order(loop)
@@ -129,10 +161,12 @@ def _inside(code: Listing, at: int, loop: Loop | None, lanes: int) -> str:
         return "spills"
     if kind == "vector" and 2 * loop.width <= lanes:
         return "narrow_vectors"
+    if kind == "vector" and loop.waits:
+        return "latency_bound"
     return "product" if kind == "vector" else "other"
 
 
 def _in_order(loop: Loop) -> bool:
     """Whether the lanes of a product are added up one after the other within the loop."""
-    n_vectors = sum(i.fused and i.lanes > 1 for i in loop.body)
+    n_vectors = sum(i.lanes > 1 and (i.fused or "add" in i.name) for i in loop.body)
     return not n_vectors and sum(i.name in ("vaddss", "addss") for i in loop.body) >= IN_ORDER

@@ -9,22 +9,21 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..system.paths import shipped
+from ..system.paths import is_theirs
 
-HEAD = "0x"
-SYSTEM = ("/usr", "/opt", "/Library", "/Applications")
+HEAD, UNKNOWN = "0x", "??"
 
 
 @dataclass(frozen=True)
 class Place:
-    """A line of the author's file; function: what stands there, without its parameters."""
+    """A line of the author's file (its path); function: what stands there, without parameters."""
 
     file: str
     line: int
     function: str
 
     def __str__(self) -> str:
-        return f"{self.file}:{self.line}"
+        return f"{Path(self.file).name}:{self.line}"
 
 
 def readable() -> bool:
@@ -41,7 +40,7 @@ def places(library: Path, addresses: Sequence[int], source: Path) -> dict[int, P
     tool = shutil.which("addr2line")
     if tool is None or not addresses:
         return {}
-    theirs = functools.cache(lambda file: _is_theirs(Path(file), source.resolve()))
+    theirs = functools.cache(lambda file: is_theirs(Path(file), source))
     asked = "".join(f"{address:#x}\n" for address in addresses)
     command = [tool, "-e", str(library), "-a", "-i", "-f", "-C"]
     done = subprocess.run(
@@ -54,14 +53,6 @@ def places(library: Path, addresses: Sequence[int], source: Path) -> dict[int, P
             address = int(line, 16)
             continue
         file, _, number = next(lines, "?:0").partition(" ")[0].rpartition(":")
-        if number.isdecimal() and address not in found and theirs(file):
-            found[address] = Place(Path(file).name, int(number), line.partition("(")[0])
+        if number.isdecimal() and file != UNKNOWN and address not in found and theirs(file):
+            found[address] = Place(str(Path(file).resolve()), int(number), line.partition("(")[0])
     return found
-
-
-def _is_theirs(file: Path, source: Path) -> bool:
-    file = file.resolve()
-    if file == source or file.parent == source.parent:
-        return True
-    ours = shipped("csrc").resolve()
-    return file.is_absolute() and not any(file.is_relative_to(place) for place in (ours, *SYSTEM))

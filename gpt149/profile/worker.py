@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import ctypes
+import errno
 import json
 import mmap
 import os
 import resource
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from ctypes import c_int64, c_uint64
 from pathlib import Path
 
@@ -17,18 +18,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..check.calls import NAN_BYTE, Command, Workspace, filled, tensor_views, without_pointers
-from ..errors import Gpt149Error
-from ..kernels.abi import Args
-from ..kernels.loaders.contract import ContractKernel
-from ..kernels.loaders.tensors import TensorKernel
+from ..errors import Gpt149Error, KernelDeclined
+from ..kernels.abi import Args, needs
+from ..kernels.loaders.contract import ContractKernel, check_claims
+from ..kernels.loaders.tensors import CONVERTED, TensorKernel
 from ..kernels.registry import Kernel, load_described
 from ..system.child import Reply, serve
 
-STEP_COLUMNS = 17  # the address, and 16 registers
+ROW_COLUMNS = (
+    19  # the address, where from, the thread, and 16 registers: see csrc/tools/sampler.cpp
+)
+MOST_SAMPLES = 1 << 17
 SEED = 149
 PAGES = 128  # fewer than a huge one
 BLOCK = (1 << 18) + 19  # floats that are drawn; odd, so that no two rows are the same
 DENORMAL_SCORE = -95.0
+NOTHING = ("", False, 0)  # of inputs: their kind, whether they are bfloat16, how many floats
 
 
 def main() -> None:
@@ -82,31 +87,49 @@ def thread_clocks() -> dict[int, float]:
     return clocks
 
 
+def dealt(seconds: Sequence[float], at_once: int) -> list[float]:
+    """Times of threads that ended, as those of the `at_once` that were there at the same time."""
+    n = max(1, min(at_once, len(seconds)))
+    return [sum(seconds[first::n]) for first in range(n)] if seconds else []
+
+
 class _Watcher:
     """One kernel, and the library that samples."""
 
     def __init__(self, kernel: Kernel, library: Path | None, sampler: str) -> None:
         self.kernel = kernel
-        self.memory, self.inputs = mmap.mmap(-1, mmap.PAGESIZE), ("", 0)
+        self.memory, self.inputs = mmap.mmap(-1, mmap.PAGESIZE), NOTHING
         self.workspace: Workspace | None = None
         self.sampler = ctypes.CDLL(sampler) if sampler else None
         self.library = library
         if self.sampler:
-            self.sampler.gpt149_step.restype = self.sampler.gpt149_sample_end.restype = c_int64
+            for name in ("gpt149_step", "gpt149_sample_end", "gpt149_ended"):
+                getattr(self.sampler, name).restype = c_int64
 
     def _fill(self, command: Command) -> None:
         """Memory that holds the command's tensors, with numbers in it."""
-        n, inputs = command["floats"], command["inputs"]
+        n, half = command["floats"], bool(command["shape"]["dtype"])
+        inputs = command["inputs"], half, n
         if n > len(self.memory) // 4:
-            self.memory, self.inputs = mmap.mmap(-1, 4 * n), ("", 0)
+            self.memory, self.inputs = mmap.mmap(-1, 4 * n), NOTHING
             self.base = ctypes.addressof(ctypes.c_char.from_buffer(self.memory))
-        if (inputs, n) == self.inputs:
-            return
         floats = np.frombuffer(self.memory, np.float32)[:n]
-        block = np.random.default_rng(SEED).standard_normal(BLOCK, np.float32)
+        if inputs != self.inputs:
+            self._draw(command, floats)
+        for name, vector in command["vectors"].items():
+            start = command["tensors"][name][0]
+            floats[start : start + len(vector)] = vector
+        self.inputs = inputs
+
+    def _draw(self, command: Command, floats: NDArray[np.float32]) -> None:
+        block = np.random.default_rng(SEED).standard_normal(2 * BLOCK, np.float32)
+        if command["shape"]["dtype"]:  # two of bfloat16 in each
+            block = np.array(block.view(np.uint16)[1::2]).view(np.float32)
         for start in range(0, len(floats), BLOCK):
-            floats[start : start + BLOCK] = block[: len(floats) - start]
-        if inputs == "denormal":  # one key scores 0, and the weights of the others are denormal
+            floats[start : start + BLOCK] = block[: min(BLOCK, len(floats) - start)]
+        if (
+            command["inputs"] == "denormal"
+        ):  # one key scores 0, and the weights of the others are denormal
             shape, tensors = command["shape"], command["tensors"]
             q, k = (tensors[name][0] for name in "qk")
             floats[q:k] = 1
@@ -114,7 +137,6 @@ class _Watcher:
             for h in range(shape["n_kv_head"]):
                 first = k + h * tensors["k"][1][1]
                 floats[first : first + shape["head_dim"]] = 0
-        self.inputs = inputs, n
 
     def prepare(self, command: Command) -> Callable[[], object]:
         """The call that a command describes."""
@@ -136,11 +158,20 @@ class _Watcher:
     def _tensors(self, kernel: TensorKernel, command: Command) -> Callable[[], object]:
         import torch
 
+        needed = needs(filled(self.base, command))
+        if needed & CONVERTED:
+            raise KernelDeclined(
+                f"the kernel '{kernel.name}' is a function of tensors, which gets float32 whatever "
+                "the model has. Ask for a shape without :bf16."
+            )
+        check_claims(kernel.name, kernel.features, needed)
         shape = command["shape"]
         torch.set_num_threads(shape["n_threads"])
         views = tensor_views(self.memory, command)
-        q, k, v = (views[name] for name in "qkv")
-        return lambda: kernel.function(q, k, v, causal=shape["causal"], scale=shape["scale"])
+        q, k, v, _ = (views.pop(name) for name in ("q", "k", "v", "out"))
+        options = {name: shape[name] for name in ("window", "softcap", "head_dim_v") if shape[name]}
+        options |= {"causal": shape["causal"], "scale": shape["scale"], **views}
+        return lambda: kernel.function(q, k, v, **options)
 
     def time(self, command: Command) -> Reply:
         """Calls, each with its wall and CPU time, that of each thread, and its page faults."""
@@ -149,12 +180,15 @@ class _Watcher:
         if self.sampler:
             self.sampler.gpt149_flush_denormals(command["flush"])
         for _ in range(command["repeat"]):
-            before, usage = thread_clocks(), resource.getrusage(resource.RUSAGE_SELF)
-            cpu, wall = time.process_time(), time.perf_counter()
+            self._ended()
+            usage = resource.getrusage(resource.RUSAGE_SELF)
+            before, cpu, wall = thread_clocks(), time.process_time(), time.perf_counter()
             run()
             wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
             after, used = thread_clocks(), resource.getrusage(resource.RUSAGE_SELF)
             threads = [seconds - before.get(thread, 0.0) for thread, seconds in after.items()]
+            ended, n_ended, at_once = self._ended()
+            threads += dealt(ended, at_once)
             calls.append(
                 {
                     "wall": wall,
@@ -162,6 +196,7 @@ class _Watcher:
                     "system": used.ru_stime - usage.ru_stime,
                     "faults": used.ru_minflt - usage.ru_minflt,
                     "threads": sorted(threads, reverse=True),
+                    "begun": n_ended,
                 }
             )
         if self.sampler:
@@ -169,46 +204,68 @@ class _Watcher:
         space = self.workspace.n_bytes if self.workspace else 0
         return {"calls": calls, "workspace_bytes": space}
 
-    def sample(self, command: Command) -> Reply:
-        """Where calls are, every so many `nanoseconds`, until `seconds` are over.
+    def _ended(self) -> tuple[list[float], int, int]:
+        """CPU seconds of threads that ended since; how many, and how many were there at once."""
+        if self.sampler is None:
+            return [], 0, 0
+        into, n, at_once = ctypes.POINTER(c_int64)(), c_int64(), c_int64()
+        kept = self.sampler.gpt149_ended(ctypes.byref(into), ctypes.byref(n), ctypes.byref(at_once))
+        return [into[i] / 1e9 for i in range(kept)], n.value, at_once.value
 
-        Reply: samples, as (address, calls from) and how often. Addresses of the kernel are those of
-        its file; of others, the address is that of the process, and `calls from` is the kernel's.
+    def sample(self, command: Command) -> Reply:
+        """Where threads are, every so many `nanoseconds`, until `seconds` are over.
+
+        Rows go to the file `into`. Addresses of the kernel are those of its file; of others, the
+        address is 0, and `site` is where the kernel called from, or 0.
         """
         if self.sampler is None or self.library is None:
-            return {"samples": []}
+            return {"rows": 0}
         run, (start, begin, end) = self.prepare(command), code_of(self.library)
-        rows = np.zeros((1 << 17, 2), np.uint64)
+        rows: NDArray[np.uint64] = np.zeros((MOST_SAMPLES, ROW_COLUMNS), np.uint64)
         run()
         failed = self.sampler.gpt149_sample_begin(
             c_uint64(begin), c_uint64(end), rows.ctypes.data_as(ctypes.c_void_p),
             c_int64(len(rows)), c_int64(command["nanoseconds"]),
         )  # fmt: skip
         if failed:
-            return {"samples": []}
-        stop, n_calls = time.perf_counter() + command["seconds"], 0
-        while time.perf_counter() < stop:
-            run()
-            n_calls += 1
-        n = self.sampler.gpt149_sample_end()
-        found, times = np.unique(rows[:n], axis=0, return_counts=True)
-        samples = []
-        for (pc, site), n in zip(found.tolist(), times.tolist(), strict=True):
-            own = begin <= pc < end
-            if own or site:  # else it is our own loop
-                samples.append([pc - start if own else 0, site - start if site else 0, n])
-        return {"samples": samples, "calls": n_calls}
+            return {"rows": 0}
+        stop = time.perf_counter() + command["seconds"]
+        try:
+            while time.perf_counter() < stop:
+                run()
+        finally:  # no signal may find rows that are gone
+            n = self.sampler.gpt149_sample_end()
+        rows = rows[:n]
+        own = (rows[:, 0] >= begin) & (rows[:, 0] < end)
+        rows = rows[own | (rows[:, 1] > 0)]  # else it is our own loop
+        own = (rows[:, 0] >= begin) & (rows[:, 0] < end)
+        rows[:, 0] = np.where(own, rows[:, 0] - np.uint64(start), 0)
+        rows[:, 1] = np.where(own, 0, rows[:, 1] - np.uint64(start))
+        np.save(command["into"], rows)
+        return {"rows": len(rows)}
+
+    def count(self, command: Command) -> Reply:
+        """Instructions, cycles and cache misses of a call; or the error number of the refusal."""
+        if self.sampler is None:
+            return {"errno": errno.ENOSYS}
+        run, counts = self.prepare(command), (c_uint64 * 3)()
+        run()
+        if refused := self.sampler.gpt149_count_begin():
+            return {"errno": refused}
+        run()
+        self.sampler.gpt149_count_end(counts)
+        return {"errno": 0, "counts": list(counts)}
 
     def step(self, command: Command) -> Reply:
-        """One call, an instruction at a time: addresses and registers go to the file `into`."""
+        """One call, an instruction at a time: rows go to the file `into`."""
         kernel = self.kernel
         if self.sampler is None or self.library is None or not isinstance(kernel, ContractKernel):
-            return {"steps": -1}
+            return {"rows": 0}
         start, begin, end = code_of(self.library)
         self._fill(command)
         args = self._args(kernel, command)
         kernel.run(args)  # what the first call alone does is not of interest
-        rows: NDArray[np.uint64] = np.zeros((command["most"], STEP_COLUMNS), np.uint64)
+        rows: NDArray[np.uint64] = np.zeros((command["most"], ROW_COLUMNS), np.uint64)
         outside = c_int64(0)
         n = self.sampler.gpt149_step(
             ctypes.cast(kernel.entry.run, ctypes.c_void_p), ctypes.byref(args),
@@ -216,14 +273,17 @@ class _Watcher:
             c_int64(len(rows)), ctypes.byref(outside),
         )  # fmt: skip
         if n < 0:
-            return {"steps": n}
+            return {"rows": 0}
         rows = rows[:n]
         rows[:, 0] -= np.uint64(start)
         np.save(command["into"], rows)
-        return {
-            "steps": n,
-            "whole": n + outside.value < command["most"],
-        }
+        return {"rows": n, "whole": n + outside.value < command["most"]}
+
+    def workspace_asked(self, command: Command) -> Reply:
+        """Bytes of workspace that a call would ask for; 0 for what asks for none."""
+        if not isinstance(self.kernel, ContractKernel):
+            return {"bytes": 0}
+        return {"bytes": self.kernel.workspace_bytes(without_pointers(filled(0, command)))}
 
 
 def code_of(library: Path) -> tuple[int, int, int]:
@@ -234,8 +294,7 @@ def code_of(library: Path) -> tuple[int, int, int]:
         if len(fields) < 6 or Path(fields[5]) != library.resolve():
             continue
         low, high = (int(word, 16) for word in fields[0].split("-"))
-        if int(fields[2], 16) == 0:
-            start = low
+        start = start or low  # of the file's first page, which may be mapped again with the code
         if "x" in fields[1]:
             begin, end = low, high
     return start, begin, end

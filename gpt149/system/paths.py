@@ -9,6 +9,9 @@ from pathlib import Path
 
 from ..errors import InputError
 
+SYSTEM = ("/usr", "/opt", "/Library", "/Applications", "/rustc")
+STANDARD = {"rustlib", "ziglang", "std"}  # folders of Rust's and Zig's own sources
+
 
 def shipped(name: str) -> Path:
     """The folder `csrc` or `weights`: inside the package in a wheel, beside it in a checkout."""
@@ -17,6 +20,17 @@ def shipped(name: str) -> Path:
         if (parent / name).is_dir():
             return parent / name
     return package / name
+
+
+def is_theirs(file: Path, source: Path) -> bool:
+    """Whether a file that a source includes is its author's: not ours, nor the system's."""
+    file, source = file.resolve(), source.resolve()
+    if file == source or file.parent == source.parent:
+        return True
+    if STANDARD & set(file.parts):
+        return False
+    ours = shipped("csrc").resolve()
+    return file.is_absolute() and not any(file.is_relative_to(place) for place in (ours, *SYSTEM))
 
 
 def cache_dir() -> Path:

@@ -39,6 +39,14 @@ THROWN = re.compile(
     r"terminate called after throwing an instance of '(.+)'(?:\n  what\(\):  (.*))?"
 )
 
+# Rust's ("panicked at FILE:LINE:COLUMN:", then what; before 1.73 "panicked at 'WHAT', FILE:LINE"),
+# and Zig's ("panic: WHAT", then its stack, of which the first line of an author is told).
+PANICS = "it panics"
+PANICKED = re.compile(
+    r"panicked at (?:'(?P<old>.*)', (?P<old_place>\S+?:\d+)|(?P<place>\S+?:\d+):\d+:\n(?P<what>.*))"
+    r"|panic: (?P<zig>.*)(?:\n(?P<zig_place>\S+?:\d+):\d+: 0x)?"
+)
+
 
 @dataclass(frozen=True)
 class Ending:
@@ -245,13 +253,21 @@ class Talker:
             return Ending("crash", "it closed files that are not its own")
         if status >= 0:
             return Ending("exit", f"it ended the process with exit status {status}")
-        thrown = THROWN.findall(self.noise()) if status == -signal.SIGABRT else []
-        if thrown:
+        noise = self.noise() if status == -signal.SIGABRT else ""
+        if thrown := THROWN.findall(noise):
             kind, what = thrown[-1]
             return Ending("crash", one_line(f"it throws {kind}{what and ': '}{what}"))
+        if panics := list(PANICKED.finditer(noise)):
+            return Ending("crash", one_line(_panic(panics[-1])))
         name = signal.Signals(-status).name
         late = ", a timer that it set earlier" if -status in TIMERS else ""
         return Ending("crash", f"{name}: {signal.strsignal(-status)}{late}")
+
+
+def _panic(found: re.Match[str]) -> str:
+    what = found["old"] or found["what"] or found["zig"] or "it says no more"
+    place = found["old_place"] or found["place"] or found["zig_place"] or ""
+    return f"{PANICS}: {what}{place and f', at {os.path.basename(place)}'}"
 
 
 def _no_child(e: OSError) -> errors.MachineFault:

@@ -320,7 +320,7 @@ plain_sequential\tside_effect\tnone that is known
         (None, "cannot read"),
         ("# nothing\n", "lists no kernel"),
         ("zeros\twrung\n", "line 1 of .*'zeros' is 'wrung'; it can be right, wrong, side_effect"),
-        ("ones\twrong\n", "there is no .*/ones.cpp or .py"),
+        ("ones\twrong\n", "there is no kernel .*/ones"),
         ("zeros\twrong\t(\n", "'\\(' is no regular expression"),
     ],
 )
@@ -371,7 +371,7 @@ def test_what_cannot_be_asked(tmp_path: Path) -> None:
     for arguments, words in (
         (["check"], "there is no kernel to check"),
         (["check", "flsh"], "Did you mean 'flash'"),
-        (["check", "torch", "--sanitize", "address"], "has no C++ source"),
+        (["check", "torch", "--sanitize", "address"], "is Python, so --sanitize cannot build it"),
         (["check", "flash", "--case", "n0"], "no case 'n0'"),
         (["check", "flash", "--timeout", "0"], "--timeout is 0"),
         (["check", "flash", "--timeout", "nan"], "--timeout is nan"),

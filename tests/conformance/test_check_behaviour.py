@@ -299,7 +299,7 @@ def test_a_table_that_cannot_be_is_told(n: int, shown: str, tmp_path: Path) -> N
     file.write_text(
         f'{text}static const gpt149_kernel one[] = {{{{"x", "x", "n", workspace_bytes, run}}}};\n'
         'extern "C" __attribute__((visibility("default"))) const gpt149_table gpt149_kernels = {\n'
-        f"GPT149_ABI_VERSION, sizeof(gpt149_args), sizeof(gpt149_kernel), {n}, one}};\n"
+        f"GPT149_ABI_VERSION, sizeof(gpt149_args), sizeof(gpt149_kernel), {n}, one, GPT149_ISA}};\n"
     )
     done = CliRunner().invoke(main, ["check", str(file)])
     assert done.exit_code == 1

@@ -13,6 +13,7 @@ from click.testing import CliRunner
 from gpt149.check.cases import FIELDS, Case, full, quick
 from gpt149.check.report import as_json, as_text
 from gpt149.check.run import check
+from gpt149.check.unclaimed import mentions, parameters
 from gpt149.cli import main
 from gpt149.errors import InputError
 from gpt149.kernels.abi import Feature
@@ -148,21 +149,21 @@ BAD = {
     # What no known mistake predicts is read.
     "int first() override { return std::max(0, Varied::first() - a->window / 3); }": (
         "GPT149_WINDOW",
-        r"window_wrong: where window = \d+, query \d+ of batch 0 .* sees the keys",
+        r"window_wrong: .*where window = \d+, query \d+ of batch 0 .* sees the keys",
     ),
     "float sink() override { return a->sinks ? 0.7f * a->sinks[h] - 0.2f : -INFINITY; }": (
         "GPT149_SINKS",
-        r"sinks_wrong: .* the sink counts as .*, and should as",
+        r"sinks_wrong: each head's sink counts as 0.7 times the sink .* - 0.2",
     ),
     "float biased(int j, float s) override "
     "{ return s + (a->alibi_slopes ? 0.7f * slope() * (j - position()) : 0); }": (
         "GPT149_ALIBI",
-        r"slopes_wrong: .* as from each to the next in head \d, and should by its slope",
+        r"slopes_wrong: each head's slope counts as 0.7 times the slope",
     ),
     "float capped(int, float s) override "
     "{ return a->softcap > 0 ? std::atan(s / a->softcap) * a->softcap : s; }": (
         "GPT149_SOFTCAP",
-        r"softcap_wrong: the scores of keys .* count as if they differed by",
+        r"softcap_wrong: a score of .* counts as .*, and capped at .* it is",
     ),
     "float lse() override { return 2 * m + std::log(l); }": (
         "GPT149_LSE",
@@ -192,3 +193,89 @@ def test_cases_are_replayed_by_name(field: str) -> None:
     [kernel] = json.loads(done.stdout)["kernels"]
     assert [c["case"] for c in kernel["cases"]] == [case.name]
     assert field in kernel["cases"][0]["shape"] or "bfloat16" in kernel["cases"][0]["shape"]
+
+
+def test_what_is_mentioned_and_not_claimed_is_told(tmp_path: Path) -> None:
+    """And judged as if it were claimed: one feature is wrong, the others are right."""
+    body = "float sink() override { return a->sinks ? a->sinks[h / 2] : -INFINITY; }"
+    spec = varied(tmp_path, body, "GPT149_WINDOW | GPT149_LSE")
+    report = check(spec, [QUICK["n17"], *VARIED], timeout=10.0)
+    assert report.right
+    wrong, rest = report.notes
+    asked = sum(case.needs == Feature.SINKS for case in VARIED)
+    assert 0.5 < wrong.share < 1
+    said = as_text(spec, report)
+    assert f"Note: {wrong.sentence}" in said
+    assert re.search(
+        r"mentions sinks \(mine.cpp:3\) and does not claim sinks: that was not asked. Were "
+        rf"it claimed by GPT149_SINKS in GPT149_KERNEL, \d+ of {asked} cases would be wrong, first "
+        r"by sinks_of_another_head: .* head 1 takes that of head 0, by h / 2",
+        said,
+    )
+    assert rest.share == 0
+    assert "GPT149_ALIBI | GPT149_HEAD_DIM_V | GPT149_KV_BFLOAT16" in rest.sentence
+    assert "cases would be right" in rest.sentence
+    assert [note["sentence"] for note in as_json(spec, report)["notes"]] == [
+        wrong.sentence,
+        rest.sentence,
+    ]
+
+
+def test_what_is_declined_or_no_code_is_not_told(tmp_path: Path) -> None:
+    file = tmp_path / "old.cpp"
+    refusing = """if (a->window || a->dtype != GPT149_FLOAT32) return "no a->sinks";
+    // a->softcap is another's, and so is
+    /* a->lse */
+    if"""
+    file.write_text(OLD.replace("if", refusing, 1))
+    report = check(str(file), [QUICK["n17"], *VARIED])
+    assert report.right
+    assert report.notes == ()
+    assert list(mentions([file]).values()) == ["window (old.cpp:9)", "dtype (old.cpp:9)"]
+
+
+def test_parameters_that_no_call_gives_are_told(tmp_path: Path) -> None:
+    file = tmp_path / "mine.py"
+    file.write_text(
+        "from gpt149 import attention as right\n"
+        "def attention(q, k, v, *, causal, scale, window=0, sliding=0, **more):\n"
+        "    return right(q, k, v, causal=causal, scale=scale, window=window)\n"
+    )
+    [note] = parameters(file, "")
+    assert "no call gives its sliding, **more: " in note.sentence
+    assert "window, softcap, alibi_slopes" in note.sentence
+
+
+TWO = """int first() override {
+        const int own = std::max(0, a->window ? position() - a->window : 0);
+        return a->kv_begin ? std::max(own, a->kv_begin[b]) : own;
+    }
+    float of_sink() override { return a->sinks ? std::exp(a->sinks[h / 2] - m) : 0; }
+    int keys() override { return Varied::keys() - (%s && a->n_q == 1 && a->n_kv > 100); }"""
+
+
+@pytest.mark.parametrize("plain_too", [False, True])
+def test_each_variant_that_is_wrong_has_its_finding(plain_too: bool, tmp_path: Path) -> None:
+    spec = varied(tmp_path, TWO % int(plain_too), "GPT149_WINDOW | GPT149_SINKS")
+    some = [QUICK[name] for name in ("n17", "decode", "long-decode", "grouped")]
+    report = check(spec, [*some, *VARIED], timeout=10.0)
+    found = re.findall(r"^  (?:Cause|And): (.*)", as_text(spec, report), re.MULTILINE)
+    if plain_too:
+        assert "key" in found[0]
+        assert [said.split(":")[0] for said in found[1:]] == ["window_off_by_one"]
+        return
+    sinks, window = sorted(found)
+    assert "sinks_of_another_head: " in sinks
+    assert "head 1 takes that of head 0, by h / 2" in sinks
+    assert window.startswith(
+        "window_off_by_one: the window is off by one: a query sees one key too"
+    )
+
+
+def test_errors_of_bfloat16_calls_are_told_in_its_rounding(tmp_path: Path) -> None:
+    spec = varied(tmp_path, "float sum_of(float x) { return x; }", "GPT149_KV_BFLOAT16")
+    case = QUICK["bfloat16-cache"]
+    assert "x what bfloat16 rounding explains" in as_text(spec, check(spec, [case]))
+    spec = varied(tmp_path, "float product(int j) override { return 2 * Varied::product(j); }",
+                  "GPT149_KV_BFLOAT16")  # fmt: skip
+    assert "times what bfloat16 rounding explains" in as_text(spec, check(spec, [case]))

@@ -276,17 +276,26 @@ def test_a_folder_is_one_table(tmp_path: Path) -> None:
     }
     assert [row["points"] for row in rows.values()] == ["10", "0", "0"]
     done = lab(tmp_path, *options)
-    assert [line.split()[-2] for line in done.stdout.splitlines()] == ["points", "10", "0", "0"]
+    lines = done.stdout.splitlines()
+    assert lines[0].split()[-3:] == ["points", "seconds", "why"]
+    assert [line.split()[2] for line in lines[1:3]] == ["10", "0"]
+    assert "does not compile" in lines[3]
 
 
-def test_what_a_module_writes_at_once_may_be_much(tmp_path: Path) -> None:
+def test_accessors_that_write_much_or_return_nan_are_told(tmp_path: Path) -> None:
     file = tmp_path / "module.cpp"
     stub = "const int &sizeX, const int &sizeY, const int &sizeZ, float &val) {\n    return;"
     assert stub in STUBS
-    many = stub.replace("return;", "for (int i = 0; i < 400; i++) tensor[i] = val;")
-    file.write_text(STUBS.replace(stub, many))
-    done = lab(file, "4Daccess", "--timeout", "20")
-    assert "it writes element 0, 1, 2, 3" in done.stdout
+    for most, said in (
+        ("400", "it writes element 0, 1, 2, 3, 4, 5, ... (400), and must touch 0"),
+        ("int(tensor.size())", "it writes every element that there is, and more, and must touch 0"),
+    ):
+        many = stub.replace("return;", f"for (int i = 0; i < {most}; i++) tensor[i] = val;")
+        nan = STUBS.replace(stub, many).replace("return 0.0;", "return NAN;")
+        file.write_text("#include <cmath>\n" + nan)
+        done = lab(file, "4Daccess", "--timeout", "20")
+        assert said in done.stdout
+        assert "at index (0, 0, 0, 0) it returns nan, which the tensor does not hold" in done.stdout
 
 
 def test_a_case_is_asked_of_each_submission_of_a_folder(tmp_path: Path) -> None:

@@ -11,6 +11,8 @@ import pytest
 import torch
 from torch import Tensor
 
+from gpt149.check.cases import quick
+from gpt149.check.run import check
 from gpt149.kernels.build import build
 from gpt149.kernels.dispatch import Attention
 from gpt149.kernels.registry import resolve
@@ -128,6 +130,12 @@ def test_nan_is_not_hidden() -> None:
     out = Attention("simd")(q, k, v, causal=True)
     assert out[0, 0, :3].isfinite().all()
     assert out[0, 0, 3:].isnan().all()
+
+
+@pytest.mark.usefixtures("march")
+def test_a_sink_far_above_all_scores_leaves_nothing() -> None:
+    """Scores of -100,000, in a tile whose maximum is stale."""
+    assert check("simd", [case for case in quick() if case.name == "sinks-pair-5"]).right
 
 
 def test_exp2_errs_by_less_than_three_units(march: str, tmp_path: Path) -> None:

@@ -56,7 +56,7 @@ def test_new_from_a_shipped_kernel(start: str, tmp_path: Path) -> None:
 
 def test_what_new_refuses(tmp_path: Path) -> None:
     for arguments, words in (
-        ((tmp_path / "mine.cu",), "must end in .cpp, .cc, .cxx or .py"),
+        ((tmp_path / "mine.cu",), "must end in .cpp, .cc, .cxx, .c, .rs, .zig or .py"),
         ((tmp_path / "mine.cpp", "--from", "torch"), "must be one of naive, blocked, fused, flash"),
         ((tmp_path / "mine.py", "--from", "flash"), "for a .cpp file"),
         ((tmp_path / "none" / "mine.cpp",), "cannot write"),
@@ -112,7 +112,8 @@ class Watch:
     """`gpt149 check --watch` in a process, and its verdicts one after the other."""
 
     def __init__(self, spec: Path) -> None:
-        command = [sys.executable, "-m", "gpt149", "check", str(spec), "--case", "n17", "--watch"]
+        command = [sys.executable, "-m", "gpt149", "check", str(spec), "--case", "n17"]
+        command += ["--watch", "--log"]
         self.process = subprocess.Popen(
             command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
             env={**os.environ, "PYTHONUNBUFFERED": "1"},
@@ -169,6 +170,21 @@ def test_watch_judges_at_every_save(watch: Watch, tmp_path: Path) -> None:
     assert any(f"PASS {file}" in watch.verdict() for _ in range(2))
     time.sleep(0.3)
     assert watch.process.poll() is None
+    rows = [[cell.strip() for cell in r.split("|")] for r in gpt149("log", file).stdout.split("\n")]
+    assert [row[2] for row in rows[2:6]] == ["PASS", "FAIL", "PASS", "FAIL"]
+    assert [row[3] for row in rows[2:5]] == ["", "unnormalised", ""]
+    assert float(rows[2][4]) > 0
+    assert [row[5] for row in rows[2:6]] == ["", "+0 -0", "+0 -0", "+1 -1"]
+
+
+def test_a_log_is_for_who_watches_a_file_of_ones_own() -> None:
+    for arguments, said in (
+        (["--log"], "--log is for --watch"),
+        (["--watch", "--log"], "of yours"),
+    ):
+        done = gpt149("check", "flash", *arguments)
+        assert (done.exit_code, done.stdout) == (2, "")
+        assert said in done.stderr
 
 
 def test_watch_is_for_one_kernel() -> None:

@@ -30,6 +30,25 @@ inline void add_scaled(float *y, float by, const float *from, int n) {
         y[x] += by * from[x];
 }
 
+// The highest of n scores and `top`.
+inline float quick_top(const float *row, int n, float top) {
+#pragma omp simd reduction(max : top)
+    for (int j = 0; j < n; j++)
+        top = std::max(top, row[j]);
+    return top;
+}
+
+// n scores become exp(score - top); returns their sum.
+inline float quick_weights(float *row, int n, float top) {
+    float sum = 0;
+#pragma omp simd reduction(+ : sum)
+    for (int j = 0; j < n; j++) {
+        row[j] = quick_exp(row[j] - top);
+        sum += row[j];
+    }
+    return sum;
+}
+
 struct Tiles {
     const gpt149_args *a;
     int b, h, i0, rows;            // the tile: its head, its first query and how many
@@ -63,15 +82,8 @@ struct Tiles {
     }
     // Scores become weights; sum, maximum and output are rescaled.
     void softmax(int r, int n) {
-        float *row = s + r * BC, top = m[r], sum = 0;
-#pragma omp simd reduction(max : top)
-        for (int j = 0; j < n; j++)
-            top = std::max(top, row[j]);
-#pragma omp simd reduction(+ : sum)
-        for (int j = 0; j < n; j++) {
-            row[j] = quick_exp(row[j] - top);
-            sum += row[j];
-        }
+        float *row = s + r * BC;
+        const float top = quick_top(row, n, m[r]), sum = quick_weights(row, n, top);
         const float shrink = quick_exp(m[r] - top);
         m[r] = top;
         l[r] = l[r] * shrink + sum;

@@ -4,11 +4,8 @@
 
 struct Slow : Tiles {
     void softmax(int r, int n) {
-        float *row = s + r * BC, top = m[r];
-#pragma omp simd reduction(max : top)
-        for (int j = 0; j < n; j++)
-            top = std::max(top, row[j]);
-        const float shrink = std::exp(m[r] - top);
+        float *row = s + r * BC;
+        const float top = quick_top(row, n, m[r]), shrink = std::exp(m[r] - top);
         l[r] *= shrink;
         for (int j = 0; j < n; j++)
             l[r] += row[j] = std::exp(row[j] - top);

@@ -55,14 +55,15 @@ def test_sizes_and_offsets(layout: dict[str, int], struct: str) -> None:
 
 
 def test_every_field_of_the_header_is_mirrored() -> None:
-    """The last field ends where the struct ends, so none is missing behind it."""
+    """The last field ends where the struct ends, but for what aligns it: none is behind it."""
     for mirror in STRUCTS.values():
         last = getattr(mirror, mirror._fields_[-1][0])
-        assert last.offset + last.size == ctypes.sizeof(mirror)
+        unused = ctypes.sizeof(mirror) - (last.offset + last.size)
+        assert 0 <= unused < ctypes.alignment(mirror)
 
 
-def test_without_headers_it_includes_only_cstdint() -> None:
+def test_without_headers_it_includes_only_stdint() -> None:
     header = Path(shipped("csrc") / "gpt149.h").read_text()
     assert [line for line in header.splitlines() if line.startswith("#include")] == [
-        "#include <cstdint>"
+        "#include <stdint.h>"
     ]

@@ -261,6 +261,33 @@ def test_full_disk_is_one_sentence(source: Path, monkeypatch: pytest.MonkeyPatch
         build(source)
 
 
+def test_a_file_system_without_locks_is_one_sentence(
+    source: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unsupported(*_: object) -> None:
+        raise OSError(errno.ENOTSUP, os.strerror(errno.ENOTSUP))
+
+    monkeypatch.setattr("fcntl.flock", unsupported)
+    with pytest.raises(InputError, match=r"Operation not supported.*GPT149_CACHE"):
+        build(source)
+
+
+@pytest.mark.parametrize(
+    "said",
+    ["mine.cpp:1:10: fatal error: 'omp.h' file not found", "/usr/bin/ld: cannot find -lomp: No",
+     "ld: library not found for -lomp", "ld: library 'omp' not found"],
+)  # fmt: skip
+def test_a_clang_without_openmp_says_what_to_install(
+    source: Path, compilations: Path, said: str
+) -> None:
+    wrapper = Path(os.environ["CXX"])
+    lines = wrapper.read_text().splitlines()
+    lines[-1] = f'echo "{said}" >&2; exit 1'
+    wrapper.write_text("\n".join(lines) + "\n")
+    with pytest.raises(BuildError, match=r"without OpenMP.*: `sudo apt install libomp-dev`"):
+        build(source)
+
+
 def test_a_disk_that_fills_up_is_not_the_sources_fault(source: Path, compilations: Path) -> None:
     wrapper = Path(os.environ["CXX"])
     lines = wrapper.read_text().splitlines()

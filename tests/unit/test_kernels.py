@@ -103,7 +103,7 @@ def test_another_abi_is_refused(tmp_path: Path) -> None:
     file = tmp_path / "old.cpp"
     redefined = "#undef GPT149_ABI_VERSION\n#define GPT149_ABI_VERSION 7\n"
     file.write_text(FLASH.replace("GPT149_KERNEL(", redefined + "GPT149_KERNEL("))
-    with pytest.raises(BuildError, match=r"version 7 of gpt149\.h, this is version 2"):
+    with pytest.raises(BuildError, match=r"version 7 of gpt149\.h, this is version 3"):
         resolve(str(file))
 
 

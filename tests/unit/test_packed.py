@@ -50,9 +50,8 @@ class Starts:
 
     @staticmethod
     def settle() -> None:
-        for thread in threading.enumerate():
-            if thread.name == "gpt149-packed":
-                thread.join()
+        while any(thread.name == "gpt149-packed" for thread in threading.enumerate()):
+            time.sleep(0.002)  # one that another engine is about to start cannot be joined
 
     def entries(self) -> list[Path]:
         """All that is there besides the lock."""

@@ -14,6 +14,9 @@ from numpy.typing import NDArray
 from gpt149.check.cases import Case
 from gpt149.check.observe import Observation
 from gpt149.check.reading.addresses import describe
+from gpt149.check.reading.edges import edge
+from gpt149.check.reading.keys import which
+from gpt149.check.reading.logsum import read_lse
 from gpt149.check.reading.mask import Seen, _fitting
 from gpt149.check.reading.probe import Probe
 from gpt149.check.reading.where import when, where
@@ -133,3 +136,49 @@ def test_numbers_and_sets_in_words() -> None:
     assert factor(8.0, 64) == "8 (sqrt(head_dim))"
     assert factor(1.4426950408889634, 64) == "1.4427 (log2(e))"
     assert factor(1.23, 64) == "1.23"
+
+
+WINDOWED = replace(CASE, batch=2, n_head=3, window=20, kv_begin=True)
+BEGINS = np.array([50, 10])
+FIRST = np.maximum(P - 19, BEGINS[:, None, None, None])
+
+
+@pytest.mark.parametrize(
+    ("first", "says"),
+    [
+        (np.maximum(P - 22, BEGINS[:, None, None, None]), "the window begins 3 keys too early"),
+        (FIRST + 1, "rows begin 1 key too late"),
+        (np.maximum((P - 19) // 8 * 8, BEGINS[:, None, None, None]), "down to a multiple of 8"),
+        (np.maximum(P - 19, BEGINS[:1, None, None, None]), "kv_begin of batch 0 is taken"),
+        (P - 19, "kv_begin hides nothing where there is a window"),
+        (np.maximum(I - 19, BEGINS[:, None, None, None]), "counted from query i"),
+        (np.where(I % 7 == 3, FIRST - 2, FIRST), ""),
+    ],
+)
+def test_where_rows_begin_is_put_into_a_rule(first: NDArray[np.int_], says: str) -> None:
+    shape = (2, 3, N_Q, N_KV)
+    seen = np.broadcast_to((P >= J) & (first <= J), shape)
+    should = np.broadcast_to((P >= J) & (FIRST <= J), shape)
+    said = edge(seen, should, WINDOWED, BEGINS)
+    assert says in said
+    assert bool(says) == bool(said)
+
+
+def test_keys_that_are_treated_otherwise_are_put_into_a_rule() -> None:
+    known = P >= J
+    assert which((P + 1) // 8 * 8 <= J, known, CASE).startswith(
+        "the keys behind whole vectors of 8"
+    )
+    assert (
+        which(P // 32 != J // 32, known, CASE) == "all keys but those of a query's last tile of 32"
+    )
+    assert which((I * J) % 5 == 1, known, CASE) == ""
+
+
+def test_an_lse_is_told_by_what_is_off() -> None:
+    want = np.random.default_rng(0).uniform(3, 6, (2, 3, 20))
+    allowed = np.full_like(want, 1e-5)
+    assert read_lse(want + np.log(4), want, allowed).startswith("each is 1.3863 too large, log(4)")
+    assert read_lse(1.5 * want, want, allowed).startswith("each is 1.5 times what it should be")
+    turned = read_lse(want[:, ::-1], want, allowed)
+    assert "(batch 0, head 0, query 0) has that of (batch 0, head 2, query 0)" in turned

@@ -39,13 +39,14 @@ EXPECTED = {
 }
 
 
-@pytest.fixture(scope="module")
-def printed(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+@pytest.fixture(scope="module", params=["", "clang"])
+def printed(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    compiler = [request.getfixturevalue("clang")] if request.param else find_compiler()
     program = tmp_path_factory.mktemp("standin") / "values"
     source = Path(__file__).with_name("standin_values.cpp")
     include = f"-I{shipped('csrc') / 'cs149' / 'standin'}"
     flags = ["-std=c++17", "-Wall", "-Wextra", "-Werror", "-fopenmp", include]
-    command = [*find_compiler(), *flags, str(source), "-o", str(program)]
+    command = [*compiler, *flags, str(source), "-o", str(program)]
     subprocess.run(command, check=True)
     done = subprocess.run([program], capture_output=True, text=True, check=True)
     return done.stdout.splitlines()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -59,8 +60,17 @@ class Probe:
             placed[name].put(tensor, memory)
         return memory
 
-    def out(self, *, q: F32 | None = None, k: F32 | None = None, v: F32 | None = None) -> Array:
+    def out(
+        self,
+        *,
+        q: F32 | None = None,
+        k: F32 | None = None,
+        v: F32 | None = None,
+        **vectors: NDArray[Any],
+    ) -> Array:
         """What the kernel gives for these, or for the case's own: (batch, n_head, n_q, head_dim).
+
+        vectors: of alibi_slopes, sinks and kv_begin.
 
         Raises:
             Illegible: it does not return, or gives NaN or infinity.
@@ -69,6 +79,7 @@ class Probe:
         out = self.bench.ask(
             self.case,
             *(own[i] if given is None else given for i, given in enumerate((q, k, v))),
+            vectors=vectors,
         )
         if out is None or not np.isfinite(out).all():
             raise Illegible

@@ -13,15 +13,15 @@ from ..finding import Finding
 from ..observe import Bench, Observation
 from .addresses import read_k, read_v
 from .carried import read_behind, read_carried
-from .halves import read_kv_dtype
 from .landing import read_landing
-from .mask import read_dims, read_mask
+from .mask import read_dims, read_mask, read_zeros
 from .matrix import read_beyond, read_matrix
 from .overlap import read_columns, read_dependence, read_overlap
 from .peaks import read_hidden_peaks, read_peaks
 from .probe import Illegible, Probe
 from .rows import read_owners
 from .shifts import read_shifts
+from .types import read_types
 from .values import read_again, read_follows, read_format, read_values
 from .variants import read_variant
 from .where import when, where
@@ -29,9 +29,10 @@ from .where import when, where
 Instrument = Callable[[Probe, Sequence[Probe]], Iterator[tuple[str, str]]]
 # What is asked first is what the later ones take for right.
 INSTRUMENTS: tuple[Instrument, ...] = (
-    read_kv_dtype, read_behind, read_again, read_follows, read_format, read_landing, read_dims,
+    read_types, read_behind, read_again, read_follows, read_format, read_landing, read_dims,
     read_owners, read_v, read_overlap, read_columns, read_carried, read_beyond, read_dependence,
-    read_k, read_mask, read_matrix, read_hidden_peaks, read_shifts, read_peaks, read_values,
+    read_k, read_mask, read_zeros, read_matrix, read_hidden_peaks, read_shifts, read_peaks,
+    read_values,
 )  # fmt: skip
 # What small calls may show of a mistake that larger ones show more of.
 VAGUE = ("values_off", "scores_ignored", "nothing_of_v", "v_ignored")

@@ -78,6 +78,8 @@ def _anywhere(seen: NDArray[np.bool_], j: Counts, until: Counts) -> Iterator[Rul
                 f"the last, partial tile of {b} keys is never seen: it is dropped",
                 right & (j < n_kv // b * b),
             )
+    if 1 < widest == len(seen) < n_kv:
+        yield "a window of n_q: a query sees its last n_q keys only", right & (j > until - widest)
     if 0 < widest < n_kv:
         yield (
             f"a window: a query sees its last {widest} keys only",
@@ -140,7 +142,8 @@ def _tiles(b: int, i: Counts, j: Counts, p: Counts, until: Counts, case: Case) -
             right & ((j // b != p // b) | (p < b)),
         )
     n_seen = until + 1
-    parts = f", or {b} equal parts," if b < 17 else ""
+    by_thread = ", one a thread," if b == case.n_threads else ""
+    parts = f", or {b} equal parts{by_thread or ','}" if b < 17 else ""
     for whole in (n_seen // b * b, np.where(n_seen < b, n_seen, n_seen // b * b)):
         yield (
             f"the remainder behind whole tiles of {b} keys{parts} is dropped: a query sees "

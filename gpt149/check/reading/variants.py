@@ -16,19 +16,23 @@ from ..finding import Finding
 from ..mistakes import Setup, right
 from ..mistakes.setup import exp_rows, with_sinks
 from ..observe import Bench, Observation
+from .edges import edge
+from .head import centred
+from .keys import which
 from .probe import Array, Illegible, Probe
+from .vectors import TINY, Vectors, lack_of, mild, read_sinks, read_slopes, rough, weights_of
+from .widths import read_widths
 from .words import ranges
 
-TINY = 1e-12
-ROUGH = 2e-3  # of log P
-MOST_SHOWN = 3  # heads, or batches
+MILD = 4.0  # a softcap that bends usual scores
+CAPS = np.geomspace(0.05, 1000, 80)
 Said = tuple[str, str]
 
 
 def read_variant(wrong: Sequence[Observation], bench: Bench) -> list[Finding]:
     """What is read of the variants that the calls need; of the first that shows something."""
     cheap = [o for o in wrong if o.case.layout != "far" and o.case.n_kv <= 60 * o.case.width]
-    cheap.sort(key=lambda o: (o.case.inputs != "normal", o.case.n_q == 1, o.case.work))
+    cheap.sort(key=lambda o: (o.case.inputs != "normal", _little(o.case), o.case.work))
     for o in cheap[:3]:
         probe = Probe(bench, replace(o.case, calls="once"))
         try:
@@ -42,51 +46,48 @@ def read_variant(wrong: Sequence[Observation], bench: Bench) -> list[Finding]:
     return []
 
 
+def _little(case: Case) -> bool:
+    """Whether there is little to read from."""
+    all_or_one = case.window and not 4 < case.window < case.n_kv
+    return bool(case.n_q == 1 or all_or_one or case.softcap > MILD)
+
+
 def _said(probe: Probe) -> Iterator[Said]:
-    case = probe.case
-    q = np.zeros_like(probe.drawn[0])
-    got, wanted, setup = _weights(probe, q), _right_weights(case, q, probe), _setup(case, q, probe)
+    case, own = probe.case, probe.drawn[0]
+    q, given = np.zeros_like(own), mild(case)
+    setup = _setup(probe, q, given)
+    got, wanted = weights_of(probe, q, given), _right_weights(setup)
     if case.window or case.kv_begin:
         yield from _seen(case, got, wanted, setup)
     if case.sinks:
-        yield from _sinks(case, got, setup)
+        yield from read_sinks(probe, got, setup)
+        yield from _extreme_sinks(probe, setup)
     if case.alibi:
-        yield from _slopes(case, got, wanted)
+        yield from read_slopes(probe, given, setup)
     if case.softcap:
-        own = probe.drawn[0]
-        yield from _capped(case, _weights(probe, own), _right_weights(case, own, probe))
+        yield from _capped(case, weights_of(probe, own, given), _setup(probe, own, given))
+    if case.head_dim_v:
+        yield from read_widths(probe)
 
 
-def _weights(probe: Probe, q: NDArray[np.float32]) -> Array:
-    """The kernel's, for these queries and the case's own keys: (batch, n_head, n_q, n_kv)."""
-    case = probe.case
-    p = np.empty((case.batch, case.n_head, case.n_q, case.n_kv))
-    for start in range(0, case.n_kv, case.width):
-        n = min(case.width, case.n_kv - start)
-        v = np.zeros_like(probe.drawn[2])
-        v[:, :, np.arange(start, start + n), np.arange(n)] = 1
-        p[..., start : start + n] = probe.out(q=q, v=v)[..., :n]
-    return p
+def _setup(probe: Probe, q: NDArray[np.float32], given: Vectors) -> Setup:
+    setup = right(probe.case, *(t.astype(np.float64) for t in (q, *probe.drawn[1:])))
+    sinks = given.get("sinks")
+    return setup if sinks is None else replace(setup, sinks=sinks.astype(np.float64))
 
 
-def _setup(case: Case, q: NDArray[np.float32], probe: Probe) -> Setup:
-    return right(case, *(t.astype(np.float64) for t in (q, *probe.drawn[1:])))
-
-
-def _right_weights(case: Case, q: NDArray[np.float32], probe: Probe) -> Array:
-    setup = _setup(case, q, probe)
+def _right_weights(setup: Setup) -> Array:
     scores, masks = setup.scores(), setup.masks
     if setup.sinks is not None:
         scores, _, masks = with_sinks(setup.sinks, scores, setup.v[:, setup.kv_head], masks)
     _, p, l = exp_rows(scores, masks[:, None])
-    weights: Array = np.nan_to_num(p / l)[..., : case.n_kv]
+    weights: Array = np.nan_to_num(p / l)[..., : setup.case.n_kv]
     return weights
 
 
 def _seen(case: Case, got: Array, wanted: Array, setup: Setup) -> Iterator[Said]:
-    """Keys that a query sees and should not, or the reverse; with high sinks, none is told."""
-    told = wanted.any(-1, keepdims=True) & (wanted.max(-1, keepdims=True) > TINY)
-    told |= ~np.asarray(setup.masks.any(-1))[:, None, :, None]
+    """Keys that a query sees and should not, or the reverse."""
+    told = np.broadcast_to(np.asarray(setup.masks.any(-1))[:, None, :, None], got.shape)
     sees, should = (got > TINY) & told, np.broadcast_to(setup.masks[:, None], got.shape) & told
     # What slopes push far down may vanish.
     odd = (sees != should) & ((wanted > 1e3 * TINY) | ~should)
@@ -100,9 +101,14 @@ def _seen(case: Case, got: Array, wanted: Array, setup: Setup) -> Iterator[Said]
     )
     rows = odd.any((1, 3))
     where = "" if rows.all() else f"; so it is in {int(rows.sum())} of {rows.size} rows"
+    rule = edge(sees, should, case, setup.begins)
+    if rule:
+        what, where = f"{rule}: where {what}", ""
+    else:
+        what = f"where {what}"
     yield (
         f"{cause}_wrong",
-        f"where {what}, query {i} of batch {b} (at position {i + case.n_kv - case.n_q}) sees "
+        f"{what}, query {i} of batch {b} (at position {i + case.n_kv - case.n_q}) sees "
         f"{_keys(sees[b, h, i])}, and should see {_keys(should[b, h, i])}{where}",
     )
 
@@ -111,68 +117,73 @@ def _keys(seen: NDArray[np.bool_]) -> str:
     return f"the keys {ranges(np.flatnonzero(seen))}" if seen.any() else "no key"
 
 
-def _sinks(case: Case, got: Array, setup: Setup) -> Iterator[Said]:
-    """The sink that a row's lack of weight amounts to."""
-    assert setup.sinks is not None
-    scores, masks = setup.scores(), setup.masks
-    m, _, l = exp_rows(scores, masks[:, None])
-    keys = (m + np.log(l))[..., 0]
-    lack = 1 - got.sum(-1)
-    found = np.log(lack / (1 - lack)) + keys
-    readable = (np.abs(setup.sinks) < 8)[:, None] & np.isfinite(keys)
-    readable &= (lack > ROUGH) & (lack < 1 - ROUGH)
-    off = np.where(readable, np.abs(found - setup.sinks[:, None]), 0)
-    missing = np.isfinite(keys) & (np.abs(setup.sinks) < 3)[:, None] & (lack <= ROUGH)
-    taken = np.isfinite(keys) & (setup.sinks < -100)[:, None] & (lack > ROUGH)
-    odd = (off > 0.05) | missing | taken
-    if not odd.any():
-        return
-    b, h, i = map(int, np.argwhere(odd)[0])
-    value = "nothing" if missing[b, h, i] else f"{found[b, h, i]:.4g}"
-    yield (
-        "sinks_wrong",
-        f"with all products 0, the weights of query {i} in head {h} add up to "
-        f"{1 - lack[b, h, i]:.4g}: the sink counts as {value}, and should as {setup.sinks[h]:.4g}",
-    )
-
-
-def _slopes(case: Case, got: Array, wanted: Array) -> Iterator[Said]:
-    """How log P rises from key to key, in each head."""
-    usable = (got > TINY) & (wanted > TINY)
-    both = usable[..., 1:] & usable[..., :-1]
-    rises, should = (np.diff(np.log(np.maximum(p, TINY)), axis=-1) for p in (got, wanted))
-    off = np.where(both, np.abs(rises - should), 0)
-    if off.max() < ROUGH:
-        return
-    b, h, i, j = (int(n) for n in np.unravel_index(off.argmax(), off.shape))
-    heads = np.flatnonzero((off > ROUGH).any((0, 2, 3)))
-    steady = np.ptp(rises[b, h, i][both[b, h, i]]) < ROUGH
-    yield (
-        "slopes_wrong",
-        f"with all products 0, scores of query {i} rise by {rises[b, h, i, j]:.4g} from key {j} to "
-        f"key {j + 1}{' as from each to the next' if steady else ''} in head {h}, and should by "
-        f"its slope {should[b, h, i, j]:.4g} (heads {ranges(heads)})",
-    )
-
-
-def _capped(case: Case, got: Array, wanted: Array) -> Iterator[Said]:
-    """Two scores of a row, and by how much they differ in effect."""
-    usable = (got > TINY) & (wanted > TINY)
-    enough = usable.sum(-1) > 1
-    high, low = np.where(usable, wanted, -1).argmax(-1), np.where(usable, wanted, 2).argmin(-1)
-    taken, should = (
-        np.log(
-            np.take_along_axis(p, high[..., None], -1) / np.take_along_axis(p, low[..., None], -1)
+def _extreme_sinks(probe: Probe, setup: Setup) -> Iterator[Said]:
+    """What becomes of sinks far above and far below all scores, where near ones are right."""
+    case, own = probe.case, probe.drawn
+    sinks = case.vectors()["sinks"]
+    try:
+        probe.out()
+        total = probe.out(q=np.zeros_like(own[0]), v=np.ones_like(own[2]))
+    except Illegible:
+        yield (
+            "sinks_overflow",
+            "where sinks lie far from the scores out is NaN or infinite, and near them it is "
+            "right: exp is of sink - m, m the maximum of the scores and the sink",
         )
-        for p in (got, wanted)
-    )
-    off = np.where(enough, np.abs(taken - should)[..., 0], 0)
-    if off.max() < ROUGH:
         return
-    b, h, i = (int(n) for n in np.unravel_index(off.argmax(), off.shape))
+    lack, sees = lack_of(total), np.asarray(setup.masks.any(-1))[:, None]
+    low, high = (sinks < -100)[:, None] & (lack > rough(case)), (sinks > 100)[:, None]
+    for wrong, side, leaves in (
+        (low & sees, "below", "all"),
+        (high & (lack < 1 - rough(case)) & sees, "above", "none"),
+    ):
+        for b, h, i in np.argwhere(wrong)[:1]:
+            yield (
+                "sinks_wrong",
+                f"a sink of {sinks[h]:.0f}, far {side} all scores, leaves a row "
+                f"{1 - lack[b, h, i]:.4g} of its weight, and should leave {leaves} (batch {b}, "
+                f"head {h}, query {i}); mild sinks are right",
+            )
+
+
+def _capped(case: Case, got: Array, setup: Setup) -> Iterator[Said]:
+    """Another cap, or what a score counts as."""
+    wanted = _right_weights(setup)
+    usable = (got > TINY) & (wanted > TINY)
+    off = centred(np.log(np.maximum(got, TINY)) - setup.scores(), usable)
+    if np.abs(off).max() < rough(case):
+        return
+    logs = centred(np.log(np.maximum(got, TINY)), usable)
+
+    def residual(cap: float) -> float:
+        scores = centred(replace(setup, softcap=float(cap)).scores(), usable)
+        return float(np.abs(scores - logs).max())
+
+    near = min(CAPS, key=residual)
+    for width in (0.13, 0.004):
+        near = min(near * np.linspace(1 - width, 1 + width, 81), key=residual)
+    if residual(near) < rough(case) + 0.02:
+        yield (
+            "softcap_wrong",
+            f"scores are capped at {near:.4g}, and should be at softcap = {case.softcap:g}",
+        )
+        return
+    raw = replace(setup, softcap=0.0).scores()
+    # Scores are known but for a constant of each row: one near 0 shows it, for no cap moves it.
+    zero = np.where(usable, np.abs(raw), np.inf).argmin(-1)[..., None]
+    counts = np.log(np.maximum(got, TINY))
+    counts = counts - np.take_along_axis(counts - setup.scores(), zero, -1)
+    nearly = np.abs(np.take_along_axis(raw, zero, -1)) < 0.1 * case.softcap
+    tells = usable & nearly & (np.abs(raw - setup.scores()) > 10 * rough(case))
+    uncapped = np.abs(counts - raw) < rough(case)
+    others = np.abs(counts - setup.scores()) < rough(case)
+    if (uncapped | others)[tells].all() and (keys := which(uncapped, tells, case)):
+        yield "softcap_left_out", f"the softcap is left out for {keys}"
+        return
+    off = np.where(usable & nearly, np.abs(counts - setup.scores()), 0)
+    b, h, i, j = (int(n) for n in np.unravel_index(off.argmax(), off.shape))
     yield (
         "softcap_wrong",
-        f"the scores of keys {high[b, h, i]} and {low[b, h, i]} of query {i}, head {h}, count as "
-        f"if they differed by {taken[b, h, i, 0]:.4g}, and capped at {case.softcap:g} they differ "
-        f"by {should[b, h, i, 0]:.4g}",
+        f"a score of {raw[b, h, i, j]:.4g} counts as {counts[b, h, i, j]:.4g}, and capped at "
+        f"{case.softcap:g} it is {setup.scores()[b, h, i, j]:.4g} (query {i}, key {j}, head {h})",
     )

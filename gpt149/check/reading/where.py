@@ -191,6 +191,7 @@ def _properties() -> list[tuple[str, Predicate]]:
         ("head groups are larger than 1", lambda c: c.n_head != c.n_kv_head),
         ("keys and values are bfloat16", lambda c: c.half_kv),
         ("queries are bfloat16", lambda c: c.half),
+        ("keys are bfloat16 and queries are not", lambda c: c.half_kv and not c.half),
         ("there is a window", lambda c: c.window > 0),
         ("there is a softcap", lambda c: c.softcap > 0),
         ("there are slopes (ALiBi)", lambda c: c.alibi),

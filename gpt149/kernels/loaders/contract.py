@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import os
 from ctypes import byref
 from pathlib import Path
 
@@ -20,12 +21,13 @@ class ContractKernel:
     A call releases the GIL, so several threads may run one kernel at once.
     """
 
-    def __init__(self, entry: abi.KernelEntry, library: ctypes.CDLL) -> None:
+    def __init__(self, entry: abi.KernelEntry, built_for: bytes, owner: object) -> None:
+        """owner: what holds its code, and lives as long as it."""
         self.square = False  # said by whoever knows the source; see kernels.is_square
-        self.entry, self._library = entry, library  # the library lives as long as its kernels
+        self.entry, self._owner = entry, owner
         name, idea, memory, isa = (
             one_line(text.decode(errors="replace"))
-            for text in (entry.name, entry.idea, entry.memory, entry.isa)
+            for text in (entry.name, entry.idea, entry.memory, built_for)
         )
         self.name, self.idea, self.memory, self.isa = name, idea, f"O({memory})", isa
         self.features = abi.Feature(entry.features)
@@ -95,7 +97,9 @@ def check_tiles(br: int, bc: int) -> None:
 
 
 def open_library(path: Path, source: str) -> list[ContractKernel]:
-    """The kernels of a shared library that was compiled from `source` (its name, for messages).
+    """The kernels of a shared library that was made of `source` (its name, for messages).
+
+    Nothing of it is called, and nothing is read that cannot be.
 
     Raises:
         BuildError: the library does not load, or it holds no kernels of this ABI.
@@ -104,34 +108,72 @@ def open_library(path: Path, source: str) -> list[ContractKernel]:
         library = ctypes.CDLL(str(path))
         table = abi.Table.in_dll(library, "gpt149_kernels")
     except OSError as e:
-        raise BuildError(f"{source} compiled, but does not load: {e}.") from e
+        made = "" if path.name == Path(source).name else "compiled, but "
+        raise BuildError(f"{source} {made}does not load: {e}.") from e
     except ValueError as e:
         raise BuildError(
-            f"{source} exports no table of kernels. End the file with "
+            f"{source} exports no table of kernels, gpt149_kernels. End the file with "
             'GPT149_KERNEL({"name", "idea", "memory", workspace_bytes, run}).'
         ) from e
-    mine = (abi.ABI_VERSION, ctypes.sizeof(abi.Args), ctypes.sizeof(abi.KernelEntry))
-    if (table.abi_version, table.args_size, table.kernel_size) != mine:
+    return kernels_of(table, library, source)
+
+
+def kernels_of(table: abi.Table, owner: object, source: str) -> list[ContractKernel]:
+    """The kernels of a table, which may hold anything.
+
+    Raises:
+        BuildError: it is of another ABI, or its pointers lead nowhere.
+    """
+    if table.abi_version != abi.ABI_VERSION:
         raise BuildError(
             f"{source} was written for version {table.abi_version} of gpt149.h, this is version "
             f"{abi.ABI_VERSION}. Include the gpt149.h that comes with this gpt149."
+        )
+    sizes = ctypes.sizeof(abi.Args), ctypes.sizeof(abi.KernelEntry)
+    if (table.args_size, table.kernel_size) != sizes:
+        raise BuildError(
+            f"{source}: its table says that gpt149_args has {table.args_size:,} bytes and "
+            f"gpt149_kernel {table.kernel_size:,}, and they have {sizes[0]} and {sizes[1]}. Take "
+            "the structs from the gpt149.h (.rs, .zig) that comes with this gpt149."
         )
     if not 0 < table.n_kernels <= MOST_KERNELS:
         raise BuildError(
             f"{source}: its table says that it holds {table.n_kernels:,} kernels, and must hold 1 "
             f"to {MOST_KERNELS}. End the file with GPT149_KERNEL(...), which counts them."
         )
+    _check_pointer(table, "kernels", "its table", source, table.n_kernels * sizes[1])
+    _check_pointer(table, "isa", "its table", source)
     entries = [table.kernels[i] for i in range(table.n_kernels)]
     for i, entry in enumerate(entries):
-        pointers = (name for name, _ in abi.KernelEntry._fields_ if name != "features")
-        if not all(getattr(entry, name) for name in pointers):
-            raise BuildError(f"{source}: kernel {i} of its table leaves a field empty (NULL).")
+        for name, _ in abi.KernelEntry._fields_:
+            if name != "features":
+                _check_pointer(entry, name, f"kernel {i} of its table", source)
         if unknown := entry.features & ~sum(abi.Feature):
             raise BuildError(
                 f"{source}: kernel {i} of its table claims features {unknown:#x}, which gpt149.h "
                 "does not know. They are a sum (|) of GPT149_WINDOW and the like."
             )
-    kernels = [ContractKernel(entry, library) for entry in entries]
+    kernels = [ContractKernel(entry, table.isa, owner) for entry in entries]
     if len({kernel.name for kernel in kernels}) != len(kernels):
         raise BuildError(f"{source}: two kernels of its table have the same name.")
     return kernels
+
+
+def _check_pointer(
+    struct: ctypes.Structure, field: str, what: str, source: str, n_bytes: int = 1
+) -> None:
+    """Raise BuildError unless a field of a struct points to memory that can be read."""
+    place = ctypes.addressof(struct) + getattr(type(struct), field).offset
+    address = ctypes.c_void_p.from_address(place).value
+    if not address:
+        raise BuildError(f"{source}: {what} leaves a field empty (NULL): {field}.")
+    read, write = os.pipe()
+    try:  # the system reads it for us, and says if it cannot
+        os.write(write, (ctypes.c_char * n_bytes).from_address(address))
+    except OSError as e:
+        raise BuildError(
+            f"{source}: {field} of {what} is {address:#x}, where there is no memory."
+        ) from e
+    finally:
+        os.close(read)
+        os.close(write)

@@ -1,9 +1,14 @@
-"""Kernels written in Python: a function `attention(q, k, v, *, causal, scale)` in a .py file."""
+"""Kernels written in Python: a function `attention(q, k, v, *, causal, scale)` in a .py file.
+
+A file of Triton runs in Triton's interpreter, which needs no GPU: the tensors are on the CPU.
+"""
 
 from __future__ import annotations
 
 import inspect
 import itertools
+import os
+import re
 import sys
 import traceback
 from collections.abc import Callable
@@ -11,7 +16,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from ...errors import BuildError, InputError, KernelRaised
+from ...errors import BuildError, InputError, KernelRaised, MissingDependency
 from ...system.files import read_bytes
 from ...system.words import in_shell
 from ..abi import Feature
@@ -21,17 +26,17 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 DEFAULT_NAME = "attention"
+TRITON = re.compile(rb"^\s*(?:import|from)\s+triton\b", re.MULTILINE)
+OPTIONAL = ("numba", "triton")  # packages that kernels are written with
 _loaded = itertools.count()
 
 
-def load(path: Path, name: str) -> TensorKernel:
-    """The function `name` (empty: `attention`) of a Python file, which is executed.
+def function(module: ModuleType, path: Path, name: str) -> TensorKernel:
+    """The function `name` (empty: `attention`) of a Python file's module.
 
     Raises:
-        BuildError: the file raises an exception.
-        InputError: it cannot be read, or has no such function.
+        InputError: it has no such function.
     """
-    module = _execute(path)
     function = getattr(module, name or DEFAULT_NAME, None)
     if not callable(function):
         raise InputError(
@@ -45,7 +50,7 @@ def load(path: Path, name: str) -> TensorKernel:
         idea,
         "chosen by Python",
         _checked(function, path),
-        "python",
+        "triton interpreter" if is_triton(path) else "python",
         _features(function),
     )
 
@@ -57,8 +62,22 @@ def _features(function: Callable[..., Any]) -> Feature:
         return CONVERTED
 
 
-def _execute(path: Path) -> ModuleType:
+def is_triton(path: Path) -> bool:
+    """Whether a file's kernels are Triton's."""
+    return path.suffix == ".py" and bool(TRITON.search(read_bytes(path)))
+
+
+def execute(path: Path) -> ModuleType:
+    """The module of a Python file.
+
+    Raises:
+        InputError: it cannot be read.
+        MissingDependency: it is written with a package that is not there.
+        BuildError: it raises an exception.
+    """
     text = read_bytes(path)
+    if TRITON.search(text):
+        os.environ["TRITON_INTERPRET"] = "1"
     module = ModuleType(f"gpt149_kernel_{next(_loaded)}")
     module.__file__ = str(path)
     # Where decorators such as torch.compile look for the module of a function, and for its lines.
@@ -67,6 +86,10 @@ def _execute(path: Path) -> ModuleType:
         code = compile(text, str(path), "exec")
         exec(code, module.__dict__)
     except (Exception, SystemExit) as e:
+        if isinstance(e, ModuleNotFoundError) and e.name in OPTIONAL:
+            raise MissingDependency(
+                f"{path} needs the package {e.name}, which is not installed: pip install {e.name}."
+            ) from e
         raise BuildError(f"{path} cannot be loaded: {_said(e, path)}") from e
     return module
 
