@@ -70,9 +70,8 @@ def test_the_size_at_which_calls_begin_to_fail_is_found(
 
 
 @pytest.mark.parametrize("kernel", BUILTINS)
-@pytest.mark.parametrize("seed", range(2))
-def test_no_false_alarm(kernel: str, seed: int) -> None:
-    cases = [replace(case, seed=seed) for case in quick()]
+def test_no_false_alarm(kernel: str) -> None:
+    cases = [replace(case, seed=0) for case in quick()]  # others: scripts/calibrate.py
     report = check(kernel, cases, timeout=30.0)
     assert report.right, [o.case.name for o in report.failed]
 
