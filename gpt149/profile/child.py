@@ -52,6 +52,11 @@ class Calls:
         """How many threads worked: the most of any call, for neighbours may keep some from it."""
         return max(sum(_worked(call["threads"])) for call in self.calls)
 
+    @property
+    def usual_workers(self) -> int:
+        """The same of the median call: what waits in some for the next call does no work in it."""
+        return statistics.median_low(sum(_worked(call["threads"])) for call in self.calls)
+
     def imbalance(self, n: int) -> float | None:
         """The busiest of n threads against their mean; None if each call says something else.
 

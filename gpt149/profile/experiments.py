@@ -98,11 +98,12 @@ def _threads(child: Watched, case: Case, found: Found) -> None:
     repeat = max(1, min(50, int(0.004 / first.median("wall"))))
     many, alone = child.in_turn([case, one], rounds, repeat if rounds < ROUNDS else max(2, repeat))
     found.seconds, found.one = many.median("wall"), alone.median("cpu")
-    found.threads_of_one = alone.workers
+    found.threads_of_one = alone.usual_workers
     n, long = case.n_threads, many
     if found.one < LONG_SECONDS:
         long = _longer(child, case, found.one)
-    found.workers, found.imbalance = long.workers, long.imbalance(n)
+    found.workers = min(long.workers, max(n, long.usual_workers))
+    found.imbalance = long.imbalance(n)
     if many.workers == 1 and found.one > AWAKE_SECONDS:  # who works then works here, not elsewhere
         found.workers = child.calls(case, ATTEMPTS).workers
         long = many if found.workers == 1 else long

@@ -351,3 +351,8 @@ def test_the_command_speaks_json_and_refuses_what_it_cannot_do(tmp_path: Path) -
     entry = json.loads(json.dumps(report.as_json("simd", found)))["shapes"][0]
     assert entry["shape"] == "2,1x64,32"
     assert all(cause["gain"] >= 1 for cause in entry["causes"])
+
+
+def test_who_works_in_few_calls_of_many_is_not_one_too_many() -> None:
+    calls = Calls([{"threads": [0.01, waits], "wall": 0.01} for waits in (0.0, 0.008, 0.0)])
+    assert (calls.workers, calls.usual_workers) == (2, 1)
