@@ -9,6 +9,7 @@ from .evidence import Cause, Evidence, gain
 UNEVEN, INFLATED = 1.2, 1.35
 MANY_FAULTS = 16
 LEAST_SHARED, SHARED_LINE = 0.05, 4.0  # of the samples; times as fast, once it is one's own
+SOME_SHARED, SOME_INFLATED = 0.01, 1.15  # less is enough where both say so
 BEGUN, BEGIN_SECONDS = 4, 20e-6
 OFTEN, MEETING_SECONDS = 24, 5e-6  # queries a meeting of threads; what one takes
 
@@ -99,7 +100,8 @@ def _shared_lines(evidence: Evidence, meets: bool) -> Iterator[Cause]:
     alike = f.inflation and f.n_threads >= f.workers > 1 and f.faults < MANY_FAULTS
     inflated = f.inflation.median / natural if f.inflation and alike else 1.0
     atomic = bool(evidence.parts) and "atomics" in (evidence.parts or {})
-    if shared and shared.share > LEAST_SHARED and not atomic:
+    both = f.inflation and alike and f.inflation.low > SOME_INFLATED * natural
+    if shared and shared.share > (SOME_SHARED if both else LEAST_SHARED) and not atomic:
         estimate = gain(shared.share, SHARED_LINE)
         yield Cause(
             "false_sharing",

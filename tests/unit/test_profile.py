@@ -356,3 +356,12 @@ def test_the_command_speaks_json_and_refuses_what_it_cannot_do(tmp_path: Path) -
 def test_who_works_in_few_calls_of_many_is_not_one_too_many() -> None:
     calls = Calls([{"threads": [0.01, waits], "wall": 0.01} for waits in (0.0, 0.008, 0.0)])
     assert (calls.workers, calls.usual_workers) == (2, 1)
+
+
+@pytest.mark.parametrize(("low", "share", "named"), [(1.2, 0.03, True), (1.05, 0.03, False)])
+def test_few_stores_to_shared_lines_count_where_threads_are_slowed(
+    low: float, share: float, named: bool
+) -> None:
+    slowed = Ratio(low + 0.05, low, low + 0.1)
+    found = replace(evidence(inflation=slowed), shared=sharing.Shared(share, 0x10))
+    assert ("false_sharing" in [cause.name for cause in causes(found)]) == named
