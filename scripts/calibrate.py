@@ -91,7 +91,8 @@ def main(kernels: tuple[str, ...], seeds: int, all_cases: bool) -> None:
     click.echo("|---|---:|---|---:|")
     for row in rows:
         name = Path(row.kernel).name.removesuffix(".cpp")
-        click.echo(f"| {name} | {row.ratio:,.1f} | {row.case} | {row.wrong:,} of {row.n:,} |")
+        error = f"{row.ratio:,.1f}" if row.ratio < 1e6 else f"{row.ratio:.1e}"
+        click.echo(f"| {name} | {error} | {row.case} | {row.wrong:,} of {row.n:,} |")
     click.echo(f"\nThe bound: {SLACK:g}. Seeds: {seeds}.")
 
 
