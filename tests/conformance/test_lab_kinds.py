@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -76,8 +77,10 @@ def test_what_is_read_of_a_part_names_its_mistake(
     part: int, edits: tuple[tuple[str, str], ...], cause: str, says: str, tmp_path: Path
 ) -> None:
     result = judged(tmp_path, part, edits)
-    if result.cause == "reads_outside":  # seldom what lies there is such that no more can be read
-        result = judged(tmp_path, part, edits)
+    if cause == "tail_not_cut" and result.cause == "reads_outside":
+        # What lies behind differs from call to call in some heaps: then the line is told.
+        assert re.search(r"module\.cpp:\d+ reads beyond the end of memory", result.report)
+        return
     assert (result.status, result.cause) == ("wrong", cause)
     assert says in result.report
 
