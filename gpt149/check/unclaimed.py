@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 
-from ..kernels.abi import IN_WORDS, Feature
+from ..kernels.abi import FIELD, IN_WORDS, Feature
 from ..kernels.build import made_of
 from ..kernels.loaders.python import DEFAULT_NAME
 from ..kernels.loaders.tensors import PARAMETERS
@@ -26,17 +26,6 @@ CAUSE = "unclaimed"
 NONE = Feature(0)
 HEADER = "gpt149.h"  # of which there may be a copy beside the source
 NOT_CODE = re.compile(r"//[^\n]*|/\*.*?\*/|\"(?:\\.|[^\"\\\n])*\"|'(?:\\.|[^'\\\n])*'", re.DOTALL)
-FIELD = {
-    Feature.WINDOW: "window",
-    Feature.SOFTCAP: "softcap",
-    Feature.ALIBI: "alibi_slopes",
-    Feature.SINKS: "sinks",
-    Feature.KV_BEGIN: "kv_begin",
-    Feature.HEAD_DIM_V: "head_dim_v",
-    Feature.LSE: "lse",
-    Feature.KV_BFLOAT16: "kv_dtype",
-    Feature.Q_BFLOAT16: "dtype",
-}
 # Functions of gpt149.h that look at fields.
 HELPERS = {
     "gpt149_first": ("window", "kv_begin"),

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from ..kernels.abi import IN_WORDS, Feature
+from ..kernels.abi import FIELD, IN_WORDS, Feature
 from .arena import POISON
 from .cases import FIELDS, Case
 from .finding import Finding
@@ -149,17 +149,7 @@ def without(case: Case, feature: Feature) -> Case:
     return replace(case, **{field: type(getattr(case, field))(0), "calls": "once", **others})
 
 
-CAUSES = {
-    Feature.WINDOW: "window",
-    Feature.SOFTCAP: "softcap",
-    Feature.ALIBI: "slopes",
-    Feature.SINKS: "sinks",
-    Feature.KV_BEGIN: "kv_begin",
-    Feature.HEAD_DIM_V: "head_dim_v",
-    Feature.LSE: "lse",
-    Feature.KV_BFLOAT16: "kv_dtype",
-    Feature.Q_BFLOAT16: "dtype",
-}
+CAUSES = {**FIELD, Feature.ALIBI: "slopes"}
 
 
 # What of a feature's name is in a sentence that speaks of it.

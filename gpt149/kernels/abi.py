@@ -39,6 +39,18 @@ IN_WORDS = {
     Feature.KV_BFLOAT16: "keys and values in bfloat16",
     Feature.Q_BFLOAT16: "queries and output in bfloat16",
 }
+# Where the struct says it.
+FIELD = {
+    Feature.WINDOW: "window",
+    Feature.SOFTCAP: "softcap",
+    Feature.ALIBI: "alibi_slopes",
+    Feature.SINKS: "sinks",
+    Feature.KV_BEGIN: "kv_begin",
+    Feature.HEAD_DIM_V: "head_dim_v",
+    Feature.LSE: "lse",
+    Feature.KV_BFLOAT16: "kv_dtype",
+    Feature.Q_BFLOAT16: "dtype",
+}
 
 
 class Args(Structure):
