@@ -21,9 +21,10 @@ import os
 import re
 import shutil
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 
 from ..errors import BuildError, InputError
@@ -179,6 +180,7 @@ def is_clang() -> bool:
 
 def _entries(targets: Sequence[Target]) -> list[Path]:
     """The folders of the cache for these targets."""
+    ask = cache(version_of)  # each compiler once
     entries = []
     for target in targets:
         product = _product(Path(), target)
@@ -189,17 +191,18 @@ def _entries(targets: Sequence[Target]) -> list[Path]:
         paths = [str(source.resolve()) for source in target.sources]
         words = (word for command in (*product.compile, product.link) for word in command)
         asked = (*paths, *words, *product.libraries)
-        key = digest(*contents, *asked, _version(target), cpu())
+        key = digest(*contents, *asked, _version(target, ask), cpu())
         stem = re.sub(r"\W", "_", target.sources[0].stem, flags=re.ASCII)
         entries.append(cache_dir() / "kernels" / f"{stem}-{key[:20]}")
     return entries
 
 
-def _version(target: Target) -> str:
+def _version(target: Target, ask: Callable[..., str]) -> str:
+    """What the target's compiler says of itself; ask: `version_of`."""
     source = target.sources[0]
     if compiler := languages.compiler_of(source):
-        return version_of(compiler, languages.version_words(source))
-    return version_of(compiler_for(target.sanitizers))
+        return ask(tuple(compiler), languages.version_words(source))
+    return ask(tuple(compiler_for(target.sanitizers)))
 
 
 def _product(entry: Path, target: Target) -> Product:

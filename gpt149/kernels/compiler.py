@@ -9,6 +9,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 
@@ -183,7 +184,7 @@ def _homebrew_openmp() -> str:
     return next((p for p in HOMEBREW_OPENMP if Path(p).is_dir()), HOMEBREW_OPENMP[0])
 
 
-def version_of(compiler: list[str], asked: str = "--version") -> str:
+def version_of(compiler: Sequence[str], asked: str = "--version") -> str:
     """What a compiler says of itself.
 
     Raises:
