@@ -130,3 +130,15 @@ def test_zeros_kernel_is_caught_by_the_judge() -> None:
     """The negative control of this file."""
     with pytest.raises(AssertionError, match="a BLAS attention errs"):
         judge("tests/wrong_kernels/zeros.cpp", Case(1, 4, 4, 17, 17, 32))
+
+
+@pytest.mark.parametrize("kernel", [*CONTRACT_BUILTINS, "reference"])
+@pytest.mark.parametrize("n_q", [1, 9])
+@pytest.mark.parametrize("causal", [False, True])
+def test_nan_stays_where_it_is_seen(kernel: str, n_q: int, causal: bool) -> None:
+    """Broken weights show as NaN in the text's logits; a kernel that makes 0 of it hides them."""
+    q, (k, v) = torch.randn(1, 2, n_q, 32), torch.randn(2, 1, 2, 9, 32)
+    q[0, 0, n_q // 2, 3] = k[0, 1, 4, 5] = torch.nan
+    out = Attention(kernel)(q, k, v, causal=causal).isnan().all(-1)[0]
+    assert torch.equal(out[0], torch.arange(n_q) == n_q // 2)
+    assert torch.equal(out[1], torch.arange(9)[-n_q:] >= (4 if causal else 0))

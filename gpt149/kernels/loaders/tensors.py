@@ -136,7 +136,8 @@ def _reference_attention(
         scores.masked_fill_(hidden, -torch.inf)
         if sinks is not None:
             scores = torch.cat((scores, sinks[h].double().expand(batch, n_q, 1)), -1)
-        weights = scores.softmax(-1).nan_to_num()[..., :n_kv]  # NaN: nothing is seen
+        # Softmax of nothing is NaN, and is to be 0; NaN that was put in stays.
+        weights = scores.softmax(-1)[..., :n_kv].masked_fill(hidden, 0)
         out[:, h] = weights @ v[:, h // group].double()
         lse[:, h] = scores.logsumexp(-1)
     return (out, lse) if return_lse else out
