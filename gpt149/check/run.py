@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 from ..errors import BuildError, InputError
 from ..kernels.abi import IN_WORDS, Feature
 from ..kernels.loaders.python import is_triton
-from ..kernels.registry import compiled, locate
+from ..kernels.registry import Source, compiled, locate
+from ..kernels.signatures import Signature
 from ..system.threads import one_blas_thread
 from .arena import Arena
 from .behaviour import findings as findings_of
@@ -41,7 +42,8 @@ EXPLAINS = {
     "n_threads_ignored": ("workspace_overrun", "crash", "race", "threads_split", "unknown"),
 }
 MOST_DOUBTFUL = 30_000_000  # of a case that runs under the sanitizers, though nothing crashed
-MOST_SQUARE_WORK = 600_000_000  # multiplications that a square kernel is asked for in one case
+MOST_LOOPED = 2**18  # pairs of a query and a key, of a case for loops over tiles in Python
+MOST_SQUARE_WORK = 600_000_000  # multiplications of a case for which it is called once a query
 
 
 @dataclass(frozen=True)
@@ -132,9 +134,13 @@ def check(
     interpreted = source.path is not None and is_triton(source.path)
     if interpreted:
         timeout, timed = INTERPRETED_PATIENCE * timeout, None
-    slow = interpreted or source.loader == "cs149"
-    can_be_asked = _interpretable if interpreted else affordable
-    asked = [case for case in cases if not slow or can_be_asked(case)]
+
+    def can_be_asked(case: Case) -> bool:
+        if interpreted:
+            return _interpretable(case)
+        return affordable(source, case)
+
+    asked = [case for case in cases if can_be_asked(case)]
     too_long = tuple(case.name for case in cases if case not in asked and not case.needs)
     if not asked:
         raise InputError(
@@ -180,7 +186,7 @@ def check(
             failed = [o for o in observations if not o.passed]
             right = not failed
             seen = _seen(observations, bench, child) if child.native and explained else []
-            if source.loader == "cs149":  # which is not told how many threads to use
+            if not source.is_told_threads:
                 seen = [f for f in seen if f.cause != "n_threads_ignored"]
             findings = list[Finding]()
             if failed and explained:
@@ -194,6 +200,8 @@ def check(
                 notes += tuple(unclaimed(source, library, observations, cases, bench, child))
             if interpreted:
                 notes = (*notes, INTERPRETED)
+            if source.signature:
+                notes = (*notes, _read_as(source.signature))
             if timed and right:
                 progress("timing")
             speed = Speed(timed, bench.seconds(timed)) if timed and right else None
@@ -287,13 +295,35 @@ def _explains(seen: Finding, findings: Sequence[Finding]) -> bool:
     return effects is None or not findings or findings[0].cause in effects
 
 
+def _read_as(signature: Signature) -> Finding:
+    """What the judge took an author's own signature for."""
+    return Finding(
+        "read_as",
+        f"{signature.function} is judged as: {signature.words}. If it is meant otherwise, "
+        "say so in a comment such as `gpt149: causal, scale=1`",
+        "",
+        0.0,
+    )
+
+
 def _interpretable(case: Case) -> bool:
     return case.batch * case.n_head * case.n_q * case.n_kv <= MOST_INTERPRETED
 
 
-def affordable(case: Case) -> bool:
-    """Whether a square, unmasked kernel can be asked: if causal, it is called once a query."""
-    if not case.causal:
+def affordable(source: Source, case: Case) -> bool:
+    """Whether a kernel of another signature than the contract's answers in seconds.
+
+    What it does not know is made of larger calls, or of one for each query; classes of CS336 have
+    loops in Python.
+    """
+    n_q, n_kv = case.n_q, case.n_kv
+    if source.signature and source.signature.kind == "autograd":
+        return (n_kv if case.causal and n_q > 1 else n_q) * n_kv <= MOST_LOOPED
+    if source.one_by_one(case.causal):
+        keys = [n_kv - i if case.causal else n_kv for i in range(n_q)]  # of each
+        pairs = sum(n * (n if source.square or not case.causal else 1) for n in keys)
+    elif n_q != n_kv and (source.square or (source.signature and case.causal and n_q > 1)):
+        pairs = n_kv * n_kv * -(-n_q // n_kv)
+    else:
         return True
-    squares = sum(n * n for n in range(case.n_kv - case.n_q + 1, case.n_kv + 1))
-    return 2 * squares * case.batch * case.n_head * case.head_dim <= MOST_SQUARE_WORK
+    return 2 * pairs * case.batch * case.n_head * case.head_dim <= MOST_SQUARE_WORK

@@ -78,7 +78,7 @@ def profile(
             record = compiling.result()  # what compiles beside it is not to be timed
         for shape in shapes:
             child.told = functools.partial(progress, f"watching {shape.name}")
-            found = observe(child, shape, most.n_threads, square=source.loader == "cs149")
+            found = observe(child, shape, most.n_threads, square=source.square)
             found.simd = seconds.get(shape)
             profiles.append(_judged(child, found, most, code, record, n_steps))
     return profiles
@@ -146,7 +146,7 @@ def _judged(
     if code is None:
         unseen.append("instructions: there is no objdump (binutils), or this is no x86-64")
         return Profile(evidence, causes(evidence), hot.by_line(samples, places), unseen)
-    square = child.source.loader == "cs149"
+    square = child.source.square
     for small in trace.small(case, found.one / found.shape.pairs, n_steps, square=square):
         steps = child.steps(small, n_steps)
         if steps is None or steps.whole:

@@ -344,7 +344,7 @@ def test_the_command_speaks_json_and_refuses_what_it_cannot_do(tmp_path: Path) -
     module = Path(__file__).parents[1] / "cs149" / "module.cpp"
     refused = CliRunner().invoke(main, ["profile", f"{module}:flash", "-s", "4,64,32"])
     assert refused.exit_code == 2
-    assert "square calls without a mask" in refused.stderr
+    assert "knows no calls such as 4,64,32: they are made of many" in refused.stderr
     assert CliRunner().invoke(main, ["profile", "simd", "-s", "oops"]).exit_code == 2
     one = replace(CEILINGS, n_threads=1)
     found = profile("simd", [parse("2,1x64,32")], one, lambda _: None)
