@@ -10,13 +10,13 @@
 // Built with, from gpt149/kernels/signatures.py: FUNCTION its name, ARGUMENTS of a call `c`, FILE
 // (of C++, included behind this code) or PROTOTYPE (of C), and what is below.
 #include "gpt149.h"
+#include "omp_team.h"
 
 #include <algorithm>
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
 #include <mutex>
-#include <omp.h>
 #include <vector>
 
 namespace function {
@@ -35,16 +35,6 @@ struct Call {
 };
 
 int call(const Call &c); // what the function returns; 0 if nothing
-
-// The threads that OpenMP regions of the function get.
-class Threads {
-  public:
-    explicit Threads(int n) : before_(omp_get_max_threads()) { omp_set_num_threads(n); }
-    ~Threads() { omp_set_num_threads(before_); }
-
-  private:
-    int before_;
-};
 
 // A tensor of n tokens in the function's layout, (b, h, n, d) or (b, n, h, d): the host's own
 // memory where that is laid out so, else a copy of it.
@@ -125,7 +115,7 @@ int attend(const gpt149_args *a, int i0, int rows, int first, int n_q, int n, bo
                 if (v.own) std::copy_n(gpt149_v(a, b, of, j), d, v.row(b, h, j));
             }
     }
-    const Threads threads(a->n_threads);
+    const adapters::Team team(a->n_threads);
     const Call c = {q.data, k.data, v.data,   out.data, lse.data(),   0,     0,    0, n_q, n,
                     n,      d,      a->scale, causal,   a->n_threads, a->br, a->bc};
     if (const int failed = over_batches(c, a->batch, a->n_head, kv_heads)) return failed;
