@@ -8,6 +8,7 @@ line of the file does: `// gpt149: causal, scale=1` (`#` in Python).
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from ..errors import InputError
@@ -64,6 +65,16 @@ class Signature:
     def one_by_one(self, causal: bool) -> bool:
         """Whether a call takes a call of the function for each query: it masks otherwise."""
         return "causal" not in self.roles and self.causal != causal
+
+    def others(self) -> Iterator[tuple[str, Signature]]:
+        """What else it might be, by one thing that no parameter tells, and what would say so."""
+        if "causal" not in self.roles and not self.causal:
+            yield "causal", replace(self, causal=True)
+        if "scale" not in self.roles and self.scale is None:
+            yield "scale=1", replace(self, scale=1.0)
+        for axes in AXES:
+            if axes != self.axes and (not self.prototype or sorted(axes) == sorted(self.axes)):
+                yield f"axes={axes}", replace(self, axes=axes)
 
     @property
     def words(self) -> str:

@@ -42,6 +42,8 @@ def test_the_examples_are_right(name: str) -> None:
         ("cs336_flash.py", "m + l.log()", "l.log()", "lse_without_max"),
         ("custom_kernel.py", "t.repeat_interleave(group, dim=1)", "t.repeat(1, group, 1, 1)",
          "group_mapping"),
+        ("plain.c", "int H, int N", "int N, int H", "read_otherwise"),
+        ("in_numpy.py", "# gpt149: axes=nd, any-lengths", "", "read_otherwise"),
         ("in_numpy.py", " / np.sqrt(q.shape[1])", " / q.shape[1]", "scale"),
     ],
 )  # fmt: skip
@@ -52,7 +54,11 @@ def test_what_is_wrong_in_them_is_named(
     text = (EXAMPLES / name).read_text()
     assert mended in text
     file.write_text(text.replace(mended, broken))
-    assert judged(file).findings[0].cause.startswith(cause)
+    report = judged(file)
+    assert report.findings[0].cause.startswith(cause)
+    meant = [note.sentence for note in report.notes if note.cause == "read_otherwise"]
+    said = {"dot": "scale=1", "j <= i; j++": "causal"}.get(broken)
+    assert [f"gpt149: {said}" in sentence for sentence in meant] == [True] * (said is not None)
 
 
 C = """// gpt149: {said}

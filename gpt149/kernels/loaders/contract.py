@@ -113,7 +113,8 @@ def open_library(path: Path, source: str) -> list[ContractKernel]:
     except ValueError as e:
         raise BuildError(
             f"{source} exports no table of kernels, gpt149_kernels. End the file with "
-            'GPT149_KERNEL({"name", "idea", "memory", workspace_bytes, run}).'
+            'GPT149_KERNEL({"name", "idea", "memory", workspace_bytes, run}), or give it a '
+            "function of q, k, v, out and sizes (docs/lab.md, Other signatures)."
         ) from e
     return kernels_of(table, library, source)
 
