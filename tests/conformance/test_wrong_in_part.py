@@ -47,8 +47,32 @@ struct EverySecondCut : Varied {
         Varied::store();
     }
 };
+struct LastValueLost : Rows {
+    void add_values(int j0, int n) override { Rows::add_values(j0, n - (j0 + n == a->n_kv)); }
+};
+struct WholeSum : Rows {
+    void softmax() override {
+        int whole = 0;
+        for (int j = 0; j < keys(); j++)
+            whole += scores()[j] = std::exp(scores()[j]);
+        divide(scores(), keys(), std::max(whole, 1));
+    }
+};
+struct LastTileAlone : Rows {
+    void add_values(int j0, int n) override {
+        for (int j = j0; j < j0 + n; j += 16) {
+            std::fill_n(out(), a->head_dim, 0.0f);
+            const int rest = std::min(16, j0 + n - j);
+            std::copy_n(scores() + j, rest, scores());
+            Rows::add_values(j, rest);
+        }
+    }
+};
 
 GPT149_KERNEL({"lone_keys", "", "n_kv", one_row, run<LoneKeys>},
+              {"last_value_lost", "", "n_kv", one_row, run<LastValueLost>},
+              {"whole_sum", "", "n_kv", one_row, run<WholeSum>},
+              {"last_tile_alone", "", "n_kv", one_row, run<LastTileAlone>},
               {"tile_of_the_mask", "", "n_kv", one_row, run<TileOfTheMask>, GPT149_SOFTCAP},
               {"sum_of_hidden", "", "n_kv", one_row, run<SumOfHidden>, GPT149_KV_BEGIN},
               {"every_second_cut", "", "n_kv", one_row, run<EverySecondCut>,
@@ -60,6 +84,19 @@ SAYS = {
         ("n17", "n33", "n127"),
         "head_dim_cut: dims 56-58 of 59 do not count in the scores of the keys behind whole "
         "vectors of 4 of what a query sees",
+    ),
+    "last_value_lost": (
+        ("n33", "n127"),
+        "mask_wrong: the last key is never seen; the sum l has them all: it is their values",
+    ),
+    "whole_sum": (
+        ("n127",),
+        r"sum_wrong: each row of exp\(s\) is divided by a whole number, \d+ in query 126: its sum l "
+        "is kept in an integer",
+    ),
+    "last_tile_alone": (
+        ("n33", "decode"),
+        "acc_overwritten: each tile's values take the place of those before",
     ),
     "tile_of_the_mask": (
         ("softcap-prefill", "softcap-chunk"),
