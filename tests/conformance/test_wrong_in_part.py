@@ -91,8 +91,8 @@ SAYS = {
     ),
     "whole_sum": (
         ("n127",),
-        r"sum_wrong: each row of exp\(s\) is divided by a whole number, \d+ in query 126: its sum l "
-        "is kept in an integer",
+        r"sum_wrong: each row of exp\(s\) is divided by a whole number, \d+ in query 126: its sum "
+        "l is kept in an integer",
     ),
     "last_tile_alone": (
         ("n33", "decode"),
