@@ -80,13 +80,15 @@ def write(product: Product, folder: Path) -> None:
     ]
     for words, source, name in zip(product.compile, product.sources, product.objects, strict=False):
         lines += [
-            f"build {name}: object {_path(source)}",
+            f"build {name}: object $source",
+            f"  source = {_path(source)}",
             f"  words = {_shell(words)}",
             f"  name = {_escaped(source.name)}",
         ]
-    made_of = " ".join(product.objects) or _path(product.sources[0])
+    made_of = " ".join(product.objects) or "$source"
     lines += [
         f"build {product.output}: link {made_of}",
+        f"  source = {_path(product.sources[0])}",
         f"  name = {_escaped(product.sources[0].stem)}",
     ]
     # A path may hold bytes that are no UTF-8.
@@ -193,11 +195,14 @@ def _shell(words: Sequence[str]) -> str:
 
 
 def _path(path: Path) -> str:
-    """A path as ninja reads it between others; in a command it quotes it for the shell itself."""
-    return _escaped(str(path.resolve())).replace(" ", "$ ").replace(":", "$:")
+    """A path as the value of a variable: there alone a | and a colon are nothing but letters.
+
+    In a command, ninja quotes it for the shell itself.
+    """
+    return _escaped(str(path.resolve()))
 
 
 def _escaped(text: str) -> str:
-    if "|" in text or "\n" in text:
-        raise InputError(f"{text!r} cannot be compiled: there is a line break or a | in it.")
+    if "\n" in text:
+        raise InputError(f"{text!r} cannot be compiled: there is a line break in it.")
     return text.replace("$", "$$")

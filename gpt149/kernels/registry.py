@@ -33,8 +33,8 @@ DEFAULT = "simd"
 CPP = (".cpp", ".cc", ".cxx")
 COMPILED = (*CPP, languages.C, languages.RUST, languages.ZIG)
 LIBRARIES = (".so", ".dylib")
-# What ninja, make's rules or #include cannot say, and what breaks a report's lines.
-UNSPEAKABLE = re.compile(r'[\x00-\x1f\x7f"|\\]')
+# What breaks a report's lines, and what clang takes for a / where it says what it included.
+UNSPEAKABLE = re.compile(r"[\x00-\x1f\x7f\\]")
 
 
 @dataclass(frozen=True)
@@ -200,7 +200,7 @@ def check_path(path: Path) -> None:
     if odd := UNSPEAKABLE.search(str(path.resolve())):
         raise InputError(
             f"{str(path)!r} cannot be a kernel: there is {odd[0]!r} in its path. Paths of kernels "
-            'hold no ", no | and \\, no line breaks and other control characters: rename it.'
+            "hold no \\, no line breaks and other control characters: rename it."
         )
 
 

@@ -222,7 +222,7 @@ def test_a_crash_behind_the_last_word_is_told(tmp_path: Path, tiny_model_dir: Pa
     assert "crashed with SIGILL" in done.stderr
 
 
-@pytest.mark.parametrize("odd", ['"', "|", "\\", "\n", "\t", "\r", "\x1e"])
+@pytest.mark.parametrize("odd", ["\\", "\n", "\t", "\r", "\x1e"])
 @pytest.mark.parametrize("ending", ["cpp", "py"])
 def test_what_no_path_of_a_kernel_may_hold(odd: str, ending: str, tmp_path: Path) -> None:
     file = tmp_path / f"a{odd}b.{ending}"
@@ -235,15 +235,23 @@ def test_what_no_path_of_a_kernel_may_hold(odd: str, ending: str, tmp_path: Path
     assert f"there is {odd!r} in its path" in done.stderr
 
 
-@pytest.mark.parametrize("odd", ["'", " ", "$HOME", "`a`", "#", "%d {x}", "*?", "-", ":", "é"])
+@pytest.mark.parametrize("odd", ["-", """ '" $HOME `a` # %d {x} *? : | é"""])
 def test_odd_paths_of_kernels_work_everywhere(odd: str, tmp_path: Path) -> None:
     file = tmp_path / odd / f"{odd}b.cpp"
     file.parent.mkdir()
     assert gpt149("new", file).exit_code == 0
-    done = gpt149("check", file, "--case", "n17", "--sanitize", "address")
+    done = gpt149("check", file, "--case", "n17")
     assert done.stdout.startswith(f"PASS {file}: ")
-    shutil.copy(MODULE, file)
+    past_end = "gpt149_out(a, a->batch, 0, 0)[0] = 0; return nullptr;"
+    file.write_text(file.read_text().replace("return nullptr;", past_end))
+    done = gpt149("check", file, "--case", "n17", "--sanitize", "address")
+    assert re.search(re.escape(f"WRITE of size 4 at {file.name}:") + r"\d+, in", done.stdout)
+    (file.parent / "own.h").touch()
+    file.write_text('#include "own.h"\n' + MODULE.read_text())
     assert is_adapted(resolve(f"{file}:part4"))
+    file.write_text(file.read_text().replace("PYBIND11_MODULE", "no_such_name;\nPYBIND11_MODULE"))
+    done = gpt149("check", f"{file}:part4")
+    assert re.search(re.escape(f"{file}:") + r"\d+:\d+: error: 'no_such_name'", done.output)
 
 
 @pytest.mark.skipif(not shutil.which("setpriv"), reason="there is no setpriv, for who is root")

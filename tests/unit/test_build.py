@@ -379,11 +379,10 @@ def test_no_ninja_says_what_to_install(source: Path, monkeypatch: pytest.MonkeyP
         build(source)
 
 
-@pytest.mark.parametrize("name", ["a|b", "a\nb"])
-def test_a_path_that_ninja_cannot_say_is_refused(source: Path, name: str) -> None:
-    odd = source.with_name(f"{name}.cpp")
+def test_a_path_that_ninja_cannot_say_is_refused(source: Path) -> None:
+    odd = source.with_name("a\nb.cpp")
     odd.write_text(source.read_text())
-    with pytest.raises(InputError, match="cannot be compiled: there is a line break or a"):
+    with pytest.raises(InputError, match="cannot be compiled: there is a line break in it"):
         build(odd)
 
 

@@ -200,7 +200,7 @@ def test_the_compilers_word_is_told_by_line() -> None:
     )
 
     def why(line: int) -> str:
-        return said.why(lines.Place("mine.cpp", line, "attend"))
+        return said.why(lines.Place("/a/mine.cpp", line, "attend"))
 
     assert why(41) == "numbers are read at a distance from each other"
     assert why(50) == "it calls expf"
@@ -210,6 +210,15 @@ def test_the_compilers_word_is_told_by_line() -> None:
     parts = {"scalar_loop": hot.Part(0.8, Counter({place: 1}))}
     first = causes(replace(evidence(), parts=parts, record=said))[0]
     assert "the compiler made no vectors here: numbers are read at a distance" in first.sentence
+
+
+def test_a_line_is_found_whatever_its_files_name() -> None:
+    for said in ('/a b/my "c": d.cpp:33', '/a b/my "c": d.cpp:33 (discriminator 2)'):
+        found = lines.PLACE.fullmatch(said)
+        assert found
+        assert found.groups() == ('/a b/my "c": d.cpp', "33")
+    assert not lines.PLACE.fullmatch("/a/b.cpp:?")
+    assert not lines.PLACE.fullmatch("??:0")
 
 
 def test_counters_are_told_where_they_may_be_read() -> None:

@@ -16,6 +16,7 @@ from ...system.paths import shipped
 from ..build import Target
 from ..languages import C
 from ..signatures import AXES, NUMBERS, POINTERS, Signature, role, with_meaning
+from .cs149 import includable
 
 COMMENT_OR_STRING = re.compile(r'//[^\n]*|/\*.*?\*/|"(?:\\.|[^"\\\n])*"', re.DOTALL)
 DEFINITION = re.compile(
@@ -160,5 +161,5 @@ def target(path: Path, signature: Signature) -> Target:
     if path.suffix == C:
         words.append(f"-DPROTOTYPE={signature.prototype}")
         return Target((adapter, path), (*words, *QUIET), subject=path)
-    words.append(f'-DFUNCTION_FILE="{path.resolve()}"')
+    words.append(f'-DFUNCTION_FILE="{includable(path.resolve())}"')
     return Target((adapter,), (*words, *QUIET), subject=path)
