@@ -81,6 +81,7 @@ def test_kernels_are_right_on_teams_of_each_size(kernel: str) -> None:
     report = check(kernel, [*few, *teams], timeout=30)
     assert report.right
     assert not report.findings
+    assert not report.notes  # its OpenMP's threads stay awake behind a call, and are no fault
 
 
 @pytest.mark.parametrize(("dtype", "allowed"), [("float32", 2e-5), ("int8", 0.02)])
