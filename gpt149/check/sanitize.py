@@ -144,7 +144,7 @@ def must_have_sanitizers(source: Source) -> Target:
     target = to_build(source)
     if target is None:
         what = "is built already: check its source" if source.loader == "library" else "is Python"
-        raise CannotSanitize(f"'{source}' {what}, so --sanitize cannot build it.")
+        raise CannotSanitize(f"--sanitize cannot build '{source}', which {what}.")
     if why := no_sanitizers(target.name):
         raise CannotSanitize(f"'{source}' cannot be built with sanitizers: {why}.")
     return target

@@ -23,6 +23,7 @@ from .reading.words import ranges
 MATCH = 64.0  # as in predictions
 FAR = 80.0
 LARGE = 1000  # values of out, of which some are rounded
+MOST_DIMS = 0.9  # are as good as all
 HALF = 0.5  # of the failing cases: what explains no more of them may do so by chance
 # What says little: the variant's name says more.
 UNSAID = ("unknown", "not_finite", "reads_outside", "values_off", "scores_ignored", "nothing_of_v",
@@ -87,7 +88,8 @@ def _dtypes(wrong: Sequence[Observation]) -> Iterator[Finding]:
     large = [o for o in half if o.out.size > LARGE]
     cut = [dims for o in large if len(dims := _cut_dims(o))]
     if large and len(cut) == len(large):
-        some = "" if len(cut[0]) == large[0].out.shape[-1] else f" of dims {ranges(cut[0])}"
+        most = len(cut[0]) > MOST_DIMS * large[0].out.shape[-1]  # a small one may round up anyway
+        some = "" if most else f" of dims {ranges(cut[0])}"
         yield Finding(
             "out_truncated",
             f"out is not rounded to the nearest bfloat16: its last bits are cut off, so that all "

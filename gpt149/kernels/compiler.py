@@ -48,7 +48,7 @@ def find_compiler() -> list[str]:
 
     Raises:
         InputError: $CXX is no command line.
-        MissingDependency: there is none.
+        MissingDependency: there is none, or not that of $CXX.
     """
     said = os.environ.get("CXX", "")
     try:
@@ -61,6 +61,11 @@ def find_compiler() -> list[str]:
     for name in wanted:
         if path := shutil.which(name):
             return [path, *chosen[1:]]
+    if chosen:
+        raise MissingDependency(
+            f"CXX names the compiler {chosen[0]!r}, which is not there. Mend it, or unset it: then "
+            "c++, g++ or clang++ is taken."
+        )
     hint = (
         "`xcode-select --install`, and `brew install libomp` for OpenMP"
         if sys.platform == "darwin"

@@ -210,6 +210,9 @@ def test_a_cxx_that_is_no_command_line(
         build(source)
     monkeypatch.setenv("CXX", f'{compiler} ""')
     assert build(source).is_file()
+    monkeypatch.setenv("CXX", "g+++ -O2")
+    with pytest.raises(MissingDependency, match=r"^CXX names the compiler 'g\+\+\+', which is not"):
+        build(source)
 
 
 def test_compile_error_shows_command_and_whole_output(source: Path) -> None:
