@@ -140,6 +140,14 @@ def test_stubs_are_called_not_implemented(tmp_path: Path) -> None:
             ),
         ),
         (
+            "int whole = tensor[((x * sizeX + y) * sizeY + z) * sizeZ + b]; return whole;",
+            "tensor[((x * sizeX + y) * sizeY + z) * sizeZ + b] += val;",
+            (
+                "at index (0, 0, 0, 0) it returns 1, which the tensor does not hold",
+                "it makes 1.75 of 1.5, and must write 0.25: it adds to what is there",
+            ),
+        ),
+        (
             "__builtin_trap(); return tensor[x];",
             "for (;;) tensor[0] = val;",
             ("WRONG fourDimRead: SIG", "it did not return within 1 s"),
