@@ -66,7 +66,7 @@ def run(
         return 0
     if path.is_dir():
         submissions = _judge_folder(path, wanted, settings, jobs)
-    elif path.is_file() or output_format == "gradescope":
+    elif path.is_file() or output_format == "gradescope" or (output_format == "json" and output):
         with status() as progress:
             submissions = [judge_submission(path, wanted, settings, progress)]
     else:
@@ -131,9 +131,12 @@ def _write(text: str, output_format: str, output: Path | None) -> None:
 def _judge_folder(
     folder: Path, wanted: Sequence[str], settings: Settings, jobs: int
 ) -> list[Submission]:
-    """Every submission in the folder, `jobs` at a time."""
+    """Every submission in the folder, `jobs` at a time; of a folder in it, whether it has one."""
     files = sorted({*folder.glob(f"*/{MODULE}"), *folder.glob("*.cpp")})
-    if not files:
+    if files:
+        folders = {f for f in folder.iterdir() if f.is_dir() and not f.name.startswith((".", "_"))}
+        files = sorted({*files, *(f / MODULE for f in folders if f.suffix != ".cpp")})
+    else:
         raise InputError(f"there are no submissions in {folder}: no */{MODULE}, and no *.cpp.")
     with ThreadPoolExecutor(jobs) as pool:
         judged = pool.map(lambda file: judge_submission(file, wanted, settings), files)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import resource
 import shlex
 import shutil
 import signal
@@ -11,14 +12,17 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from ..errors import InputError, MissingDependency
-from ..system.child import with_parent
+from ..system.child import limit, with_parent
 from ..system.terminal import status
+from .compiler import MOST_BYTES, MOST_SECONDS
 
 FILE = "build.ninja"
 STATUS = "\x1e"  # begins what ninja says of a finished command
+MOST_SAID = 1 << 20  # characters of a command's own words that are kept
 
 
 @dataclass(frozen=True)
@@ -128,10 +132,14 @@ def run(products: Sequence[Product], folder: Path) -> Outcome:
         ) as process,
     ):  # fmt: skip
         assert process.stdout is not None
+        limit(process.pid, resource.RLIMIT_CPU, MOST_SECONDS)  # compilers inherit them
+        limit(process.pid, resource.RLIMIT_DATA, MOST_BYTES)
         tell("compiling")
         try:
-            for text in process.stdout:
-                said += text
+            size = 0
+            for text in iter(partial(process.stdout.readline, MOST_SAID), ""):
+                size = 0 if text.startswith(STATUS) else size + len(text)
+                said += text if size <= MOST_SAID else ""
                 if text.startswith(STATUS):
                     tell(f"compiled {text[len(STATUS) :].rstrip()}")
         except BaseException:  # Ctrl-C: no compiler stays behind

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -139,6 +140,14 @@ def test_stubs_are_called_not_implemented(tmp_path: Path) -> None:
             ),
         ),
         (
+            "int whole = tensor[((x * sizeX + y) * sizeY + z) * sizeZ + b]; return whole;",
+            "tensor[((x * sizeX + y) * sizeY + z) * sizeZ + b] += val;",
+            (
+                "at index (0, 0, 0, 0) it returns 1, which the tensor does not hold",
+                "it makes 1.75 of 1.5, and must write 0.25: it adds to what is there",
+            ),
+        ),
+        (
             "__builtin_trap(); return tensor[x];",
             "for (;;) tensor[0] = val;",
             ("WRONG fourDimRead: SIG", "it did not return within 1 s"),
@@ -227,7 +236,7 @@ def test_a_crash_comes_with_the_line_that_did_it(tmp_path: Path) -> None:
         (MODULE.read_text(), 93, "passed"),
         ("#include <torch/extension.h>\nPYBIND11_MODULE(a, m) { no_such_name; }\n", 0,
          "no_such_name"),
-        (None, 0, "no kernel file"),
+        (None, 0, "there is no file"),
         (STUBS.replace("return at::zeros", "__builtin_trap(); return at::zeros"), 0, "crash"),
         (STUBS.replace("return at::zeros", "void nowhere(); nowhere(); return at::zeros"), 0,
          "does not load"),
@@ -265,6 +274,8 @@ def test_a_folder_is_one_table(tmp_path: Path) -> None:
     ):
         (tmp_path / student).mkdir()
         (tmp_path / student / "module.cpp").write_text(text)
+    (tmp_path / "nobody").mkdir()
+    (tmp_path / "line\nbreak").mkdir()
     options = ("part1", "--jobs", "2", "-N", "64", "--threads", "2")
     done = lab(tmp_path, *options, "--format", "csv")
     assert done.exit_code == 1
@@ -273,13 +284,18 @@ def test_a_folder_is_one_table(tmp_path: Path) -> None:
         "ada": "right",
         "bob": "k_flat_reshape",
         "eve": "does not compile",
+        "line\nbreak": "cannot be judged",
+        "nobody": "cannot be judged",
     }
-    assert [row["points"] for row in rows.values()] == ["10", "0", "0"]
+    assert [row["points"] for row in rows.values()] == ["10", "0", "0", "0", "0"]
+    assert re.match(r"module\.cpp:\d+:\d+: error: ", rows["eve"]["why"])
+    assert rows["nobody"]["why"] == f"there is no file {tmp_path}/nobody/module.cpp."
     done = lab(tmp_path, *options)
     lines = done.stdout.splitlines()
     assert lines[0].split()[-3:] == ["points", "seconds", "why"]
     assert [line.split()[2] for line in lines[1:3]] == ["10", "0"]
     assert "does not compile" in lines[3]
+    assert len(lines) == 6
 
 
 def test_accessors_that_write_much_or_return_nan_are_told(tmp_path: Path) -> None:

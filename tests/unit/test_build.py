@@ -389,6 +389,22 @@ def test_a_path_that_ninja_cannot_say_is_refused(source: Path) -> None:
         build(odd)
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="no limit of another process is set there")
+def test_a_compiler_that_finds_no_end_is_stopped(
+    source: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gpt149.kernels.ninja.MOST_SECONDS", 1)
+    source.write_text(
+        "template <int N, int M> struct F {\n"
+        "    static constexpr long v = F<N - 1, 2 * M>::v + F<N - 1, 2 * M + 1>::v;\n"
+        "};\n"
+        "template <int M> struct F<0, M> { static constexpr long v = M; };\n"
+        "long v = F<24, 0>::v;\n"
+    )
+    with pytest.raises(BuildError, match=r"CPU time limit exceeded(.*\n)*A compiler is stopped"):
+        build(source)
+
+
 def test_warnings_are_shown(source: Path, caplog: pytest.LogCaptureFixture) -> None:
     source.write_text(source.read_text() + "static int forgotten;\n")
     assert build(source).is_file()
