@@ -111,6 +111,7 @@ def sanitize(
                 timeout=10 * timeout,
                 env={**os.environ, **OPTIONS},
                 check=False,
+                start_new_session=True,  # kill(0, ...) is the kernel's own end
             )
         except subprocess.TimeoutExpired:
             return MemoryFault(case, f"it did not return within {10 * timeout:g} s", "", "")

@@ -21,7 +21,7 @@ from ..lab.run import Settings, Submission, judge_submission
 from ..lab.timing import time_in_turn
 from ..system.child import module_command, with_parent
 from ..system.limits import check_jobs
-from ..system.paths import write_whole
+from ..system.paths import check_writable, write_whole
 from ..system.terminal import status
 from .terminal import show
 
@@ -50,8 +50,8 @@ def run(
     check_jobs(jobs)
     if output_format == "html":
         raise InputError("--format html is for --collect.")
-    if output is not None and not output.parent.is_dir():
-        raise InputError(f"cannot write {output}: there is no folder {output.parent}.")
+    if output is not None:
+        check_writable(output)
     if output_format == "gradescope" and path.is_dir():
         raise InputError("--format gradescope is for one submission, not for a folder.")
     wanted = (ACCESS, *(p.name for p in PARTS)) if part == "all" else (part,)
@@ -100,6 +100,8 @@ def write_autograder(out: Path, settings: Settings) -> int:
     Raises:
         InputError: it cannot be written.
     """
+    if out.suffix != ".zip":
+        raise InputError(f"Gradescope takes a zip: {out} must end in .zip.")
     write_whole(out, autograder(settings))
     click.echo(f"{out}", err=True)
     return 0

@@ -179,8 +179,9 @@ def test_one_case_alone_and_what_cannot_be_asked(tmp_path: Path) -> None:
     done = lab(MODULE, "part1", "--case", "n17", "-N", "64")
     assert done.exit_code == 0
     assert "RIGHT: 1 cases, N = 17 to 17" in done.stdout
-    contract = tmp_path / "mine.cpp"
+    contract, rubric = tmp_path / "mine.cpp", tmp_path / "rubric.toml"
     contract.write_text("int main() {}\n")
+    rubric.write_text("rounds = 11\n")
     for arguments, words in (
         ((MODULE, "part1", "--case", "n18"), "there is no case 'n18' in part1"),
         ((MODULE, "part5"), "'part5' is not one of"),
@@ -190,6 +191,9 @@ def test_one_case_alone_and_what_cannot_be_asked(tmp_path: Path) -> None:
         ((tmp_path, "--format", "gradescope"), "for one submission"),
         ((tmp_path, "--jobs", "0"), "--jobs is 0"),
         ((MODULE, "-o", tmp_path / "none" / "r.json"), "there is no folder"),
+        ((MODULE, "-o", "/proc/r.json"), "cannot write /proc/r.json"),
+        (("--collect", "*.json", "--rubric", rubric), "--rubric would change nothing. Give it"),
+        (("--autograder", tmp_path / "out"), "out must end in .zip"),
         ((MODULE, "4Daccess", "--inference"), "goes through a part of one module"),
     ):
         done = lab(*arguments)
