@@ -34,7 +34,8 @@ FACTORS = {
 }
 TILED = ("copies_tensors", "scalar_loop", "strided_access", "other")
 UNVECTORISED = ("scalar_loop", "scalar_exp", "strided_access")
-DESIGNS, DESIGN = ("horizontal_sums", "copies_tensors"), 0.5
+# Of a gain counts: of an estimate, and where it takes another design.
+ESTIMATED, DESIGNS = 0.8, {"horizontal_sums": 0.5, "copies_tensors": 0.75}
 WORDS = {
     "scalar_loop": "one number at a time: the compiler may not reorder a sum of floats. Say that "
     "it may (#pragma omp simd reduction), or let lanes be queries or keys",
@@ -78,14 +79,16 @@ def causes(evidence: Evidence) -> list[Cause]:
     near = f.simd is not None and f.busy < AS_FAST * f.simd
     near = near or evidence.share_of_ceiling >= NEAR_CEILING
     least = LEAST_BESIDE_SIMD if near else LEAST_GAIN
-    worthy = sorted((c for c in found if c.gain >= least), key=lambda c: -_weight(c))
+    worthy = [c for c in found if c.gain >= least and _weight(c) >= LEAST_GAIN]
+    worthy.sort(key=_weight, reverse=True)
     unique = list({cause.name: cause for cause in reversed(worthy)}.values())[::-1]
     return unique or list(_bound(evidence))
 
 
 def _weight(cause: Cause) -> float:
-    """What a cause is ranked by: its gain, which counts half where it takes another design."""
-    return 1 + (cause.gain - 1) * (DESIGN if cause.name in DESIGNS else 1)
+    """What a cause is ranked by: of its gain, what counts."""
+    known = 1.0 if cause.measured else ESTIMATED
+    return 1 + (cause.gain - 1) * known * DESIGNS.get(cause.name, 1.0)
 
 
 def _bound(evidence: Evidence) -> Iterator[Cause]:
@@ -196,7 +199,7 @@ def _parts(evidence: Evidence) -> Iterator[Cause]:
             share,
             evidence.place("copies_tensors"),
         )
-        return
+        parts = {name: part for name, part in parts.items() if name not in TILED}
     for name, part in parts.items():
         if name not in FACTORS or (name == "allocates" and evidence.found.faults >= MANY_FAULTS):
             continue
