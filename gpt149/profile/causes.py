@@ -148,8 +148,8 @@ def _contract(evidence: Evidence) -> Iterator[Cause]:
             f"with br={br} bc={bc} it is faster than with its own tile",
             True,
         )
-    yield from _cliffs(evidence)
-    yield from _widths(evidence)
+    cliffs = list(_cliffs(evidence))
+    yield from cliffs or _widths(evidence)  # a wider head_dim leaves the cache as well
 
 
 def _widths(evidence: Evidence) -> Iterator[Cause]:
@@ -224,7 +224,8 @@ def _copied_often(evidence: Evidence) -> bool:
     counts, copies = evidence.counts, (evidence.parts or {}).get("copies_tensors")
     if counts is None or copies is None or copies.share < LEAST_COPIES:
         return False
-    return counts.scattered >= max(PACKED_ONCE, evidence.n_traced / COPIED)
+    least = max(PACKED_ONCE, evidence.n_traced / COPIED, counts.copied / 2)
+    return counts.scattered >= least  # else it is what is copied as it lies that takes time
 
 
 def _called(part: Part) -> str:
