@@ -18,7 +18,7 @@ AS_FAST, NEAR_CEILING = 1.35, 0.4  # times as long as simd: such a kernel has li
 LEAST_BESIDE_SIMD = 1.35  # and this much of it is worth a line
 # How many times as fast a part becomes, once mended; of AVX-512's 16 lanes, as kernels of ours.
 FACTORS = {
-    "scalar_loop": 7.0,
+    "scalar_loop": 4.5,
     "scalar_exp": 8.0,
     "horizontal_sums": 3.5,
     "division_in_loop": 2.5,
@@ -64,8 +64,8 @@ BETTER_TILE, CLIFF = 0.87, 1.15
 SYSTEM = 0.08
 WORKING = ("product", "scalar_loop", "horizontal_sums", "narrow_vectors", "no_fma", "latency_bound")
 MANY_EXPS, RESCALED, RESCALE = 2.5, 0.3, 8.0
-# Queries that share a packed K, at least: of k and v, K is half.
-RECOMPUTED, COPIED, PACKED_ONCE = 1.45, 48, 1.5
+# Queries that share a packed K, at least, and in a tile that is large enough. K: half of k and v.
+RECOMPUTED, COPIED, TILE, K_OF_BOTH, PACKED_ONCE = 1.45, 48, 64, 0.5, 1.5
 WIDER, BLOCKS = 1.25, 0.75  # what goes with the square of head_dim, and is done again
 DENORMAL = 1.15
 LEAST_COPIES = 0.15  # of the time
@@ -191,9 +191,11 @@ def _parts(evidence: Evidence) -> Iterator[Cause]:
     parts = evidence.parts or {}
     if _copied_often(evidence):  # then loops are short as well, and their tails scalar
         share = sum(parts[name].share for name in TILED if name in parts)
+        tiles = max(1.0, evidence.n_traced / TILE)
+        often = evidence.counts.scattered / (K_OF_BOTH * tiles) if evidence.counts else 0.0
         yield Cause(
             "tile_too_small",
-            gain(share, FACTORS["copies_tensors"]),
+            gain(share, max(FACTORS["copies_tensors"], often)),
             "keys or values are copied anew for every few queries: larger tiles of queries",
             False,
             share,
