@@ -124,6 +124,7 @@ def _judged(
     """Samples and steps of the shape, and what all of it means."""
     evidence = Evidence(found, most, child.lanes, record=record)
     if child.library is None or child.source.path is None:
+        evidence = replace(evidence, compiled=False)
         unseen = ["lines and instructions: it is Python"]
         return Profile(evidence, causes(evidence), (), unseen)
     case, _ = affordable(replace(found.shape.case(1), batch=1), found.one)

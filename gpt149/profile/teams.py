@@ -104,7 +104,8 @@ def _shared_lines(evidence: Evidence, meets: bool) -> Iterator[Cause]:
     alike = f.inflation and f.n_threads >= f.workers > 1 and f.faults < MANY_FAULTS
     inflated = f.inflation.median / natural if f.inflation and alike else 1.0
     atomic = bool(evidence.parts) and "atomics" in (evidence.parts or {})
-    unread = evidence.parts is None  # else stores are, and neighbours slow a processor down as well
+    # Where stores are read, it is by them: neighbours slow a processor down as well.
+    unread = evidence.parts is None and evidence.compiled
     both = f.inflation and alike and f.inflation.low > SOME_INFLATED * natural
     if shared and shared.share > (SOME_SHARED if both else LEAST_SHARED) and not atomic:
         estimate = gain(shared.share, SHARED_LINE)
