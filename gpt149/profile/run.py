@@ -160,8 +160,9 @@ def _judged(
         )
         parts = hot.parts(samples, code, places, child.lanes, seen)
         turns = trace.turns(steps, code)
-        alone = turns.share(turns.alone, samples) if turns.regions else 0.0
-        held = turns.share(turns.held, samples)
+        alone = held = 0.0
+        if turns.regions:  # else one thread works, and nobody waits for it
+            alone, held = (turns.share(of, samples) for of in (turns.alone, turns.held))
         evidence = replace(
             evidence, parts=parts, counts=counts, n_traced=small.n_q, alone=alone, held=held
         )
