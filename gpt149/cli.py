@@ -368,8 +368,8 @@ def lab(
             raise InputError(f"--collect takes one pattern, in quotes: what is {path} for?")
         if idle := given() - {"--collect", "--format", "--output"}:
             raise InputError(
-                f"--collect judges nothing: {', '.join(sorted(idle))} would change nothing. Give it "
-                "where the files are judged."
+                f"--collect judges nothing: {', '.join(sorted(idle))} would change nothing. Give "
+                "it where the files are judged."
             )
         sys.exit(collected(collect, output_format=output_format, output=output))
     if autograder is not None:

@@ -164,6 +164,8 @@ def test_threads_in_turn_are_amdahls_law() -> None:
     serial = causes(replace(evidence(), alone=0.8))[0]
     assert (locked.name, round(locked.gain, 1)) == ("poor_scaling", 1.6)
     assert (serial.name, round(serial.gain, 1)) == ("poor_scaling", 1.8)
+    starved = evidence(workers=1, one_head_workers=1, many_heads_workers=1)
+    assert [c.name for c in causes(replace(starved, held=0.8))] == ["poor_scaling"]
 
 
 def test_a_kernel_as_fast_as_ours_is_not_slow() -> None:
@@ -374,3 +376,9 @@ def test_few_stores_to_shared_lines_count_where_threads_are_slowed(
     slowed = Ratio(low + 0.05, low, low + 0.1)
     found = replace(evidence(inflation=slowed), shared=sharing.Shared(share, 0x10))
     assert ("false_sharing" in [cause.name for cause in causes(found)]) == named
+
+
+def test_threads_that_are_slowed_share_no_lines_where_stores_say_so() -> None:
+    slowed = evidence(inflation=Ratio(2.0, 1.9, 2.1))
+    assert [cause.name for cause in causes(slowed)] == ["false_sharing"]
+    assert causes(replace(slowed, parts={})) == causes(replace(slowed, compiled=False)) == []
