@@ -57,6 +57,7 @@ WORDS = {
     "more at once (several queries, several keys)",
     "atomics": "atomic operations or locks within loops: add up in a variable of each thread's own",
 }
+PASSES = 4  # over all scores: written and read, as scores and as weights
 CLIFF_OF_SCORES = 1.12
 MASKED, PERFECT_MASK = 0.78, 0.53  # time of a causal call against a full one
 WINDOWED = 1.7  # time of a pair in a window against one without
@@ -149,7 +150,22 @@ def _contract(evidence: Evidence) -> Iterator[Cause]:
             True,
         )
     cliffs = list(_cliffs(evidence))
-    yield from cliffs or _widths(evidence)  # a wider head_dim leaves the cache as well
+    if not cliffs:  # a wider head_dim leaves the cache as well
+        yield from _scores(evidence) if f.quadratic else _widths(evidence)
+
+
+def _scores(evidence: Evidence) -> Iterator[Cause]:
+    """What all scores cost where memory is too slow for any length: no cliff is seen then."""
+    f = evidence.found
+    n_bytes = PASSES * 4 * f.shape.pairs
+    seconds = n_bytes / evidence.ceilings.bandwidth(f.workspace_bytes)
+    share = min(seconds / f.busy, 0.9)
+    yield Cause(
+        "scores_through_memory",
+        gain(share, 50),
+        f"all scores go through memory, {n_bytes / 1e6:,.0f} MB. Tile, and keep a running softmax",
+        share=share,
+    )
 
 
 def _widths(evidence: Evidence) -> Iterator[Cause]:

@@ -143,18 +143,20 @@ def _judged(
     square = child.source.square
     n_steps = FEW_STEPS if brief else MOST_STEPS
     smaller = trace.small(case, found.one / found.shape.pairs, n_steps, square=square)
-    for small in smaller[-1:] if brief else smaller:
-        steps = child.steps(small, n_steps)
+    tries = [(small, n_steps) for small in (smaller[-1:] if brief else smaller)]
+    for small, most_steps in tries if brief else [*tries, (smaller[-1], 2 * n_steps)]:
+        steps = child.steps(small, most_steps)
         if steps is None or steps.whole:
             break
     if steps:
         counts = trace.count(steps, code, small)
         executed = dict(zip(*np.unique(steps.rows[:, 0], return_counts=True), strict=True))
         often = OFTEN * small.n_q * small.n_kv
+        lanes = {i.address: i.lanes for i in code.instructions}
         seen = hot.Seen(
             functools.cache(functools.partial(trace.strided, steps)),
             lambda address: executed.get(address, 0) >= often,
-            lambda address: executed.get(address, 0) < often,
+            lambda address: executed.get(address, 0) * lanes.get(address, 1) < often,
             functools.cache(functools.partial(trace.sums_on_stack, steps)),
         )
         parts = hot.parts(samples, code, places, child.lanes, seen)
