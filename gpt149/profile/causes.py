@@ -58,7 +58,7 @@ WORDS = {
     "atomics": "atomic operations or locks within loops: add up in a variable of each thread's own",
 }
 PASSES = 4  # over all scores: written and read, as scores and as weights
-CLIFF_OF_SCORES = 1.12
+CLIFF_OF_SCORES, NEAR_CLIFF = 1.12, 1.1
 MASKED, PERFECT_MASK = 0.78, 0.53  # time of a causal call against a full one
 WINDOWED = 1.7  # time of a pair in a window against one without
 BETTER_TILE, CLIFF = 0.87, 1.15
@@ -150,8 +150,11 @@ def _contract(evidence: Evidence) -> Iterator[Cause]:
             True,
         )
     cliffs = list(_cliffs(evidence))
-    if not cliffs:  # a wider head_dim leaves the cache as well
-        yield from _scores(evidence) if f.quadratic else _widths(evidence)
+    yield from cliffs
+    if not cliffs and f.quadratic:
+        yield from _scores(evidence)
+    elif not cliffs and all(r.median < NEAR_CLIFF for r in (f.shrunk, f.sliced) if r):
+        yield from _widths(evidence)  # where no cliff is near: a wider head_dim is beyond it
 
 
 def _scores(evidence: Evidence) -> Iterator[Cause]:
