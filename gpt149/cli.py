@@ -23,7 +23,7 @@ from .errors import Gpt149Error, InputError, MissingDependency
 from .system.child import in_child, run_in_child
 from .system.files import reason
 from .system.terminal import discard_unwritten, open_standard_streams
-from .usage import Group
+from .usage import Group, given
 
 NEEDED = ("numpy", "safetensors", "tiktoken", "torch")
 
@@ -366,6 +366,11 @@ def lab(
     if collect is not None:
         if path is not None:
             raise InputError(f"--collect takes one pattern, in quotes: what is {path} for?")
+        if idle := given() - {"--collect", "--format", "--output"}:
+            raise InputError(
+                f"--collect judges nothing: {', '.join(sorted(idle))} would change nothing. Give "
+                "it where the files are judged."
+            )
         sys.exit(collected(collect, output_format=output_format, output=output))
     if autograder is not None:
         if path is not None:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
 NAMES_WIDTH = 26  # of the options' names; of a longer one, the text starts below it
 BOUND = "\N{NO-BREAK SPACE}"  # while lines are broken
@@ -94,3 +95,15 @@ def in_groups(groups: dict[str, Sequence[Grouped]]) -> Decorator:
         return command
 
     return decorate
+
+
+def given() -> set[str]:
+    """The options that stand on the current command's line, by their last flag: `--output`."""
+    context = click.get_current_context()
+    return {
+        param.opts[-1]
+        for param in context.command.params
+        if isinstance(param, click.Option)
+        and param.name
+        and context.get_parameter_source(param.name) is ParameterSource.COMMANDLINE
+    }

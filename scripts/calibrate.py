@@ -114,7 +114,7 @@ def measure(rows: list[Row], cases: list[Case]) -> None:
 
 def fits(case: Case, source: Source) -> bool:
     """Whether a right kernel of the kind is right here, and soon done."""
-    return source.loader != "cs149" or (affordable(case) and case.inputs not in HIGH)
+    return affordable(source, case) and (source.loader != "cs149" or case.inputs not in HIGH)
 
 
 def count(row: Row, o: Observation) -> None:

@@ -8,6 +8,7 @@
 // Built with -DMODULE_FILE="...": the module is part of this translation unit, between this code
 // and what must see its functions. Headers of torch come from standin/, or from torch itself.
 #include "gpt149.h"
+#include "omp_team.h"
 
 #include <torch/extension.h>
 
@@ -122,16 +123,6 @@ Tensor call(Part part, const gpt149_args *a, int n, std::vector<float> &q, std::
     return f->call(f->pointer, tensors.data(), numbers.data());
 }
 
-// The threads that OpenMP regions of the module get.
-class Threads {
-  public:
-    explicit Threads(int n) : before_(omp_get_max_threads()) { omp_set_num_threads(n); }
-    ~Threads() { omp_set_num_threads(before_); }
-
-  private:
-    int before_;
-};
-
 // Rows i0..i0+rows of out, from one call with n tokens; q's rows are put at `first`.
 const char *attend(Part part, const gpt149_args *a, int n, int i0, int rows, int first) {
     const int d = a->head_dim;
@@ -163,7 +154,7 @@ template <Part part> const char *run(const gpt149_args *a) {
         return "the module binds no function of this name with the published parameters";
     static std::mutex one_at_a_time; // cs149gpt never calls twice at once, so nothing is promised
     const std::lock_guard<std::mutex> lock(one_at_a_time);
-    const Threads threads(a->n_threads);
+    const adapters::Team team(a->n_threads);
     const char *why = nullptr;
     if (a->causal)
         for (int i = 0; i < a->n_q && !why; i++)

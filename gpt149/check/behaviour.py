@@ -29,6 +29,7 @@ from .finding import Finding
 WINDOWS, REPEATS = 4, 5  # of so many calls: what grows in each is no pool that is being filled
 LATE_CALLS, LATE_SECONDS = 3, 0.01
 QUIET_SECONDS = 0.5  # in which a pool's threads go to sleep, as OpenMP's do
+AWAKE_SECONDS = 0.4
 SPUN_SECONDS = 0.06  # of CPU time that threads take when nothing is to be done
 ALONE_CALLS, ALONE_SECONDS = 4, 0.03  # with one thread, at least
 WOKEN_SECONDS = 5e-5  # of CPU time: more than it takes a thread to see that it has nothing to do
@@ -123,6 +124,9 @@ def look(kernel: ContractKernel, base: int, command: Command, before: dict[str, 
     grown = min(_growth(kernel, args) for _ in range(WINDOWS))
     late = any(_late(kernel, args) for _ in range(LATE_CALLS))
     spinning = not _until_quiet()
+    if spinning:  # clang's OpenMP lets threads wait awake for a fifth of a second
+        time.sleep(AWAKE_SECONDS)
+        spinning = not _until_quiet()
     del workspace
     return {
         "grown": grown,

@@ -19,6 +19,7 @@ from .symptoms import by_pattern, by_size, without_values
 from .variation import CAUSES, UNSAID, by_lse, by_variant, name_of, naming, without
 
 CHANCE = ("race", "not_reentrant", "not_repeatable")  # which calls fail is another time another
+COUNTED = ("out_truncated",)  # shows in calls of many values, whatever else they have
 ROUGHLY = ("keys_lost", "values_off", "half_precision", "sum_rough", "exp_wrong")
 MOST_GROUPS = 6  # of variants that are looked into one by one
 MOST_TWINS = 10  # calls of a variant that are repeated without it
@@ -39,7 +40,9 @@ def _where_told(
     findings: list[Finding], observations: Sequence[Observation], bench: Bench
 ) -> list[Finding]:
     """With what failing calls have, and others do not, in the first sentence."""
-    if not findings or not (shared := _shared(observations, bench)):
+    if not findings or findings[0].cause in COUNTED:
+        return findings
+    if not (shared := _shared(observations, bench)):
         return findings
     return [replace(findings[0], sentence=f"{findings[0].sentence}; {shared}"), *findings[1:]]
 

@@ -91,6 +91,7 @@ def judge_under(
             [*launcher, str(program), name],
             input=b"".join(written(case, judged=True) for case in asked),
             capture_output=True, timeout=timeout, check=False,
+            start_new_session=True,  # kill(0, ...) is the kernel's own end
         )  # fmt: skip
     except OSError as e:
         raise InputError(f"cannot run {launcher[0] if launcher else program}: {e.strerror}.") from e

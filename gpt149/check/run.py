@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
-from ..errors import BuildError, InputError
+from ..errors import BuildError, Gpt149Error, InputError
 from ..kernels.abi import IN_WORDS, Feature
 from ..kernels.loaders.python import is_triton
-from ..kernels.registry import compiled, locate
+from ..kernels.registry import Source, compiled, locate
+from ..kernels.signatures import Signature
 from ..system.threads import one_blas_thread
 from .arena import Arena
 from .behaviour import findings as findings_of
@@ -41,7 +42,9 @@ EXPLAINS = {
     "n_threads_ignored": ("workspace_overrun", "crash", "race", "threads_split", "unknown"),
 }
 MOST_DOUBTFUL = 30_000_000  # of a case that runs under the sanitizers, though nothing crashed
-MOST_SQUARE_WORK = 600_000_000  # multiplications that a square kernel is asked for in one case
+MOST_REREAD = 6  # cases that failed, and that passed
+MOST_LOOPED = 2**18  # pairs of a query and a key, of a case for loops over tiles in Python
+MOST_SQUARE_WORK = 600_000_000  # multiplications of a case for which it is called once a query
 
 
 @dataclass(frozen=True)
@@ -103,7 +106,7 @@ def unheard(_step: str) -> None:
 
 
 def check(
-    spec: str,
+    spec: str | Source,
     cases: Sequence[Case],
     *,
     timeout: float = 5.0,
@@ -126,15 +129,19 @@ def check(
         MachineFault: nor can any other, or no other runs.
     """
     start = time.perf_counter()
-    source = locate(spec)
+    source = spec if isinstance(spec, Source) else locate(spec)
     if sanitizers:
         must_have_sanitizers(source)
     interpreted = source.path is not None and is_triton(source.path)
     if interpreted:
         timeout, timed = INTERPRETED_PATIENCE * timeout, None
-    slow = interpreted or source.loader == "cs149"
-    can_be_asked = _interpretable if interpreted else affordable
-    asked = [case for case in cases if not slow or can_be_asked(case)]
+
+    def can_be_asked(case: Case) -> bool:
+        if interpreted:
+            return _interpretable(case)
+        return affordable(source, case)
+
+    asked = [case for case in cases if can_be_asked(case)]
     too_long = tuple(case.name for case in cases if case not in asked and not case.needs)
     if not asked:
         raise InputError(
@@ -160,7 +167,7 @@ def check(
                 raise
             asked = [case for case in asked if not case.needs & ~claimed]
             if not asked:
-                raise InputError(_unclaimed(spec, cases[0], claimed))
+                raise InputError(_unclaimed(str(spec), cases[0], claimed))
             bench = Bench(child, arena, memo)
             hangs = crashes = 0
             for i, case in enumerate(asked, 1):
@@ -180,7 +187,7 @@ def check(
             failed = [o for o in observations if not o.passed]
             right = not failed
             seen = _seen(observations, bench, child) if child.native and explained else []
-            if source.loader == "cs149":  # which is not told how many threads to use
+            if not source.is_told_threads:
                 seen = [f for f in seen if f.cause != "n_threads_ignored"]
             findings = list[Finding]()
             if failed and explained:
@@ -194,6 +201,8 @@ def check(
                 notes += tuple(unclaimed(source, library, observations, cases, bench, child))
             if interpreted:
                 notes = (*notes, INTERPRETED)
+            if source.signature:
+                notes = (*notes, _read_as(source.signature))
             if timed and right:
                 progress("timing")
             speed = Speed(timed, bench.seconds(timed)) if timed and right else None
@@ -212,6 +221,9 @@ def check(
     if sanitizers:
         progress("under the sanitizers")
         fault = sanitize(source, child.kernel, asked, sanitizers, timeout)
+    if failed and explained and source.signature:
+        progress("reading its parameters otherwise")
+        notes, findings = _reread(source, source.signature, observations, notes, findings, timeout)
     left_out = tuple(case.name for case in asked[len(observations) :])
     seconds = time.perf_counter() - start
     return Report(
@@ -287,13 +299,80 @@ def _explains(seen: Finding, findings: Sequence[Finding]) -> bool:
     return effects is None or not findings or findings[0].cause in effects
 
 
+def _read_as(signature: Signature) -> Finding:
+    """What the judge took an author's own signature for."""
+    return Finding(
+        "read_as",
+        f"{signature.function} is judged as: {signature.words}. If it is meant otherwise, "
+        "say so in a comment such as `gpt149: causal, scale=1`",
+        "",
+        0.0,
+    )
+
+
+def _reread(
+    source: Source,
+    signature: Signature,
+    observations: Sequence[Observation],
+    notes: tuple[Finding, ...],
+    findings: list[Finding],
+    timeout: float,
+) -> tuple[tuple[Finding, ...], list[Finding]]:
+    """The notes and findings, with what the function is right as, if it was read wrong.
+
+    In another layout, nothing that is read from its output means anything.
+    """
+    by_size = sorted(observations, key=lambda o: o.case.batch * o.case.n_head * o.case.n_kv)
+    failed = [o for o in by_size if not o.passed]
+    passed = [o for o in by_size if o.passed]
+    few = [o.case for o in [*failed[:MOST_REREAD], *passed[-MOST_REREAD:]]]
+    for said, other in signature.others():
+        if not _may_be(other, signature, failed):
+            continue
+        try:
+            report = check(replace(source, signature=other), few, timeout=timeout, explained=False)
+        except Gpt149Error:
+            continue
+        if not report.right:
+            continue
+        text = f"'gpt149: {said}' in a comment makes it right, if that is what is meant"
+        if other.axes == signature.axes:
+            return (Finding("read_otherwise", text, "", 0.0), *notes), findings
+        return notes, [Finding("read_otherwise", text, f"in all of {len(few)} cases tried", 1.0)]
+    return notes, findings
+
+
+def _may_be(other: Signature, signature: Signature, failed: Sequence[Observation]) -> bool:
+    """Whether what failed could be right if the function is another than it was read as."""
+    cases = [o.case for o in failed]
+    if other.causal != signature.causal:
+        return not any(case.causal for case in cases)
+    if other.scale != signature.scale:
+        return not any(case.n_kv == 1 or case.head_dim == 1 for case in cases)
+    turned = sorted(other.axes) == sorted(signature.axes)
+    if turned:
+        return not any(case.n_head == 1 for case in cases)
+    return all(o.answer.outcome == "raised" for o in failed)
+
+
 def _interpretable(case: Case) -> bool:
     return case.batch * case.n_head * case.n_q * case.n_kv <= MOST_INTERPRETED
 
 
-def affordable(case: Case) -> bool:
-    """Whether a square, unmasked kernel can be asked: if causal, it is called once a query."""
-    if not case.causal:
+def affordable(source: Source, case: Case) -> bool:
+    """Whether a kernel of another signature than the contract's answers in seconds.
+
+    What it does not know is made of larger calls, or of one for each query; classes of CS336 have
+    loops in Python.
+    """
+    n_q, n_kv = case.n_q, case.n_kv
+    if source.signature and source.signature.kind == "autograd":
+        return (n_kv if case.causal and n_q > 1 else n_q) * n_kv <= MOST_LOOPED
+    if source.one_by_one(case.causal):
+        keys = [n_kv - i if case.causal else n_kv for i in range(n_q)]  # of each
+        pairs = sum(n * (n if source.square or not case.causal else 1) for n in keys)
+    elif n_q != n_kv and (source.square or (source.signature and case.causal and n_q > 1)):
+        pairs = n_kv * n_kv * -(-n_q // n_kv)
+    else:
         return True
-    squares = sum(n * n for n in range(case.n_kv - case.n_q + 1, case.n_kv + 1))
-    return 2 * squares * case.batch * case.n_head * case.head_dim <= MOST_SQUARE_WORK
+    return 2 * pairs * case.batch * case.n_head * case.head_dim <= MOST_SQUARE_WORK

@@ -46,10 +46,10 @@ NO_ARCHER = (
 ASAN = re.compile(r"ERROR: \w+Sanitizer: ([^\n]+)")
 FRAME = re.compile(r"#\d+ \w+ in ")
 IN_ACCESSOR = re.compile(FRAME.pattern + r"[^(]*\b(two|four)Dim(Read|Write)\b")  # of cs149gpt
-PLACE = re.compile(r"(/[^\s(:]*):(\d+)")
+PLACE = re.compile(r"/([^/\n]+?:\d+)(?!\d)")
 RACE = re.compile(r"WARNING: ThreadSanitizer: data race[^\n]*\n(.*?)\n\n(.*?)\n\n", re.DOTALL)
 ACCESS = re.compile(r"(read|write) of size", re.IGNORECASE)
-UBSAN = re.compile(r"([^\s:]+:\d+):\d+: runtime error: ([^\n]+)")
+UBSAN = re.compile(r"([^/\n]+?:\d+):\d+: runtime error: ([^\n]+)")
 
 
 @dataclass(frozen=True)
@@ -111,6 +111,7 @@ def sanitize(
                 timeout=10 * timeout,
                 env={**os.environ, **OPTIONS},
                 check=False,
+                start_new_session=True,  # kill(0, ...) is the kernel's own end
             )
         except subprocess.TimeoutExpired:
             return MemoryFault(case, f"it did not return within {10 * timeout:g} s", "", "")
@@ -144,7 +145,7 @@ def must_have_sanitizers(source: Source) -> Target:
     target = to_build(source)
     if target is None:
         what = "is built already: check its source" if source.loader == "library" else "is Python"
-        raise CannotSanitize(f"'{source}' {what}, so --sanitize cannot build it.")
+        raise CannotSanitize(f"--sanitize cannot build '{source}', which {what}.")
     if why := no_sanitizers(target.name):
         raise CannotSanitize(f"'{source}' cannot be built with sanitizers: {why}.")
     return target
@@ -163,7 +164,7 @@ def _read(output: str, source: Path) -> tuple[str, str]:
     """What the sanitizer says, and the first line of the kernel's own source in it."""
     place_ = _place(output, source)
     if said := UBSAN.search(output):
-        return said[2], place_ or Path(said[1]).name
+        return said[2], place_ or said[1]
     if race := RACE.search(output):
         place_, inner = _place(race[1], source), _innermost(race[1])
         other = _innermost(race[2])
@@ -189,7 +190,7 @@ def _access(stack: str) -> str:
 def _innermost(stack: str) -> str:
     """The line at which it did that, in whatever file."""
     found = PLACE.search(stack)
-    return f"{Path(found[1]).name}:{found[2]}" if found else "code without lines"
+    return found[1] if found else "code without lines"
 
 
 def _place(output: str, source: Path) -> str:
@@ -197,12 +198,11 @@ def _place(output: str, source: Path) -> str:
 
     What an accessor does wrongly, it is told to do where it is called.
     """
-    folder = source.resolve().parent
+    source = source.resolve()
+    folder = re.escape(str(source.parent))
     found = list[tuple[bool, bool, str]]()
     for line in output.splitlines():
         last = not FRAME.search(line) or bool(IN_ACCESSOR.search(line))
-        for name, number in PLACE.findall(line):
-            path = Path(name).resolve()
-            if path.parent == folder:
-                found.append((last, path.name != source.name, f"{path.name}:{number}"))
+        for place in re.findall(folder + PLACE.pattern, line):
+            found.append((last, not place.startswith(f"{source.name}:"), place))
     return min(found, key=lambda one: one[:2])[2] if found else ""

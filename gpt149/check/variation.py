@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..kernels.abi import FIELD, IN_WORDS, Feature
 from .arena import POISON
@@ -17,10 +18,12 @@ from .mistakes import right
 from .mistakes.lse import lses
 from .observe import Bench, Observation
 from .reading.logsum import read_counts, read_lse
+from .reading.words import ranges
 
 MATCH = 64.0  # as in predictions
 FAR = 80.0
 LARGE = 1000  # values of out, of which some are rounded
+MOST_DIMS = 0.9  # are as good as all
 HALF = 0.5  # of the failing cases: what explains no more of them may do so by chance
 # What says little: the variant's name says more.
 UNSAID = ("unknown", "not_finite", "reads_outside", "values_off", "scores_ignored", "nothing_of_v",
@@ -83,20 +86,25 @@ def _dtypes(wrong: Sequence[Observation]) -> Iterator[Finding]:
         )
         return
     large = [o for o in half if o.out.size > LARGE]
-    if large and all(map(_is_cut, large)):
+    cut = [dims for o in large if len(dims := _cut_dims(o))]
+    if large and len(cut) == len(large):
+        most = len(cut[0]) > MOST_DIMS * large[0].out.shape[-1]  # a small one may round up anyway
+        some = "" if most else f" of dims {ranges(cut[0])}"
         yield Finding(
             "out_truncated",
-            "out is not rounded to the nearest bfloat16: its last bits are cut off, so that all "
-            "values are too small",
+            f"out is not rounded to the nearest bfloat16: its last bits are cut off, so that all "
+            f"values{some} are too small",
             f"in {len(half)} of {len(half)} cases",
             1.0,
-            half[0].case.name,
+            large[0].case.name,
         )
 
 
-def _is_cut(o: Observation) -> bool:
+def _cut_dims(o: Observation) -> NDArray[np.intp]:
+    """The dims of out that are cut off, and not rounded."""
     assert o.verdict is not None
-    return bool(cut_off(o.out.astype(np.float64), o.verdict.expected.want).any())
+    cut = cut_off(o.out.astype(np.float64), o.verdict.expected.want)
+    return np.flatnonzero(cut.any(tuple(range(cut.ndim - 1))))
 
 
 def _hidden(wrong: Sequence[Observation]) -> Iterator[Finding]:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 import click
 
 from ..errors import Gpt149Error, InputError
-from ..kernels.registry import is_square
+from ..kernels.registry import is_adapted
 from . import several
 from .figures import as_json, statistics_line
 from .prompts import read as read_prompts
@@ -28,9 +28,9 @@ if TYPE_CHECKING:
     from ..engine.protocol import Engine
     from ..engine.texts import Piece, Prompt, Sample
 
-SQUARE_NOTE = (
-    "A kernel of cs149gpt is square: a decode step of t tokens costs O(t^2) in each layer, a "
-    "prefill of T tokens O(T^3)."
+ADAPTED_NOTE = (
+    "A kernel that does not know n_q < n_kv, or the mask, is called with more rows, or once a "
+    "query: a decode step of t tokens may cost O(t^2) in each layer, a prefill of T O(T^3)."
 )
 
 
@@ -276,8 +276,8 @@ class Session:
         if any(s.finish_reason == "context" for s in generation.samples):
             _say(f"The context is full ({self.engine.n_ctx} tokens): generation stopped.")
         _say(statistics_line(generation.stats))
-        if is_square(self.engine.kernel) or is_square(self.engine.decode_kernel):
-            _say(SQUARE_NOTE)
+        if is_adapted(self.engine.kernel) or is_adapted(self.engine.decode_kernel):
+            _say(ADAPTED_NOTE)
 
 
 def _prompt_text(r: Request) -> str | None:

@@ -21,7 +21,7 @@ from ..lab.run import Settings, Submission, judge_submission
 from ..lab.timing import time_in_turn
 from ..system.child import module_command, with_parent
 from ..system.limits import check_jobs
-from ..system.paths import write_whole
+from ..system.paths import check_writable, write_whole
 from ..system.terminal import status
 from .terminal import show
 
@@ -50,8 +50,8 @@ def run(
     check_jobs(jobs)
     if output_format == "html":
         raise InputError("--format html is for --collect.")
-    if output is not None and not output.parent.is_dir():
-        raise InputError(f"cannot write {output}: there is no folder {output.parent}.")
+    if output is not None:
+        check_writable(output)
     if output_format == "gradescope" and path.is_dir():
         raise InputError("--format gradescope is for one submission, not for a folder.")
     wanted = (ACCESS, *(p.name for p in PARTS)) if part == "all" else (part,)
@@ -66,7 +66,7 @@ def run(
         return 0
     if path.is_dir():
         submissions = _judge_folder(path, wanted, settings, jobs)
-    elif path.is_file() or output_format == "gradescope":
+    elif path.is_file() or output_format == "gradescope" or (output_format == "json" and output):
         with status() as progress:
             submissions = [judge_submission(path, wanted, settings, progress)]
     else:
@@ -100,6 +100,8 @@ def write_autograder(out: Path, settings: Settings) -> int:
     Raises:
         InputError: it cannot be written.
     """
+    if out.suffix != ".zip":
+        raise InputError(f"Gradescope takes a zip: {out} must end in .zip.")
     write_whole(out, autograder(settings))
     click.echo(f"{out}", err=True)
     return 0
@@ -131,9 +133,12 @@ def _write(text: str, output_format: str, output: Path | None) -> None:
 def _judge_folder(
     folder: Path, wanted: Sequence[str], settings: Settings, jobs: int
 ) -> list[Submission]:
-    """Every submission in the folder, `jobs` at a time."""
+    """Every submission in the folder, `jobs` at a time; of a folder in it, whether it has one."""
     files = sorted({*folder.glob(f"*/{MODULE}"), *folder.glob("*.cpp")})
-    if not files:
+    if files:
+        folders = {f for f in folder.iterdir() if f.is_dir() and not f.name.startswith((".", "_"))}
+        files = sorted({*files, *(f / MODULE for f in folders if f.suffix != ".cpp")})
+    else:
         raise InputError(f"there are no submissions in {folder}: no */{MODULE}, and no *.cpp.")
     with ThreadPoolExecutor(jobs) as pool:
         judged = pool.map(lambda file: judge_submission(file, wanted, settings), files)

@@ -90,12 +90,18 @@ def self_test(threads: int | None, *, as_json_output: bool) -> int:
 
 
 def _asked(spec: str, shapes: Sequence[str], usual: Sequence[str]) -> list[Shape]:
-    square = locate(spec).loader == "cs149"
-    asked = [parse(name) for name in dict.fromkeys(shapes or (SQUARE_SHAPES if square else usual))]
-    for shape in asked:
-        if square and (shape.causal or shape.n_q != shape.n_kv):
+    source = locate(spec)
+
+    def knows(name: str) -> bool:
+        shape = parse(name)
+        square = shape.n_q == shape.n_kv or not source.square
+        return square and not source.one_by_one(shape.causal)
+
+    fitting = [name for name in usual if knows(name)] or SQUARE_SHAPES
+    for name in shapes:
+        if not knows(name):
             raise InputError(
-                f"{spec} knows square calls without a mask alone, and {shape.name} is none: a "
-                f"shape for it is {SQUARE_SHAPES[0]}."
+                f"{spec} knows no calls such as {name}: they are made of many calls for it. A "
+                f"shape for it is {fitting[0]}."
             )
-    return asked
+    return [parse(name) for name in dict.fromkeys(shapes or fitting)]

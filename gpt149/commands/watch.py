@@ -64,7 +64,7 @@ def run(
                 log.look()
             files = _own(path, library)
             stamps |= _stamps([file for file in files if file not in stamps])
-            timed = speed_case(checked_threads(None), square_only=source.loader == "cs149")
+            timed = speed_case(checked_threads(None), square_only=source.one_by_one(causal=True))
             with status() as progress:
                 report = check(
                     spec, cases, timeout=timeout, sanitizers=sanitizers, timed=timed, memo=memo,
@@ -108,7 +108,7 @@ def _why_slow(spec: str, saved: Callable[[], bool]) -> str:
             return f"Why not faster: {more} says it, once it has measured this machine."
         if source.path is None or source.loader == "python":
             return f"Why not faster: {more} says what can be seen from outside."
-        shape = parse(SQUARE_SPEED if source.loader == "cs149" else SPEED)
+        shape = parse(SQUARE_SPEED if source.one_by_one(causal=True) else SPEED)
         found = profile(spec, [shape], most, unless_saved, brief=True)[0]
     except _Saved:
         return "Saved: judging again."

@@ -33,6 +33,7 @@ from . import languages, ninja
 from .compiler import (
     CPUS,
     LIBRARY_FLAGS,
+    LINES,
     SANITIZER_FLAGS,
     bear_two_openmps,
     compiler_for,
@@ -59,8 +60,9 @@ class Target:
 
     sources: of C++ and C, or one of Rust or Zig; the first gives it its name. flags: more of the
     compiler's arguments. libraries: what is linked: -l and -L, object files. sanitizers: as for
-    -fsanitize, such as "address,undefined". lines: addresses tell their lines. subject: the user's
-    file, for messages, where it is not the first source. program: it has a main.
+    -fsanitize, such as "address,undefined". lines: addresses of Rust and Zig tell their lines, as
+    others' always do. subject: the user's file, for messages, where it is not the first source.
+    program: it has a main.
     """
 
     sources: tuple[Path, ...]
@@ -215,8 +217,8 @@ def _product(entry: Path, target: Target) -> Product:
     if target.sanitizers:
         flags += [*SANITIZER_FLAGS, f"-fsanitize={target.sanitizers}"]
     else:
-        flags += LIBRARY_FLAGS
-    words = (*flags, *target.flags, *(["-g1"] if target.lines else []))
+        flags += [*LIBRARY_FLAGS, LINES]
+    words = (*flags, *target.flags)
     compiling = tuple(
         languages.as_c(words) if source.suffix == languages.C else words
         for source in target.sources

@@ -18,11 +18,14 @@ from ..errors import InputError, MachineFault, MissingDependency
 # No -ffast-math, not from CXX either: it lets the compiler assume that there are no NaNs and
 # infinities, and a library linked with it has the whole process flush denormals.
 FLAGS = ("-std=c++17", "-Wall", "-Wextra", "-fno-fast-math")
-# clang++ means that by the above already, and makes no vectors where it is told so.
-GXX_FLAGS = ("-fno-unsafe-math-optimizations",)
+# clang++ means that by the above already, and makes no vectors where it is told so; and it stops
+# at 20 mistakes by itself.
+GXX_FLAGS = ("-fno-unsafe-math-optimizations", "-fmax-errors=20")
 LIBRARY_FLAGS = ("-O3", "-fPIC")
-# -g1: functions and lines are all that is told, and the rest takes a third of the time.
-SANITIZER_FLAGS = ("-O1", "-g1", "-fno-omit-frame-pointer", "-fno-sanitize-recover=all")
+# -g1: functions and lines are all that is told. It takes no time and changes no instruction; what
+# sanitizers could tell besides takes three times as long.
+LINES = "-g1"
+SANITIZER_FLAGS = ("-O1", LINES, "-fno-omit-frame-pointer", "-fno-sanitize-recover=all")
 # GPT149_MARCH takes one of these, or a value of the flag that the compiler's target has.
 # Sources: AWS, "Getting started with Graviton", C/C++; clang -print-supported-cpus; the x86-64
 # psABI's levels.
@@ -39,8 +42,14 @@ ARM = ("aarch64", "arm64")
 NO_OPENMP = re.compile(
     r"'omp\.h' file not found|cannot find -lomp|library .*\bl?omp\b"
 )  # clang++'s
+TOO_LONG = "CPU time limit exceeded"  # gcc's and clang's
 # Apple's clang knows OpenMP's pragmas, and has neither the driver's flag nor the library.
 HOMEBREW_OPENMP = ("/opt/homebrew/opt/libomp", "/usr/local/opt/libomp")
+
+
+# What a compiler may take; a template or an #include can keep it busy for ever.
+MOST_SECONDS = 120  # of CPU time
+MOST_BYTES = 8 << 30
 
 
 def find_compiler() -> list[str]:
@@ -48,7 +57,7 @@ def find_compiler() -> list[str]:
 
     Raises:
         InputError: $CXX is no command line.
-        MissingDependency: there is none.
+        MissingDependency: there is none, or not that of $CXX.
     """
     said = os.environ.get("CXX", "")
     try:
@@ -61,6 +70,11 @@ def find_compiler() -> list[str]:
     for name in wanted:
         if path := shutil.which(name):
             return [path, *chosen[1:]]
+    if chosen:
+        raise MissingDependency(
+            f"CXX names the compiler {chosen[0]!r}, which is not there. Mend it, or unset it: then "
+            "c++, g++ or clang++ is taken."
+        )
     hint = (
         "`xcode-select --install`, and `brew install libomp` for OpenMP"
         if sys.platform == "darwin"
@@ -151,7 +165,9 @@ def wanted_cpu() -> str:
 
 
 def hint(output: str) -> str:
-    """What to install, where a compiler says that it lacks its OpenMP; else nothing."""
+    """What a compiler's last words mean beyond mistakes of the author's; else nothing."""
+    if TOO_LONG in output:
+        return f"A compiler is stopped after {MOST_SECONDS} s.\n"
     if not NO_OPENMP.search(output):
         return ""
     how = "brew install libomp" if sys.platform == "darwin" else "sudo apt install libomp-dev"

@@ -9,7 +9,7 @@ from ..errors import InputError
 from ..system.files import exists, read_json
 from ..system.paths import write_whole
 from . import languages
-from .build import commands
+from .build import Target, commands
 from .loaders import cs149
 from .registry import locate, to_build
 
@@ -28,6 +28,8 @@ def write_compile_commands(kernel: Path) -> Path:
     source = locate(str(kernel.resolve()))
     module = source.loader == "cs149" and source.path
     target = cs149.seen_in_editor(module) if module else to_build(source)
+    if source.loader == "function" and source.path:  # the file without what calls it
+        target = Target((source.path,))
     if target is None or kernel.suffix in (languages.RUST, languages.ZIG):
         raise InputError(
             f"{kernel} is not compiled as C or C++, so there is nothing to tell an editor."

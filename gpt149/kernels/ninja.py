@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import resource
 import shlex
 import shutil
 import signal
@@ -11,14 +12,17 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from ..errors import InputError, MissingDependency
-from ..system.child import with_parent
+from ..system.child import limit, with_parent
 from ..system.terminal import status
+from .compiler import MOST_BYTES, MOST_SECONDS
 
 FILE = "build.ninja"
 STATUS = "\x1e"  # begins what ninja says of a finished command
+MOST_SAID = 1 << 20  # characters of a command's own words that are kept
 
 
 @dataclass(frozen=True)
@@ -80,13 +84,15 @@ def write(product: Product, folder: Path) -> None:
     ]
     for words, source, name in zip(product.compile, product.sources, product.objects, strict=False):
         lines += [
-            f"build {name}: object {_path(source)}",
+            f"build {name}: object $source",
+            f"  source = {_path(source)}",
             f"  words = {_shell(words)}",
             f"  name = {_escaped(source.name)}",
         ]
-    made_of = " ".join(product.objects) or _path(product.sources[0])
+    made_of = " ".join(product.objects) or "$source"
     lines += [
         f"build {product.output}: link {made_of}",
+        f"  source = {_path(product.sources[0])}",
         f"  name = {_escaped(product.sources[0].stem)}",
     ]
     # A path may hold bytes that are no UTF-8.
@@ -126,10 +132,14 @@ def run(products: Sequence[Product], folder: Path) -> Outcome:
         ) as process,
     ):  # fmt: skip
         assert process.stdout is not None
+        limit(process.pid, resource.RLIMIT_CPU, MOST_SECONDS)  # compilers inherit them
+        limit(process.pid, resource.RLIMIT_DATA, MOST_BYTES)
         tell("compiling")
         try:
-            for text in process.stdout:
-                said += text
+            size = 0
+            for text in iter(partial(process.stdout.readline, MOST_SAID), ""):
+                size = 0 if text.startswith(STATUS) else size + len(text)
+                said += text if size <= MOST_SAID else ""
                 if text.startswith(STATUS):
                     tell(f"compiled {text[len(STATUS) :].rstrip()}")
         except BaseException:  # Ctrl-C: no compiler stays behind
@@ -193,11 +203,14 @@ def _shell(words: Sequence[str]) -> str:
 
 
 def _path(path: Path) -> str:
-    """A path as ninja reads it between others; in a command it quotes it for the shell itself."""
-    return _escaped(str(path.resolve())).replace(" ", "$ ").replace(":", "$:")
+    """A path as the value of a variable: there alone a | and a colon are nothing but letters.
+
+    In a command, ninja quotes it for the shell itself.
+    """
+    return _escaped(str(path.resolve()))
 
 
 def _escaped(text: str) -> str:
-    if "|" in text or "\n" in text:
-        raise InputError(f"{text!r} cannot be compiled: there is a line break or a | in it.")
+    if "\n" in text:
+        raise InputError(f"{text!r} cannot be compiled: there is a line break in it.")
     return text.replace("$", "$$")

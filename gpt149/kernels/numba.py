@@ -12,6 +12,8 @@
 
     gpt149_kernels = [Kernel("mine", "its idea", "n_kv", workspace_bytes, run)]
 
+Behind run, `Feature.WINDOW | Feature.KV_BEGIN` claims what it computes besides.
+
 `gpt149 new mine_numba.py` writes a whole one. Such a file is a kernel as any: it runs in the native
 engine, from several threads, without Python and torch. Needs numba.
 """
@@ -25,9 +27,10 @@ from numba import njit, types
 from numba.extending import intrinsic
 
 from . import abi
+from .abi import Feature
 from .loaders.cfuncs import Kernel
 
-__all__ = ["RUN", "WORKSPACE_BYTES", "Kernel", "floats", "row"]
+__all__ = ["RUN", "WORKSPACE_BYTES", "Feature", "Kernel", "floats", "ints", "row"]
 
 SIMPLE = {
     ctypes.c_int32: types.int32,
@@ -49,15 +52,26 @@ RUN = types.intp(types.CPointer(ARGS))
 WORKSPACE_BYTES = types.int64(types.CPointer(ARGS))
 
 
-@intrinsic
-def floats(_context: Any, address: Any) -> Any:
-    """The float32 numbers at an address, to be read and written by an index: `floats(a.lse)[i]`."""
-    pointer = types.CPointer(types.float32)
+def _numbers_at(address: Any, kind: Any) -> Any:
+    """What an intrinsic returns: the pointer's type, and how its code is made."""
+    pointer = types.CPointer(kind)
 
     def generate(context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
         return builder.inttoptr(arguments[0], context.get_value_type(pointer))
 
     return pointer(address), generate
+
+
+@intrinsic
+def floats(_context: Any, address: Any) -> Any:
+    """The float32 numbers at an address, to be read and written by an index: `floats(a.lse)[i]`."""
+    return _numbers_at(address, types.float32)
+
+
+@intrinsic
+def ints(_context: Any, address: Any) -> Any:
+    """The int32 numbers at an address: `ints(a.kv_begin)[b]`, where a.kv_begin is not 0."""
+    return _numbers_at(address, types.int32)
 
 
 @njit(inline="always")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import json
 import re
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 
@@ -14,9 +14,10 @@ from ..system.paths import shipped
 from ..system.words import in_shell
 from . import languages
 from .build import Target, build_all
-from .loaders import cfuncs, contract, cs149, python
+from .loaders import c_functions, cfuncs, contract, cs149, python, python_functions, python_reading
 from .loaders.contract import ContractKernel
 from .loaders.tensors import TENSOR_KERNELS, TensorKernel
+from .signatures import Signature
 
 Kernel = ContractKernel | TensorKernel
 
@@ -32,21 +33,41 @@ DEFAULT = "simd"
 CPP = (".cpp", ".cc", ".cxx")
 COMPILED = (*CPP, languages.C, languages.RUST, languages.ZIG)
 LIBRARIES = (".so", ".dylib")
-# What ninja, make's rules or #include cannot say, and what breaks a report's lines.
-UNSPEAKABLE = re.compile(r'[\x00-\x1f\x7f"|\\]')
+# What breaks a report's lines, and what clang takes for a / where it says what it included.
+UNSPEAKABLE = re.compile(r"[\x00-\x1f\x7f\\]")
 
 
 @dataclass(frozen=True)
 class Source:
     """What a spec names, before anything of it is compiled or loaded.
 
-    loader: contract, library, cs149, python or tensors. path: the file (of tensors, None). name:
-    which of the file's kernels, "" for the only one; of tensors, which.
+    loader: contract, library, cs149, function, python or tensors. path: the file (of tensors,
+    None). name: which of the file's kernels, "" for the only one; of tensors, which. signature: of
+    a function that is not of the contract, as it is read from the file.
     """
 
     loader: str
     path: Path | None
     name: str
+    signature: Signature | None = None
+
+    @property
+    def square(self) -> bool:
+        """Whether it knows n_q = n_kv alone."""
+        return self.loader == "cs149" or (self.signature is not None and self.signature.square)
+
+    @property
+    def is_told_threads(self) -> bool:
+        """Whether n_threads reaches it, and not only OpenMP."""
+        return self.loader != "cs149" and (
+            self.signature is None or "n_threads" in self.signature.roles
+        )
+
+    def one_by_one(self, causal: bool) -> bool:
+        """Whether such a call becomes one a query, each over all keys that the query sees."""
+        if self.signature is None:
+            return self.loader == "cs149" and causal
+        return self.signature.one_by_one(causal)
 
     def __str__(self) -> str:
         return self.name if self.path is None else str(self.path)
@@ -63,7 +84,7 @@ def resolve(spec: str | Path) -> Kernel:
     """The kernel that `spec` names: one of BUILTINS, `FILE`, or `FILE:NAME`.
 
     FILE is C++, C, Rust or Zig that keeps the contract of csrc/gpt149.h, a shared library of such
-    kernels, a module.cpp of cs149gpt, or Python.
+    kernels, a module.cpp of cs149gpt, a plain function of C or C++, or Python.
 
     Raises:
         InputError: no such kernel or file; the nearest name is suggested.
@@ -73,9 +94,9 @@ def resolve(spec: str | Path) -> Kernel:
     return load(source, compiled(source))
 
 
-def is_square(kernel: Kernel) -> bool:
-    """Whether it is a kernel of cs149gpt, which knows calls with n_q = n_kv alone."""
-    return isinstance(kernel, ContractKernel) and kernel.square
+def is_adapted(kernel: Kernel) -> bool:
+    """Whether calls of the contract are made of other calls for it."""
+    return kernel.adapted
 
 
 def locate(spec: str | Path) -> Source:
@@ -120,6 +141,8 @@ def to_build(source: Source) -> Target | None:
         return None
     if source.loader == "cs149":
         return cs149.target(source.path)
+    if source.loader == "function" and source.signature:
+        return c_functions.target(source.path, source.signature)
     folder = shipped("csrc") / "kernels"
     ours = source.path.parent == folder
     parts = sorted(folder.glob(f"{source.path.stem}_*.cpp")) if ours else []
@@ -136,12 +159,14 @@ def load(source: Source, library: Path | None) -> Kernel:
     if library is not None:
         found = {kernel.name: kernel for kernel in contract.open_library(library, str(source))}
         chosen = found[_choose(source, list(found))]
-        chosen.square = source.loader == "cs149"
+        chosen.adapted = source.loader in ("cs149", "function")
         return chosen
     if source.path is not None:
         module = python.execute(source.path)
         if of_contract := {k.name: k for k in cfuncs.kernels(module, str(source))}:
             return of_contract[_choose(source, list(of_contract))]
+        if source.signature:
+            return python_functions.function(module, source.path, source.signature)
         return python.function(module, source.path, source.name)
     return TENSOR_KERNELS[source.name]()
 
@@ -153,6 +178,7 @@ def described(source: Source, library: Path | None) -> str:
             "loader": source.loader,
             "path": str(source.path) if source.path else None,
             "name": source.name,
+            "signature": asdict(source.signature) if source.signature else None,
             "library": str(library) if library else None,
         }
     )
@@ -162,7 +188,11 @@ def load_described(described: str) -> Kernel:
     """The kernel that `described` speaks of."""
     found = json.loads(described)
     path, library = (Path(p) if p else None for p in (found["path"], found["library"]))
-    return load(Source(found["loader"], path, found["name"]), library)
+    read = found["signature"]
+    signature = (
+        Signature(**{**read, **{n: tuple(read[n]) for n in ("roles", "names")}}) if read else None
+    )
+    return load(Source(found["loader"], path, found["name"], signature), library)
 
 
 def check_path(path: Path) -> None:
@@ -170,7 +200,7 @@ def check_path(path: Path) -> None:
     if odd := UNSPEAKABLE.search(str(path.resolve())):
         raise InputError(
             f"{str(path)!r} cannot be a kernel: there is {odd[0]!r} in its path. Paths of kernels "
-            'hold no ", no | and \\, no line breaks and other control characters: rename it.'
+            "hold no \\, no line breaks and other control characters: rename it."
         )
 
 
@@ -191,7 +221,7 @@ def _file(spec: str) -> Source:
         )
     check_path(path)
     if path.suffix == ".py":
-        return Source("python", path, name)
+        return Source("python", path, name, python_reading.read(_text(path), str(path), name))
     if path.suffix in LIBRARIES:
         return Source("library", path, name)
     if path.suffix not in COMPILED:
@@ -199,7 +229,18 @@ def _file(spec: str) -> Source:
         raise InputError(f"{path} is not a kernel: its name must end in {endings} or .py.")
     if path.suffix in CPP and cs149.is_module(path):
         return Source("cs149", path, cs149.NAMES.get(name, name))
+    if path.suffix in (*CPP, languages.C) and (
+        read := c_functions.read(_text(path), str(path), name)
+    ):
+        return Source("function", path, read.function, read)
     return Source("contract", path, name)
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""  # the compiler says why
 
 
 def _choose(source: Source, found: list[str]) -> str:

@@ -18,6 +18,8 @@ EXTENTS = (2, 3, 4, 5)
 STRIDES = (60, 20, 5, 1)  # elements, of a tensor of these extents whose last index runs fastest
 INDICES = list(product(*map(range, EXTENTS)))
 MEMORY = 120 * 64  # floats: an index that is computed wrongly still falls inside
+HELD = [i + 1.5 for i in range(MEMORY)]  # no two alike, and no whole numbers
+WRITTEN = 0.25
 WORKER = "gpt149.lab.access"
 MOST_SHOWN = 6  # elements that a sentence names
 NAMES = ("fourDimRead", "fourDimWrite")
@@ -94,7 +96,9 @@ def _elements(touched: Sequence[int]) -> str:
     """Which, the first few where they are many."""
     if len(touched) == MEMORY:
         return "every element that there is, and more"
-    few = ", ".join(map(str, touched[:MOST_SHOWN])) or "none"
+    if not touched:
+        return "no element"
+    few = ", ".join(map(str, touched[:MOST_SHOWN]))
     return f"element {few}" + (f", ... ({len(touched)})" if len(touched) > MOST_SHOWN else "")
 
 
@@ -131,20 +135,24 @@ def _touched(path: str, name: str) -> Any:
     extents = (ctypes.c_int * 4)(*EXTENTS)
     touched = []
     for index in INDICES:
-        memory = (ctypes.c_float * MEMORY)()
+        memory = (ctypes.c_float * MEMORY)(*HELD)
         about = memory, ctypes.c_int64(MEMORY), (ctypes.c_int * 4)(*index), extents
+        at = f"at index ({', '.join(map(str, index))})"
         if name == "fourDimRead":
-            memory[:] = list(range(1, MEMORY + 1))
             value = ctypes.c_float()
             there = library.cs149_read(*about, ctypes.byref(value))
-            if value.value not in range(MEMORY + 1):
-                at = ", ".join(map(str, index))
-                return f"at index ({at}) it returns {value.value:g}, which the tensor does not hold"
-            touched.append([int(value.value) - 1] if value.value else [])
+            if value.value and value.value not in HELD:
+                return f"{at} it returns {value.value:g}, which the tensor does not hold"
+            touched.append([HELD.index(value.value)] if value.value else [])
         else:
-            one = ctypes.c_float(1)
-            there = library.cs149_write(*about, one)
-            touched.append([i for i, value in enumerate(memory) if value])
+            there = library.cs149_write(*about, ctypes.c_float(WRITTEN))
+            changed = [i for i, value in enumerate(memory) if value != HELD[i]]
+            odd = [i for i in changed if memory[i] != WRITTEN]
+            if odd and len(changed) == 1:
+                held, left = HELD[odd[0]], memory[odd[0]]
+                how = ": it adds to what is there" if left == held + WRITTEN else ""
+                return f"{at} it makes {left:g} of {held:g}, and must write {WRITTEN:g}{how}"
+            touched.append(changed)
         if not there:
             return None
     return touched

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import platform
+import re
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -18,6 +19,7 @@ from .timing import Timing
 COLUMNS = (*ACCESSORS, *(part.name for part in PARTS))
 WITH_HIDDEN = (*ACCESSORS, *(n for part in PARTS for n in (part.name, part.name + HIDDEN)))
 LINE = "-" * 43
+ERROR = re.compile(r"[^/\n]+: (?:fatal )?error: .*")  # a compiler's first
 _HEADER = f"{'':<44}{'cpu time':>12}{'wall time':>12}{'mem usage':>18}{'peak RSS':>12}"
 
 
@@ -138,7 +140,8 @@ def rows(submissions: Sequence[Submission]) -> list[dict[str, str]]:
                 row[result.name] = result.cause or result.status
         row["points"] = f"{submission.points:g}"
         row["seconds"] = f"{submission.seconds:.1f}"
-        row["why"] = one_line(submission.error.partition("\n")[0])
+        said = ERROR.search(submission.error)
+        row["why"] = one_line(said[0] if said else submission.error.partition("\n")[0])
         found.append(row)
     return found
 
@@ -146,7 +149,8 @@ def rows(submissions: Sequence[Submission]) -> list[dict[str, str]]:
 def as_table(submissions: Sequence[Submission]) -> str:
     """The rows in columns."""
     names = header(submissions)
-    lines = [dict(zip(names, names, strict=True)), *rows(submissions)]
+    shown = [{k: one_line(text, len(text)) for k, text in row.items()} for row in rows(submissions)]
+    lines = [dict(zip(names, names, strict=True)), *shown]
     widths = {name: max(len(line.get(name, "")) for line in lines) for name in names}
     return "\n".join(
         "  ".join(line.get(name, "").ljust(widths[name]) for name in names).rstrip()

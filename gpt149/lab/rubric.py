@@ -125,6 +125,8 @@ def _limits(table: Table) -> tuple[Limit, ...]:
     )
     values = [seconds or within or 0 for seconds, within in bounds]
     table.must(values == sorted(values), "the limits of speed must ascend")
+    shares = [limit.share for limit in limits]
+    table.must(shares == sorted(shares, reverse=True), "what is slower must not earn more")
     return tuple(limits)
 
 

@@ -153,6 +153,8 @@ def judge_submission(
     half = settings.rubric.terms[ACCESS].points / len(ACCESSORS)
     parts = [part for part in PARTS if part.name in wanted]
     try:
+        if not path.is_file():
+            raise InputError(f"there is no file {path}.")
         source = locate(path)
         if source.loader != "cs149":
             raise InputError(f"{path} is not a module of cs149gpt: it has no PYBIND11_MODULE.")

@@ -18,7 +18,7 @@ AS_FAST, NEAR_CEILING = 1.35, 0.4  # times as long as simd: such a kernel has li
 LEAST_BESIDE_SIMD = 1.35  # and this much of it is worth a line
 # How many times as fast a part becomes, once mended; of AVX-512's 16 lanes, as kernels of ours.
 FACTORS = {
-    "scalar_loop": 7.0,
+    "scalar_loop": 4.5,
     "scalar_exp": 8.0,
     "horizontal_sums": 3.5,
     "division_in_loop": 2.5,
@@ -34,7 +34,8 @@ FACTORS = {
 }
 TILED = ("copies_tensors", "scalar_loop", "strided_access", "other")
 UNVECTORISED = ("scalar_loop", "scalar_exp", "strided_access")
-DESIGNS, DESIGN = ("horizontal_sums", "copies_tensors"), 0.5
+# Of a gain counts: of an estimate, and where it takes another design.
+ESTIMATED, DESIGNS = 0.8, {"horizontal_sums": 0.5, "copies_tensors": 0.75}
 WORDS = {
     "scalar_loop": "one number at a time: the compiler may not reorder a sum of floats. Say that "
     "it may (#pragma omp simd reduction), or let lanes be queries or keys",
@@ -56,15 +57,16 @@ WORDS = {
     "more at once (several queries, several keys)",
     "atomics": "atomic operations or locks within loops: add up in a variable of each thread's own",
 }
-CLIFF_OF_SCORES = 1.12
+PASSES = 4  # over all scores: written and read, as scores and as weights
+CLIFF_OF_SCORES, NEAR_CLIFF = 1.12, 1.1
 MASKED, PERFECT_MASK = 0.78, 0.53  # time of a causal call against a full one
 WINDOWED = 1.7  # time of a pair in a window against one without
 BETTER_TILE, CLIFF = 0.87, 1.15
 SYSTEM = 0.08
 WORKING = ("product", "scalar_loop", "horizontal_sums", "narrow_vectors", "no_fma", "latency_bound")
 MANY_EXPS, RESCALED, RESCALE = 2.5, 0.3, 8.0
-# Queries that share a packed K, at least: of k and v, K is half.
-RECOMPUTED, COPIED, PACKED_ONCE = 1.45, 48, 1.5
+# Queries that share a packed K, at least, and in a tile that is large enough. K: half of k and v.
+RECOMPUTED, COPIED, TILE, K_OF_BOTH, PACKED_ONCE = 1.45, 48, 64, 0.5, 1.5
 WIDER, BLOCKS = 1.25, 0.75  # what goes with the square of head_dim, and is done again
 DENORMAL = 1.15
 LEAST_COPIES = 0.15  # of the time
@@ -78,14 +80,16 @@ def causes(evidence: Evidence) -> list[Cause]:
     near = f.simd is not None and f.busy < AS_FAST * f.simd
     near = near or evidence.share_of_ceiling >= NEAR_CEILING
     least = LEAST_BESIDE_SIMD if near else LEAST_GAIN
-    worthy = sorted((c for c in found if c.gain >= least), key=lambda c: -_weight(c))
+    worthy = [c for c in found if c.gain >= least and _weight(c) >= LEAST_GAIN]
+    worthy.sort(key=_weight, reverse=True)
     unique = list({cause.name: cause for cause in reversed(worthy)}.values())[::-1]
     return unique or list(_bound(evidence))
 
 
 def _weight(cause: Cause) -> float:
-    """What a cause is ranked by: its gain, which counts half where it takes another design."""
-    return 1 + (cause.gain - 1) * (DESIGN if cause.name in DESIGNS else 1)
+    """What a cause is ranked by: of its gain, what counts."""
+    known = 1.0 if cause.measured else ESTIMATED
+    return 1 + (cause.gain - 1) * known * DESIGNS.get(cause.name, 1.0)
 
 
 def _bound(evidence: Evidence) -> Iterator[Cause]:
@@ -145,8 +149,26 @@ def _contract(evidence: Evidence) -> Iterator[Cause]:
             f"with br={br} bc={bc} it is faster than with its own tile",
             True,
         )
-    yield from _cliffs(evidence)
-    yield from _widths(evidence)
+    cliffs = list(_cliffs(evidence))
+    yield from cliffs
+    if not cliffs and f.quadratic:
+        yield from _scores(evidence)
+    elif not cliffs and all(r.median < NEAR_CLIFF for r in (f.shrunk, f.sliced) if r):
+        yield from _widths(evidence)  # where no cliff is near: a wider head_dim is beyond it
+
+
+def _scores(evidence: Evidence) -> Iterator[Cause]:
+    """What all scores cost where memory is too slow for any length: no cliff is seen then."""
+    f = evidence.found
+    n_bytes = PASSES * 4 * f.shape.pairs
+    seconds = n_bytes / evidence.ceilings.bandwidth(f.workspace_bytes)
+    share = min(seconds / f.busy, 0.9)
+    yield Cause(
+        "scores_through_memory",
+        gain(share, 50),
+        f"all scores go through memory, {n_bytes / 1e6:,.0f} MB. Tile, and keep a running softmax",
+        share=share,
+    )
 
 
 def _widths(evidence: Evidence) -> Iterator[Cause]:
@@ -188,15 +210,17 @@ def _parts(evidence: Evidence) -> Iterator[Cause]:
     parts = evidence.parts or {}
     if _copied_often(evidence):  # then loops are short as well, and their tails scalar
         share = sum(parts[name].share for name in TILED if name in parts)
+        tiles = max(1.0, evidence.n_traced / TILE)
+        often = evidence.counts.scattered / (K_OF_BOTH * tiles) if evidence.counts else 0.0
         yield Cause(
             "tile_too_small",
-            gain(share, FACTORS["copies_tensors"]),
+            gain(share, max(FACTORS["copies_tensors"], often)),
             "keys or values are copied anew for every few queries: larger tiles of queries",
             False,
             share,
             evidence.place("copies_tensors"),
         )
-        return
+        parts = {name: part for name, part in parts.items() if name not in TILED}
     for name, part in parts.items():
         if name not in FACTORS or (name == "allocates" and evidence.found.faults >= MANY_FAULTS):
             continue
@@ -221,7 +245,8 @@ def _copied_often(evidence: Evidence) -> bool:
     counts, copies = evidence.counts, (evidence.parts or {}).get("copies_tensors")
     if counts is None or copies is None or copies.share < LEAST_COPIES:
         return False
-    return counts.scattered >= max(PACKED_ONCE, evidence.n_traced / COPIED)
+    least = max(PACKED_ONCE, evidence.n_traced / COPIED, counts.copied / 2)
+    return counts.scattered >= least  # else it is what is copied as it lies that takes time
 
 
 def _called(part: Part) -> str:

@@ -28,7 +28,10 @@ class Cause:
 
 @dataclass(frozen=True)
 class Evidence:
-    """What the instruments saw; parts and counts are None where they saw nothing."""
+    """What the instruments saw; parts and counts are None where they saw nothing.
+
+    compiled: the kernel is a library, whose threads its author deals with.
+    """
 
     found: Found
     ceilings: Ceilings
@@ -42,6 +45,7 @@ class Evidence:
     record: Record | None = None
     shared: Shared | None = None
     shared_place: Place | None = None
+    compiled: bool = True
 
     @property
     def ceiling(self) -> tuple[float, str]:

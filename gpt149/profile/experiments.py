@@ -20,7 +20,9 @@ MOST_SECONDS, LEAST_N = 0.06, 256  # of a call of one head, n is halved while it
 TILES = ((16, 32), (32, 64), (64, 64), (64, 128), (128, 256), (256, 512))
 UNSURE = 1.6  # highest against lowest of a ratio's rounds: no more is said than "noisy"
 LONG_SECONDS, MOST_KEYS = 0.01, 1 << 16
-SHRUNK, LEAST_SHRUNK, FEW = (2, 8), 64, (32, 256)  # parts of n; a few queries
+SHRUNK, LEAST_SHRUNK, FEW = (2, 4, 8), 64, (32, 256)  # parts of n; a few queries
+LEAST_MASKED = 512  # of n, where masks are compared: of fewer, whole tiles are a large part
+MIDDLE = 5  # rounds, from which on the lowest and the highest are left out
 NARROW = 32  # half of the head_dim that is narrowed, at least
 QUADRATIC_N, QUADRATIC = 4096, 3
 AWAKE_SECONDS = 0.001  # of a call in which all threads have time to wake up
@@ -37,6 +39,7 @@ class Found:
     shape: Shape
     n_threads: int
     seconds: float = 0.0  # one call, all threads, by the clock
+    slowness: float = 1.0  # of the clock, against CPU time with one thread; 1 at least
     busy: float = 0.0  # the same, of its busiest thread: what it takes on a machine of its own
     one: float = 0.0  # CPU seconds of a call with one thread
     workers: int = 1
@@ -66,15 +69,22 @@ class Found:
     begun: float = 0.0  # threads that a call begins and ends
 
 
-def observe(child: Watched, shape: Shape, n_threads: int, *, square: bool = False) -> Found:
-    """All experiments that apply to the shape. square: the kernel knows n_q = n_kv alone."""
+def observe(
+    child: Watched, shape: Shape, n_threads: int, *, square: bool = False, brief: bool = False
+) -> Found:
+    """All experiments that apply to the shape. square: the kernel knows n_q = n_kv alone.
+
+    brief: without those that are for notes alone.
+    """
     found = Found(shape, n_threads)
     case = replace(shape.case(n_threads), batch=1)
     _threads(child, case, found)
     if n_threads > 1:
         _heads(child, case, found, square)
     if shape.n_q > 1:
-        _variations(child, *affordable(case, found.one), found, square)
+        head, rounds = affordable(case, found.one)
+        _variations(child, head, rounds, found, square)
+        _halves(child, head, rounds, found, brief)
     return found
 
 
@@ -100,8 +110,9 @@ def _threads(child: Watched, case: Case, found: Found) -> None:
     found.seconds, found.one = many.median("wall"), alone.median("cpu")
     found.threads_of_one = alone.usual_workers
     n, long = case.n_threads, many
+    found.slowness = max(1.0, found.seconds / found.one)
     if found.one < LONG_SECONDS:
-        long = _longer(child, case, found.one)
+        long = _longer(child, case, found.one, found.slowness)
     found.workers = min(long.workers, max(n, long.usual_workers))
     found.imbalance = long.imbalance(n)
     if many.workers == 1 and found.one > AWAKE_SECONDS:  # who works then works here, not elsewhere
@@ -111,7 +122,8 @@ def _threads(child: Watched, case: Case, found: Found) -> None:
     found.busy = min(many.busy, found.one * long.usual_imbalance(n) / n)
     found.begun = many.median("begun")
     if found.imbalance and case.causal and case.n_q > 1:
-        full = _longer(child, replace(case, causal=False, window=0), found.one)
+        maskless = replace(case, causal=False, window=0)
+        full = _longer(child, maskless, found.one, found.slowness)
         found.uneven_full = full.usual_imbalance(n)
     found.inflation, found.speedup = _ratio(many, alone), alone.busy / many.busy
     found.faults = many.median("faults")
@@ -127,30 +139,37 @@ def _heads(child: Watched, case: Case, found: Found, square: bool) -> None:
     seconds = found.one / case.n_head
     one = replace(case, n_head=1, n_kv_head=1)
     many = replace(case, n_head=2 * case.n_threads, n_kv_head=2 * case.n_threads)
-    found.one_head_workers = found.workers if case.n_head == 1 else _workers(child, one, seconds)
+    found.one_head_workers = found.workers
+    if case.n_head > 1:
+        found.one_head_workers = _longer(child, one, seconds, found.slowness).workers
     if found.one_head_workers > 1:
         return
     found.many_heads_workers = max(
         found.workers if case.n_head > 1 else 1,
-        _workers(child, many, seconds * many.n_head),
+        _longer(child, many, seconds * many.n_head, found.slowness).workers,
     )
     if case.n_q == 1 and not square:
         n = min(512, case.n_kv)
         prefill = replace(one, n_q=n, n_kv=n)
-        found.prefill_workers = _workers(child, prefill, seconds * n * n / case.n_kv)
+        seconds *= n * n / case.n_kv
+        found.prefill_workers = _longer(child, prefill, seconds, found.slowness).workers
 
 
-def _workers(child: Watched, case: Case, seconds: float) -> int:
-    return _longer(child, case, seconds).workers
+def _longer(child: Watched, case: Case, seconds: float, slowness: float) -> Calls:
+    """Calls like the case's, with more queries and keys where that is over too soon.
 
-
-def _longer(child: Watched, case: Case, seconds: float) -> Calls:
-    """Calls like the case's, with more queries and keys where that is over too soon."""
-    while seconds < LONG_SECONDS and case.n_kv < MOST_KEYS:
-        n_q = case.n_q if case.n_q == 1 else 2 * case.n_q
-        seconds *= 2 * n_q / case.n_q
-        case = replace(case, n_q=n_q, n_kv=2 * case.n_kv)
-    return child.calls(case, max(2, min(ATTEMPTS, int(ROUNDS_SECONDS / seconds))))
+    seconds: of CPU time, with one thread; a call takes `slowness` times as long by the clock.
+    """
+    while True:
+        while seconds < LONG_SECONDS and case.n_kv < MOST_KEYS:
+            n_q = case.n_q if case.n_q == 1 else 2 * case.n_q
+            seconds *= 2 * n_q / case.n_q
+            case = replace(case, n_q=n_q, n_kv=2 * case.n_kv)
+        repeat = int(ROUNDS_SECONDS / slowness / seconds)
+        calls = child.calls(case, max(2, min(ATTEMPTS, repeat)))
+        seconds = calls.median("cpu")  # it may have taken less than was thought
+        if 2 * seconds > LONG_SECONDS or case.n_kv >= MOST_KEYS:
+            return calls
 
 
 def affordable(case: Case, seconds: float) -> tuple[Case, int]:
@@ -166,12 +185,17 @@ def _variations(child: Watched, head: Case, rounds: int, found: Found, square: b
     """One head and one thread, with one thing changed."""
     base = replace(head, causal=head.window > 0)
     if head.causal and head.n_q == head.n_kv and not head.window:
-        found.causal = _pair(child, head, base, rounds)
+        n = max(head.n_q, LEAST_MASKED)
+        masked = replace(head, n_q=n, n_kv=n)
+        found.causal = _pair(child, masked, replace(masked, causal=False), rounds)
     if head.window:
         shape = replace(found.shape, n_head=1, n_q=head.n_q, n_kv=head.n_kv)
         seen = shape.pairs / replace(shape, window=0).pairs
         found.windowed = _scaled(_pair(child, head, replace(head, window=0), rounds), 1 / seen)
-    half = replace(base, n_q=max(1, base.n_q // 2), n_kv=max(1, base.n_kv // 2))
+    found.quadratic = _quadratic(child, base)
+    if found.quadratic:  # then all threads share the memory that scores go through
+        n = found.n_threads
+        base = replace(base, n_head=n, n_kv_head=n, n_threads=n)
     # With a window, a query sees as many keys of a part of n.
     least = 0 if head.window else min(base.n_q, base.n_kv)
     parts = [by for by in SHRUNK if least >= LEAST_SHRUNK * by]
@@ -186,25 +210,34 @@ def _variations(child: Watched, head: Case, rounds: int, found: Found, square: b
     )
     found.shrunk = _worst(whole, others[: len(parts)], [1 / by**2 for by in parts])
     found.sliced = _worst(whole, others[len(parts) :], [n / base.n_q for n in few])
-    if head.head_dim >= 2 * NARROW and not head.head_dim_v:
-        narrow = replace(half, head_dim=head.head_dim // 2)
-        found.narrowed = _scaled(_pair(child, half, narrow, rounds), 0.5)
-    found.quadratic = _quadratic(child, base)
-    d = head.head_dim
-    found.odd = _scaled(_pair(child, replace(half, head_dim=d + 1), half, rounds), d / (d + 1))
-    found.model = _pair(child, replace(half, layout="model"), half, rounds)
+
+
+def _halves(child: Watched, head: Case, rounds: int, found: Found, brief: bool) -> None:
+    """Half of n, one head and one thread, with one thing changed."""
+    d, n_q, n_kv = head.head_dim, max(1, head.n_q // 2), max(1, head.n_kv // 2)
+    half = replace(head, causal=head.window > 0, n_q=n_q, n_kv=n_kv)
+    tiles = [(br, bc) for br, bc in TILES if br <= 2 * head.n_q and bc <= 2 * head.n_kv]
+    own, *tiled = child.in_turn(
+        [half, *(replace(half, br=br, bc=bc) for br, bc in tiles)], min(rounds, 3)
+    )
+    found.tiles = {tile: _ratio(calls, own) for tile, calls in zip(tiles, tiled, strict=True)}
+    if d >= 2 * NARROW and not head.head_dim_v:
+        found.narrowed = _scaled(_pair(child, half, replace(half, head_dim=d // 2), rounds), 0.5)
     found.unflushed = _unflushed(child, half, rounds)
+    if brief:
+        return
+    own, odd, model = child.in_turn(
+        [half, replace(half, head_dim=d + 1), replace(half, layout="model")], rounds
+    )
+    found.odd, found.model = _scaled(_ratio(odd, own), d / (d + 1)), _ratio(model, own)
     if not head.needs:  # variants change the scores, which are chosen for this
         found.denormal = _pair(child, replace(half, inputs="denormal"), half, rounds)
-    for br, bc in TILES:
-        if br <= 2 * base.n_q and bc <= 2 * base.n_kv:
-            found.tiles[br, bc] = _pair(child, replace(half, br=br, bc=bc), half, min(rounds, 3))
 
 
 def _worst(whole: Calls, others: Sequence[Calls], sizes: Sequence[float]) -> Ratio | None:
     """The highest of times a pair against calls that are less, of such sizes."""
     ratios = [_scaled(_ratio(whole, less), size) for less, size in zip(others, sizes, strict=True)]
-    return max(ratios, key=lambda ratio: ratio.low, default=None)
+    return max(ratios, key=lambda ratio: ratio.median, default=None)
 
 
 def _quadratic(child: Watched, base: Case) -> bool:
@@ -228,8 +261,10 @@ def _pair(child: Watched, case: Case, base: Case, rounds: int) -> Ratio:
 
 
 def _ratio(calls: Calls, base: Calls) -> Ratio:
-    """CPU time of the calls, against that of the base, round by round."""
-    return paired_ratio(_cpu(base), _cpu(calls))
+    """CPU time of the calls, against that of the base, round by round; of many, of the middle."""
+    rounds = sorted(zip(_cpu(base), _cpu(calls), strict=True), key=lambda pair: pair[1] / pair[0])
+    kept = rounds[1:-1] if len(rounds) >= MIDDLE else rounds
+    return paired_ratio([by for by, _ in kept], [of for _, of in kept])
 
 
 def _cpu(calls: Calls) -> Sequence[float]:

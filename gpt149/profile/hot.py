@@ -48,7 +48,8 @@ class Seen:
 
     strided: whether a loop reads numbers one by one, far apart. repeated: whether an instruction is
     executed about once a pair of query and key, or more: a function of such, without a loop of its
-    own, is called from one, and counts as it. rare: whether it is known to be executed less often.
+    own, is called from one, and counts as it. rare: whether it is known to make fewer
+    numbers than that.
     on_stack: whether a loop's sums are on the stack.
     """
 

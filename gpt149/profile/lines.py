@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import re
 import shutil
 import subprocess
 from collections.abc import Sequence
@@ -11,7 +12,9 @@ from pathlib import Path
 
 from ..system.paths import is_theirs
 
-HEAD, UNKNOWN = "0x", "??"
+HEAD = "0x"
+# `/a/mine.cpp:33 (discriminator 2)`; `??` is no place.
+PLACE = re.compile(r"(/.*):(\d+)(?: \(discriminator \d+\))?")
 
 
 @dataclass(frozen=True)
@@ -52,7 +55,8 @@ def places(library: Path, addresses: Sequence[int], source: Path) -> dict[int, P
         if line.startswith(HEAD) and " " not in line:
             address = int(line, 16)
             continue
-        file, _, number = next(lines, "?:0").partition(" ")[0].rpartition(":")
-        if number.isdecimal() and file != UNKNOWN and address not in found and theirs(file):
-            found[address] = Place(str(Path(file).resolve()), int(number), line.partition("(")[0])
+        said = PLACE.fullmatch(next(lines, ""))
+        if said and address not in found and theirs(said[1]):
+            file = str(Path(said[1]).resolve())
+            found[address] = Place(file, int(said[2]), line.partition("(")[0])
     return found

@@ -51,8 +51,9 @@ class Record:
 
     def why(self, place: Place) -> str:
         """In words, for a line in a loop or for that of the loop itself; "" if it is not known."""
+        file = Path(place.file).name
         for line in range(place.line, place.line - ABOVE - 1, -1):
-            for said in self._said.get((place.file, line), ()):
+            for said in self._said.get((file, line), ()):
                 if call := CALL.search(said):
                     return f"it calls {call[1].removeprefix('__builtin_')}"
                 for part, words in WORDS:

@@ -41,10 +41,9 @@ def _one(spec: str, p: Profile) -> str:
     text = [headline(spec, p)]
     text += [f"  {n}. {_said(c)}" for n, c in enumerate(p.causes[:MOST_CAUSES], start=1)]
     if not p.causes:
-        text.append(
-            "  No cause found"
-            + (": what is left is spread out." if share < COMPUTE_BOUND else ", and little left.")
-        )
+        spread = "spread out" if p.evidence.parts is not None else "nothing that experiments show"
+        left = f": what is left is {spread}." if share < COMPUTE_BOUND else ", and little left."
+        text.append(f"  No cause found{left}")
     text += [f"  Also: {note}" for note in notes(p)]
     if slow and p.lines:
         hot = ", ".join(f"{place} {share:.0%}" for place, share in p.lines[:MOST_LINES])

@@ -13,7 +13,6 @@ import numpy as np
 from ..bench.ceilings import Ceilings
 from ..bench.shapes import Shape
 from ..check.cases import Case
-from ..errors import BuildError
 from ..kernels.build import Target, build_all
 from ..kernels.registry import Source, compiled, locate, to_build
 from ..system.paths import shipped
@@ -66,21 +65,20 @@ def profile(
     source, ours = locate(spec), locate(YARDSTICK)
     progress("compiling")
     sampler = build_all([watching()])[0]
-    library = _with_lines(source) or compiled(source)
+    library = _with_lines(source)
     code = asm.listing(library) if library and asm.readable() else None
     profiles = []
     with ThreadPoolExecutor(1) as aside, Watched(source, library, sampler) as child:
-        record, seconds, n_steps = None, dict[Shape, float](), FEW_STEPS
+        record, seconds = None, dict[Shape, float]()
         if not brief:
-            n_steps = MOST_STEPS
             compiling = aside.submit(_record, source, library)
             seconds = _yardstick(ours, sampler, shapes, most) if source != ours else {}
             record = compiling.result()  # what compiles beside it is not to be timed
         for shape in shapes:
             child.told = functools.partial(progress, f"watching {shape.name}")
-            found = observe(child, shape, most.n_threads, square=source.loader == "cs149")
+            found = observe(child, shape, most.n_threads, square=source.square, brief=brief)
             found.simd = seconds.get(shape)
-            profiles.append(_judged(child, found, most, code, record, n_steps))
+            profiles.append(_judged(child, found, most, code, record, brief))
     return profiles
 
 
@@ -107,16 +105,11 @@ def _record(source: Source, library: Path | None) -> missed.Record | None:
 
 
 def _with_lines(source: Source) -> Path | None:
-    """The library, with lines (-g1 changes no instruction); None for what cannot have them."""
+    """The library, with lines; None for what is not built of a source."""
     target = to_build(source)
-    if target is None:
-        return None
-    try:
-        return build_all([replace(target, lines=True)])[0]
-    except BuildError:
-        if source.loader == "cs149":  # it needs torch's own headers: `compiled` knows them
-            return None
-        raise
+    if target is None or source.loader == "cs149":  # which has lines, and headers of its own
+        return compiled(source)
+    return build_all([replace(target, lines=True)])[0]
 
 
 def _judged(
@@ -125,15 +118,16 @@ def _judged(
     most: Ceilings,
     code: asm.Listing | None,
     record: missed.Record | None,
-    n_steps: int,
+    brief: bool,
 ) -> Profile:
     """Samples and steps of the shape, and what all of it means."""
     evidence = Evidence(found, most, child.lanes, record=record)
     if child.library is None or child.source.path is None:
+        evidence = replace(evidence, compiled=False)
         unseen = ["lines and instructions: it is Python"]
         return Profile(evidence, causes(evidence), (), unseen)
     case, _ = affordable(replace(found.shape.case(1), batch=1), found.one)
-    rows = child.samples(case, SAMPLE_SECONDS, SAMPLE_NANOSECONDS)
+    rows = child.samples(case, SAMPLE_SECONDS / (1 + brief), SAMPLE_NANOSECONDS)
     if rows is None:
         unseen = ["lines and instructions: this system has no timer that interrupts a thread"]
         return Profile(evidence, causes(evidence), (), unseen)
@@ -146,25 +140,30 @@ def _judged(
     if code is None:
         unseen.append("instructions: there is no objdump (binutils), or this is no x86-64")
         return Profile(evidence, causes(evidence), hot.by_line(samples, places), unseen)
-    square = child.source.loader == "cs149"
-    for small in trace.small(case, found.one / found.shape.pairs, n_steps, square=square):
-        steps = child.steps(small, n_steps)
+    square = child.source.square
+    n_steps = FEW_STEPS if brief else MOST_STEPS
+    smaller = trace.small(case, found.one / found.shape.pairs, n_steps, square=square)
+    tries = [(small, n_steps) for small in (smaller[-1:] if brief else smaller)]
+    for small, most_steps in tries if brief else [*tries, (smaller[-1], 2 * n_steps)]:
+        steps = child.steps(small, most_steps)
         if steps is None or steps.whole:
             break
     if steps:
         counts = trace.count(steps, code, small)
         executed = dict(zip(*np.unique(steps.rows[:, 0], return_counts=True), strict=True))
         often = OFTEN * small.n_q * small.n_kv
+        lanes = {i.address: i.lanes for i in code.instructions}
         seen = hot.Seen(
             functools.cache(functools.partial(trace.strided, steps)),
             lambda address: executed.get(address, 0) >= often,
-            lambda address: executed.get(address, 0) < often,
+            lambda address: executed.get(address, 0) * lanes.get(address, 1) < often,
             functools.cache(functools.partial(trace.sums_on_stack, steps)),
         )
         parts = hot.parts(samples, code, places, child.lanes, seen)
         turns = trace.turns(steps, code)
-        alone = turns.share(turns.alone, samples) if turns.regions else 0.0
-        held = turns.share(turns.held, samples)
+        alone = held = 0.0
+        if turns.regions:  # else one thread works, and nobody waits for it
+            alone, held = (turns.share(of, samples) for of in (turns.alone, turns.held))
         evidence = replace(
             evidence, parts=parts, counts=counts, n_traced=small.n_q, alone=alone, held=held
         )

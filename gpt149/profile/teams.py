@@ -10,6 +10,7 @@ UNEVEN, INFLATED = 1.2, 1.35
 MANY_FAULTS = 16
 LEAST_SHARED, SHARED_LINE = 0.05, 4.0  # of the samples; times as fast, once it is one's own
 SOME_SHARED, SOME_INFLATED = 0.01, 1.15  # less is enough where both say so
+IN_TURN = 0.3  # of the work: then threads wait for each other, and seem to be one
 BEGUN, BEGIN_SECONDS = 4, 20e-6
 OFTEN, MEETING_SECONDS = 24, 5e-6  # queries a meeting of threads; what one takes
 
@@ -38,6 +39,9 @@ def threads(evidence: Evidence) -> Iterator[Cause]:
     if meeting:
         yield meeting
     elsewhere = max(f.many_heads_workers or 1, f.prefill_workers or 1, f.one_head_workers or 1)
+    if max(evidence.alone, evidence.held) > IN_TURN:
+        yield from _in_turn(evidence)
+        return
     if f.workers == 1 and (elsewhere == 1 or f.shape.n_head > 1):
         yield Cause(
             "single_thread", float(n), f"one thread works, and {n} were asked for (n_threads)", True
@@ -100,6 +104,8 @@ def _shared_lines(evidence: Evidence, meets: bool) -> Iterator[Cause]:
     alike = f.inflation and f.n_threads >= f.workers > 1 and f.faults < MANY_FAULTS
     inflated = f.inflation.median / natural if f.inflation and alike else 1.0
     atomic = bool(evidence.parts) and "atomics" in (evidence.parts or {})
+    # Where stores are read, it is by them: neighbours slow a processor down as well.
+    unread = evidence.parts is None and evidence.compiled
     both = f.inflation and alike and f.inflation.low > SOME_INFLATED * natural
     if shared and shared.share > (SOME_SHARED if both else LEAST_SHARED) and not atomic:
         estimate = gain(shared.share, SHARED_LINE)
@@ -112,7 +118,7 @@ def _shared_lines(evidence: Evidence, meets: bool) -> Iterator[Cause]:
             shared.share,
             evidence.shared_place,
         )
-    elif inflated > INFLATED and not meets and f.shape.n_q > 1:
+    elif inflated > INFLATED and not meets and f.shape.n_q > 1 and (atomic or unread):
         yield Cause(
             "atomics" if atomic else "false_sharing",
             inflated,

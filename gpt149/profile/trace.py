@@ -21,6 +21,8 @@ MEETINGS = ("GOMP_parallel", "GOMP_barrier", "__kmpc_barrier", "__kmpc_fork", "p
             "_M_start_thread", "pthread_barrier_wait")  # fmt: skip
 ENOUGH = 0.9
 ONE_BY_ONE = re.compile(r"^v?(movss|movd|insertps|pinsrd|mulss|addss|fn?m(add|sub)\w+ss)$")
+# Of a loop that brings floats from far apart into a vector.
+GATHERED = re.compile(r"^v?(insertps|pinsrd|unpckl\w+|p?gather\w+)$")
 LOCKED = ("GOMP_critical_start", "GOMP_critical_name_start", "GOMP_atomic_start", "omp_set_lock",
           "pthread_mutex_lock", "pthread_spin_lock")  # fmt: skip
 UNLOCKED = ("GOMP_critical_end", "GOMP_critical_name_end", "GOMP_atomic_end", "omp_unset_lock",
@@ -39,9 +41,10 @@ class Counts:
 
     multiplied: float products of it, against 2 n_q n_kv head_dim; rescaled: those of them that are
     not fused with an addition, where the others are enough. copied, scattered: floats that loops
-    move without calculating, against those of k and v: several at once, and one by one. exps: calls
-    of a library's exp, per pair of query and key. meetings: regions and barriers at which threads
-    meet, and threads that begin. whole: the call came to its end; else all are bounds from below.
+    move without calculating, against those of k and v: in their order, and into another one. exps:
+    calls of a library's exp, per pair of query and key. meetings: regions and barriers at which
+    threads meet, and threads that begin. whole: the call came to its end; else all are bounds from
+    below.
     """
 
     multiplied: float
@@ -70,10 +73,12 @@ def count(steps: Steps, code: Listing, case: Case) -> Counts:
             copied += _sum(steps.rows[steps.rows[:, 0] == address][:, COLUMN["%rdx"]]) / 4
         loop = code.loop_of(i.address) if i.stores else None
         if loop and loop.kind == "copies" and "%rsp" not in i.operands:
-            if i.width > 1 and not i.name.endswith("ss"):
-                copied += n * i.width
-            else:
+            if i.width == 1 or i.name.endswith("ss"):
                 scattered += n
+            elif any(GATHERED.match(j.name) for j in loop.body):
+                scattered += n * i.width
+            else:
+                copied += n * i.width
     pairs = case.n_head * case.n_q * case.n_kv
     products, floats = 2 * pairs * case.head_dim, 2 * case.n_kv_head * case.n_kv * case.head_dim
     enough = fused >= ENOUGH * products

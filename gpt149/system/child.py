@@ -41,6 +41,7 @@ ctypes.CDLL(None).prctl(1, int(number))
 if os.getppid() == int(parent):
     os.execv(command[0], command)
 """
+MOST_WRITTEN = 64 << 20  # bytes of a file, such as that of what a kernel prints
 DEAF = 113  # exit status of a child whose descriptor for answers was closed
 
 
@@ -64,6 +65,14 @@ def with_parent(command: Sequence[str], number: signal.Signals) -> list[str]:
     return [sys.executable, "-I", "-S", "-c", WITH_PARENT, *said, *command]
 
 
+def limit(pid: int, resource_: int, most: int) -> None:
+    """Let a process, and those that it starts, take no more of a resource (Linux)."""
+    if sys.platform == "linux":
+        soft, hard = resource.prlimit(pid, resource_)
+        if soft == resource.RLIM_INFINITY or soft > most:
+            resource.prlimit(pid, resource_, (most, hard))
+
+
 def serve(answers: int, begin: Callable[[], tuple[Reply, Callable[[Reply], Reply]]]) -> None:
     """Answer questions, a JSON object a line, from stdin on a descriptor.
 
@@ -72,6 +81,8 @@ def serve(answers: int, begin: Callable[[], tuple[Reply, Callable[[Reply], Reply
     """
     die_with_parent()
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    # Python ignores the signal, so that what is printed beyond it is lost, and nothing else.
+    limit(os.getpid(), resource.RLIMIT_FSIZE, MOST_WRITTEN)
     try:
         hello, answer = begin()
     except Gpt149Error as e:

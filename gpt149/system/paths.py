@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import tempfile
 from contextlib import suppress
 from pathlib import Path
 
@@ -45,6 +46,20 @@ def cache_dir() -> Path:
         raise InputError(
             "there is no home directory for the kernel cache. Point GPT149_CACHE to a directory."
         ) from e
+
+
+def check_writable(path: Path) -> None:
+    """Raise InputError where `write_whole` could not write a file, before work is done for it."""
+    path = path.resolve()
+    if not path.parent.is_dir():
+        raise InputError(f"cannot write {path}: there is no folder {path.parent}.")
+    if path.exists() and not path.is_file():
+        return
+    try:
+        with tempfile.TemporaryFile(dir=path.parent):
+            pass
+    except OSError as e:
+        raise InputError(f"cannot write {path}: {e.strerror}.") from e
 
 
 def write_whole(path: Path, data: bytes) -> None:

@@ -43,8 +43,8 @@ THROWN = re.compile(
 # and Zig's ("panic: WHAT", then its stack, of which the first line of an author is told).
 PANICS = "it panics"
 PANICKED = re.compile(
-    r"panicked at (?:'(?P<old>.*)', (?P<old_place>\S+?:\d+)|(?P<place>\S+?:\d+):\d+:\n(?P<what>.*))"
-    r"|panic: (?P<zig>.*)(?:\n(?P<zig_place>\S+?:\d+):\d+: 0x)?"
+    r"panicked at (?:'(?P<old>.*)', (?P<old_place>.+?:\d+)|(?P<place>.+?:\d+):\d+:\n(?P<what>.*))"
+    r"|panic: (?P<zig>.*)(?:\n(?P<zig_place>.+?:\d+):\d+: 0x)?"
 )
 
 
@@ -82,6 +82,7 @@ class Talker:
         self._stack = 0  # KiB; 0: as much as this process has
         self._process: subprocess.Popen[bytes] | None = None
         self._answers = -1
+        self._hung: Ending | None = None  # while it was loaded
         self._noise = tempfile.TemporaryFile()  # noqa: SIM115, closed by __exit__
 
     def __enter__(self) -> Self:
@@ -125,10 +126,14 @@ class Talker:
         """
         if self._process is not None:
             return None
+        if self._hung is not None:  # it is not waited for again
+            return self._hung
         self._start()
         hello = self._receive(LOAD_TIMEOUT)
         if isinstance(hello, Ending):
-            return replace(hello, detail=f"{hello.detail}, while it is loaded", phase="load")
+            hello = replace(hello, detail=f"{hello.detail}, while it is loaded", phase="load")
+            self._hung = hello if hello.outcome == "hang" else None
+            return hello
         if "error" in hello:
             self.restart()
             error = getattr(errors, hello["kind"])(hello["error"])

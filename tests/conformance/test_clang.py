@@ -78,9 +78,11 @@ def test_kernels_and_engine_compile_without_a_warning(
 def test_kernels_are_right_on_teams_of_each_size(kernel: str) -> None:
     few = [case for case in quick() if case.work < 300_000][::3]
     teams = [replace(case, n_threads=3) for case in few[::4]]
-    report = check(kernel, [*few, *teams], timeout=30)
+    large = [case for case in quick() if case.name == "threads-33"]
+    report = check(kernel, [*few, *teams, *large], timeout=30)
     assert report.right
     assert not report.findings
+    assert not report.notes  # its OpenMP's threads stay awake behind a call, and are no fault
 
 
 @pytest.mark.parametrize(("dtype", "allowed"), [("float32", 2e-5), ("int8", 0.02)])

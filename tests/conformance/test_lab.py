@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -139,6 +140,14 @@ def test_stubs_are_called_not_implemented(tmp_path: Path) -> None:
             ),
         ),
         (
+            "int whole = tensor[((x * sizeX + y) * sizeY + z) * sizeZ + b]; return whole;",
+            "tensor[((x * sizeX + y) * sizeY + z) * sizeZ + b] += val;",
+            (
+                "at index (0, 0, 0, 0) it returns 1, which the tensor does not hold",
+                "it makes 1.75 of 1.5, and must write 0.25: it adds to what is there",
+            ),
+        ),
+        (
             "__builtin_trap(); return tensor[x];",
             "for (;;) tensor[0] = val;",
             ("WRONG fourDimRead: SIG", "it did not return within 1 s"),
@@ -170,8 +179,9 @@ def test_one_case_alone_and_what_cannot_be_asked(tmp_path: Path) -> None:
     done = lab(MODULE, "part1", "--case", "n17", "-N", "64")
     assert done.exit_code == 0
     assert "RIGHT: 1 cases, N = 17 to 17" in done.stdout
-    contract = tmp_path / "mine.cpp"
+    contract, rubric = tmp_path / "mine.cpp", tmp_path / "rubric.toml"
     contract.write_text("int main() {}\n")
+    rubric.write_text("rounds = 11\n")
     for arguments, words in (
         ((MODULE, "part1", "--case", "n18"), "there is no case 'n18' in part1"),
         ((MODULE, "part5"), "'part5' is not one of"),
@@ -181,6 +191,9 @@ def test_one_case_alone_and_what_cannot_be_asked(tmp_path: Path) -> None:
         ((tmp_path, "--format", "gradescope"), "for one submission"),
         ((tmp_path, "--jobs", "0"), "--jobs is 0"),
         ((MODULE, "-o", tmp_path / "none" / "r.json"), "there is no folder"),
+        ((MODULE, "-o", "/proc/r.json"), "cannot write /proc/r.json"),
+        (("--collect", "*.json", "--rubric", rubric), "--rubric would change nothing. Give it"),
+        (("--autograder", tmp_path / "out"), "out must end in .zip"),
         ((MODULE, "4Daccess", "--inference"), "goes through a part of one module"),
     ):
         done = lab(*arguments)
@@ -227,7 +240,7 @@ def test_a_crash_comes_with_the_line_that_did_it(tmp_path: Path) -> None:
         (MODULE.read_text(), 93, "passed"),
         ("#include <torch/extension.h>\nPYBIND11_MODULE(a, m) { no_such_name; }\n", 0,
          "no_such_name"),
-        (None, 0, "no kernel file"),
+        (None, 0, "there is no file"),
         (STUBS.replace("return at::zeros", "__builtin_trap(); return at::zeros"), 0, "crash"),
         (STUBS.replace("return at::zeros", "void nowhere(); nowhere(); return at::zeros"), 0,
          "does not load"),
@@ -265,6 +278,8 @@ def test_a_folder_is_one_table(tmp_path: Path) -> None:
     ):
         (tmp_path / student).mkdir()
         (tmp_path / student / "module.cpp").write_text(text)
+    (tmp_path / "nobody").mkdir()
+    (tmp_path / "line\nbreak").mkdir()
     options = ("part1", "--jobs", "2", "-N", "64", "--threads", "2")
     done = lab(tmp_path, *options, "--format", "csv")
     assert done.exit_code == 1
@@ -273,13 +288,18 @@ def test_a_folder_is_one_table(tmp_path: Path) -> None:
         "ada": "right",
         "bob": "k_flat_reshape",
         "eve": "does not compile",
+        "line\nbreak": "cannot be judged",
+        "nobody": "cannot be judged",
     }
-    assert [row["points"] for row in rows.values()] == ["10", "0", "0"]
+    assert [row["points"] for row in rows.values()] == ["10", "0", "0", "0", "0"]
+    assert re.match(r"module\.cpp:\d+:\d+: error: ", rows["eve"]["why"])
+    assert rows["nobody"]["why"] == f"there is no file {tmp_path}/nobody/module.cpp."
     done = lab(tmp_path, *options)
     lines = done.stdout.splitlines()
     assert lines[0].split()[-3:] == ["points", "seconds", "why"]
     assert [line.split()[2] for line in lines[1:3]] == ["10", "0"]
     assert "does not compile" in lines[3]
+    assert len(lines) == 6
 
 
 def test_accessors_that_write_much_or_return_nan_are_told(tmp_path: Path) -> None:

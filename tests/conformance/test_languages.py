@@ -76,6 +76,24 @@ def test_a_kernel_compiled_by_python_needs_no_torch(tmp_path: Path) -> None:
         resolve(path)
 
 
+def test_a_kernel_of_numba_may_claim_kv_begin(tmp_path: Path) -> None:
+    path = kernel("Numba", tmp_path)
+    text = path.read_text()
+    for old, new in (
+        ("Kernel, floats, row", "Feature, Kernel, floats, ints, row"),
+        ("    for b in range(a.batch):\n", "    for b in range(a.batch):\n"
+         "        lo = ints(a.kv_begin)[b] if a.kv_begin else 0\n"),
+        ("range(n)", "range(lo, n)"),
+        ("bytes, run)", "bytes, run, Feature.KV_BEGIN)"),
+    ):  # fmt: skip
+        assert old in text
+        text = text.replace(old, new)
+    path.write_text(text)
+    report = check(str(path), [case for case in quick() if case.name.startswith("kv_begin-")])
+    assert report.right, report.findings
+    assert report.claimed
+
+
 @pytest.mark.parametrize(
     "compiler", ["gcc -std=c11", "clang -std=c11", "g++ -std=c++17", "clang++ -std=c++17"]
 )
@@ -242,7 +260,7 @@ def test_sanitizers_name_the_line_of_c(tmp_path: Path) -> None:
     [
         ("mine.rs", "nightly builds alone"),
         ("mine.zig", "@setRuntimeSafety"),
-        ("mine.so", "is built already: check its source"),
+        ("mine.so", "which is built already: check its source"),
         ("mine.py", "is Python"),
     ],
 )

@@ -20,7 +20,7 @@ from cs149.mistakes import MODULE
 from gpt149.check.cases import quick
 from gpt149.check.run import check
 from gpt149.cli import main
-from gpt149.kernels.registry import CONTRACT_BUILTINS, is_square, resolve
+from gpt149.kernels.registry import CONTRACT_BUILTINS, is_adapted, resolve
 
 
 def gpt149(*arguments: str | Path) -> Result:
@@ -82,7 +82,7 @@ def test_generate_through_files_of_every_kind(tmp_path: Path, tiny_model_dir: Pa
     done = subprocess.run(
         [*command, "-a", f"{MODULE}:part1", "-n", "2"], capture_output=True, text=True, check=True
     )
-    assert "square: a decode step of t tokens costs O(t^2)" in done.stderr
+    assert "a decode step of t tokens may cost O(t^2)" in done.stderr
 
 
 def test_a_python_kernel_that_raises_ends_in_a_sentence(
@@ -222,7 +222,7 @@ def test_a_crash_behind_the_last_word_is_told(tmp_path: Path, tiny_model_dir: Pa
     assert "crashed with SIGILL" in done.stderr
 
 
-@pytest.mark.parametrize("odd", ['"', "|", "\\", "\n", "\t", "\r", "\x1e"])
+@pytest.mark.parametrize("odd", ["\\", "\n", "\t", "\r", "\x1e"])
 @pytest.mark.parametrize("ending", ["cpp", "py"])
 def test_what_no_path_of_a_kernel_may_hold(odd: str, ending: str, tmp_path: Path) -> None:
     file = tmp_path / f"a{odd}b.{ending}"
@@ -235,15 +235,23 @@ def test_what_no_path_of_a_kernel_may_hold(odd: str, ending: str, tmp_path: Path
     assert f"there is {odd!r} in its path" in done.stderr
 
 
-@pytest.mark.parametrize("odd", ["'", " ", "$HOME", "`a`", "#", "%d {x}", "*?", "-", ":", "é"])
+@pytest.mark.parametrize("odd", ["-", """ '" $HOME `a` # %d {x} *? : | é"""])
 def test_odd_paths_of_kernels_work_everywhere(odd: str, tmp_path: Path) -> None:
     file = tmp_path / odd / f"{odd}b.cpp"
     file.parent.mkdir()
     assert gpt149("new", file).exit_code == 0
-    done = gpt149("check", file, "--case", "n17", "--sanitize", "address")
+    done = gpt149("check", file, "--case", "n17")
     assert done.stdout.startswith(f"PASS {file}: ")
-    shutil.copy(MODULE, file)
-    assert is_square(resolve(f"{file}:part4"))
+    past_end = "gpt149_out(a, a->batch, 0, 0)[0] = 0; return nullptr;"
+    file.write_text(file.read_text().replace("return nullptr;", past_end))
+    done = gpt149("check", file, "--case", "n17", "--sanitize", "address")
+    assert re.search(re.escape(f"WRITE of size 4 at {file.name}:") + r"\d+, in", done.stdout)
+    (file.parent / "own.h").touch()
+    file.write_text('#include "own.h"\n' + MODULE.read_text())
+    assert is_adapted(resolve(f"{file}:part4"))
+    file.write_text(file.read_text().replace("PYBIND11_MODULE", "no_such_name;\nPYBIND11_MODULE"))
+    done = gpt149("check", f"{file}:part4")
+    assert re.search(re.escape(f"{file}:") + r"\d+:\d+: error: 'no_such_name'", done.output)
 
 
 @pytest.mark.skipif(not shutil.which("setpriv"), reason="there is no setpriv, for who is root")

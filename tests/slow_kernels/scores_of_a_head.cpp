@@ -1,6 +1,6 @@
 // cause: scores_through_memory
 // All scores of a head, then all its weights, then all its outputs.
-// shape: 2,4096,64
+// shape: 2,4096,16
 #include "../kernel_parts/blocks.h"
 
 constexpr int64_t ALL = 1 << 20;

@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 import re
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -165,6 +167,48 @@ def test_ispc_is_asked_for_where_a_module_uses_it(
     monkeypatch.setenv("GPT149_CACHE", str(file))  # which is no folder
     with pytest.raises(InputError, match=r"cannot write .*GPT149_CACHE"):
         locate_and_compile(file)
+
+
+def test_two_builds_of_ispc_at_once_are_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = module(tmp_path, more='#include "module_ispc.h"')
+    file.with_suffix(".ispc").touch()
+    fake = tmp_path / "bin" / "ispc"
+    fake.parent.mkdir()
+    fake.write_text(
+        "#!/bin/sh\n"
+        f'[ "$1" = --version ] || {{ echo >> {tmp_path}/runs; sleep 0.3; }}\n'
+        'while [ $# -gt 0 ]; do case "$1" in -h|-o) : > "$2"; shift;; esac; shift; done\n'
+    )
+    fake.chmod(0o755)
+    monkeypatch.setenv("PATH", str(fake.parent), prepend=":")
+    monkeypatch.setenv("GPT149_CACHE", str(tmp_path / "cache"))
+    program = (
+        "import pathlib, sys; from gpt149.kernels.loaders import cs149; "
+        "print(cs149.target(pathlib.Path(sys.argv[1])).libraries)"
+    )
+    command = [sys.executable, "-c", program, str(file)]
+    both = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    said = [process.communicate()[0] for process in both]
+    assert said[0] == said[1]
+    assert "module_ispc.o" in said[0]
+    assert len((tmp_path / "runs").read_text()) == 1
+
+
+@pytest.mark.skipif(not shutil.which("ispc"), reason="there is no ispc on the PATH")
+def test_ispc_itself_makes_what_a_module_uses(tmp_path: Path) -> None:
+    more = '#include "module_ispc.h"\nusing namespace ispc;'
+    body = "twice(V.data_ptr<float>(), B * H * N * d); return V.clone();"
+    file = module(tmp_path, body, more)
+    file.with_suffix(".ispc").write_text(
+        "export void twice(uniform float x[], uniform int n) {\n"
+        "    foreach (i = 0 ... n) x[i] *= 2;\n"
+        "}\n"
+    )
+    q = k = v = torch.randn(1, 1, 2, 4)
+    out = Attention(resolve(f"{file}:part1"))(q, k, v, causal=False)
+    torch.testing.assert_close(out, 2 * v)
 
 
 def test_a_header_of_ispc_that_nobody_uses_is_empty(

@@ -164,6 +164,8 @@ def test_threads_in_turn_are_amdahls_law() -> None:
     serial = causes(replace(evidence(), alone=0.8))[0]
     assert (locked.name, round(locked.gain, 1)) == ("poor_scaling", 1.6)
     assert (serial.name, round(serial.gain, 1)) == ("poor_scaling", 1.8)
+    starved = evidence(workers=1, one_head_workers=1, many_heads_workers=1)
+    assert [c.name for c in causes(replace(starved, held=0.8))] == ["poor_scaling"]
 
 
 def test_a_kernel_as_fast_as_ours_is_not_slow() -> None:
@@ -200,7 +202,7 @@ def test_the_compilers_word_is_told_by_line() -> None:
     )
 
     def why(line: int) -> str:
-        return said.why(lines.Place("mine.cpp", line, "attend"))
+        return said.why(lines.Place("/a/mine.cpp", line, "attend"))
 
     assert why(41) == "numbers are read at a distance from each other"
     assert why(50) == "it calls expf"
@@ -210,6 +212,15 @@ def test_the_compilers_word_is_told_by_line() -> None:
     parts = {"scalar_loop": hot.Part(0.8, Counter({place: 1}))}
     first = causes(replace(evidence(), parts=parts, record=said))[0]
     assert "the compiler made no vectors here: numbers are read at a distance" in first.sentence
+
+
+def test_a_line_is_found_whatever_its_files_name() -> None:
+    for said in ('/a b/my "c": d.cpp:33', '/a b/my "c": d.cpp:33 (discriminator 2)'):
+        found = lines.PLACE.fullmatch(said)
+        assert found
+        assert found.groups() == ('/a b/my "c": d.cpp', "33")
+    assert not lines.PLACE.fullmatch("/a/b.cpp:?")
+    assert not lines.PLACE.fullmatch("??:0")
 
 
 def test_counters_are_told_where_they_may_be_read() -> None:
@@ -344,7 +355,7 @@ def test_the_command_speaks_json_and_refuses_what_it_cannot_do(tmp_path: Path) -
     module = Path(__file__).parents[1] / "cs149" / "module.cpp"
     refused = CliRunner().invoke(main, ["profile", f"{module}:flash", "-s", "4,64,32"])
     assert refused.exit_code == 2
-    assert "square calls without a mask" in refused.stderr
+    assert "knows no calls such as 4,64,32: they are made of many" in refused.stderr
     assert CliRunner().invoke(main, ["profile", "simd", "-s", "oops"]).exit_code == 2
     one = replace(CEILINGS, n_threads=1)
     found = profile("simd", [parse("2,1x64,32")], one, lambda _: None)
@@ -365,3 +376,9 @@ def test_few_stores_to_shared_lines_count_where_threads_are_slowed(
     slowed = Ratio(low + 0.05, low, low + 0.1)
     found = replace(evidence(inflation=slowed), shared=sharing.Shared(share, 0x10))
     assert ("false_sharing" in [cause.name for cause in causes(found)]) == named
+
+
+def test_threads_that_are_slowed_share_no_lines_where_stores_say_so() -> None:
+    slowed = evidence(inflation=Ratio(2.0, 1.9, 2.1))
+    assert [cause.name for cause in causes(slowed)] == ["false_sharing"]
+    assert causes(replace(slowed, parts={})) == causes(replace(slowed, compiled=False)) == []

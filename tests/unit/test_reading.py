@@ -79,6 +79,7 @@ def address(of: Callable[[Any, Any], Any]) -> NDArray[np.float64]:
         (lambda j, x: j * 16 + x + 16, "j*head_dim + x + 16"),
         (lambda j, x: j * 16 + x // 8 * 8, "the dim rounded down to a multiple of 8"),
         (lambda j, x: j % 32 * 16 + x, "token j % 32 for token j"),
+        (lambda j, x: j % 13 * 16 + x, "token j % 13 for token j"),
         (lambda j, x: (j * 16 + x) & 0xFF, "token j % 16 for token j"),
     ],
 )

@@ -78,6 +78,10 @@ def test_the_examples_of_the_docs_are_read(tmp_path: Path) -> None:
         ({"part1": {"partial": 1}}, "must be true or false"),
         ({"rounds": 3}, "rounds is 3, and must be from 6"),
         ({"part1": {"speed": [{"within": 150}, {"within": 120}]}}, "must ascend"),
+        (
+            {"part1": {"speed": [{"within": 120, "share": 50}, {"within": 150, "share": 80}]}},
+            "must not earn more",
+        ),
         ({"part1": {"speed": [{"within": 150}, {"seconds": 200}]}}, "all seconds, or all within"),
         ({"part1": {"speed": [{"share": 50}, {"within": 120}]}}, "the last alone"),
     ],

@@ -51,6 +51,7 @@ class _Running:
 
     bc: int
     tile_max: bool = False  # subtracted from the tile's scores, and forgotten
+    keep_acc: bool = True  # else each tile begins at 0
     weigh_acc: bool = True  # acc counts with what was summed before, l
     sum_l: bool = True  # l_new = l + the tile's sum; else the tile's sum alone
     keep_l: bool = True  # l_new is the next tile's l; else l stays 0
@@ -66,7 +67,8 @@ class _Running:
             row = p.sum(-1, keepdims=True)
             seen = row > 0
             l_new = l + row if self.sum_l else row
-            grown = (l if self.weigh_acc else 1.0) * acc + p @ v[..., j : j + self.bc, :]
+            before = (l if self.weigh_acc else 1.0) * acc if self.keep_acc else 0.0
+            grown = before + p @ v[..., j : j + self.bc, :]
             acc = np.where(seen, grown / np.where(seen, l_new, 1), acc)
             l = np.where(seen, l_new, l) if self.keep_l else l
         return acc
@@ -92,6 +94,9 @@ def key_tiles(bc: int, implied: tuple[int, ...]) -> Iterator[Mistake]:
          _Running(bc, tile_max=True)),
         ("acc_not_weighed", "the output so far is not weighed with l before a tile is added",
          _Running(bc, weigh_acc=False)),
+        ("acc_overwritten", "each tile's values take the place of those before, and are not added "
+         "to them: only those of the last tile come out, and the sum l has all keys",
+         _Running(bc, keep_acc=False)),
         ("l_not_summed", "each tile's output is divided by the tile's own sum, not the running one",
          _Running(bc, sum_l=False)),
         ("last_tile_only", "only the last tile of keys counts: the sum l is not carried from tile "

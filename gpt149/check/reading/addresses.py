@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from ..arena import AROUND, Placed, place, room
 from ..cases import Case
 from .probe import Array, Illegible, Place, Probe
+from .rules import sizes
 from .words import NO_MATTER, ranges
 
 SPREAD = 30.0  # of log P over all addresses: what floats hold apart, with room
@@ -249,6 +250,7 @@ def describe(addresses: Addresses, name: str, case: Case, head: Place = (0, 0)) 
             return f"{name} is read with the dim rounded down to a multiple of {b}{outside}"
         if (addresses[legible] == (j // b * b * row + x)[legible]).all():
             return f"{name} is read with the token rounded down to a multiple of {b}{outside}"
+    for b in sizes(n):
         if (addresses[legible] == (j % b * row + x)[legible]).all():
             return f"{name} is read at token j % {b} for token j{outside}"
     for bits in (8, 16):
@@ -257,11 +259,12 @@ def describe(addresses: Addresses, name: str, case: Case, head: Place = (0, 0)) 
         if any((addresses[legible] == w[legible]).all() for w in wrapped):
             return f"{name} is read at offsets that wrap at {size:,}: they are kept in {bits} bits"
     tokens, dims = np.flatnonzero(wrong.any(1)), np.flatnonzero(wrong.any(0))
+    some = f", dims {ranges(dims)}" if len(dims) < legible.any(0).sum() else ""
     at = np.argwhere(wrong)[0]
     return (
-        f"{name} is read from other places than it should be for tokens {ranges(tokens)}, dims "
-        f"{ranges(dims)}: (token {at[0]}, dim {at[1]}) comes from element "
-        f"{addresses[tuple(at)]:.0f} of the head, not {right[tuple(at)]}{outside}"
+        f"{name} is read from other places than it should be for tokens {ranges(tokens)}{some}: "
+        f"(token {at[0]}, dim {at[1]}) comes from element {addresses[tuple(at)]:.0f} of the head, "
+        f"not {right[tuple(at)]}{outside}"
     )
 
 

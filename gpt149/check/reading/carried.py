@@ -15,7 +15,7 @@ from ..arena import AROUND, place, room
 from ..judge import softmax
 from .head import FITS, LEAST, Head, centred
 from .mask import ROUGH
-from .probe import Probe
+from .probe import Array, Probe
 from .rules import sizes
 from .words import ranges
 
@@ -115,12 +115,17 @@ def _scores(probe: Probe) -> list[tuple[str, str]]:
     summed = np.cumsum(np.where(probe.mask, one.s, 0), axis=0)
     before = np.zeros_like(one.p)
     before[1:] = one.p[:-1]
-    x = centred(before, one.usable)
-    times = (x * one.rest).sum(1) / np.maximum((x * x).sum(1), LEAST)
-    off = np.where(one.usable, one.rest - times[:, None] * x, 0)
+
+    def explains(left: Array) -> bool:
+        x = centred(left, one.usable)
+        times = (x * one.rest).sum(1) / np.maximum((x * x).sum(1), LEAST)
+        off = np.where(one.usable, one.rest - times[:, None] * x, 0)
+        return bool(np.abs(off).max() < 0.02 * np.abs(one.rest).max())
+
     for what, fits in (
         ("the scores of the queries", one.follows(summed)),
-        ("the weights of the query", np.abs(off).max() < 0.02 * np.abs(one.rest).max()),
+        # Where a row's own weights explain it as well, those of the row before are not told by it.
+        ("the weights of the query", explains(before) and not explains(one.p)),
     ):
         if fits:
             return [

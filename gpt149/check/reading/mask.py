@@ -92,12 +92,21 @@ def read_mask(probe: Probe, others: Sequence[Probe] = ()) -> Iterator[tuple[str,
             continue
         where = _where(p, probe, b, h)
         if said := _describe_counts(seen.counts, probe, others):
-            yield "mask_wrong", f"{said}{where}"
+            yield "mask_wrong", f"{said}{_of_values(seen, probe)}{where}"
             return
         # Rounded to bfloat16, weights add up to 1 roughly.
         if not probe.case.half and (said := _describe_extra(seen, probe, others)):
             yield "sum_wrong", f"{said}{where}"
             return
+
+
+def _of_values(seen: Seen, probe: Probe) -> str:
+    """Whether keys that do not come out are in the sum."""
+    lost = (probe.mask & (seen.counts == 0)).sum(-1)
+    near = ROUGH * probe.case.n_kv
+    if not lost.any() or np.abs(seen.extra - lost)[seen.counts.any(-1)].max() > near:
+        return ""
+    return "; the sum l has them all: it is their values that the product P V leaves out, or loses"
 
 
 def _where(p: Array, probe: Probe, b: int, h: int) -> str:

@@ -9,6 +9,7 @@ import numpy as np
 from ..arena import place
 from . import scores, sums, weights
 from .head import FITS, LEAST, Head, Said, top
+from .keys import odd_keys
 from .mask import ROUGH
 from .probe import Array, Illegible, Probe
 
@@ -69,7 +70,7 @@ def _head(one: Head) -> Said | None:
         readers = (
             scores.slope, scores.rounded, scores.by_dims, scores.by_key, scores.by_row,
             scores.rotated, sums.history, weights.of_score, sums.shifted, scores.left_over,
-            weights.levels, weights.steps,
+            weights.levels, weights.steps, odd_keys,
             weights.odd_exp, scores.other_keys, weights.unstructured, sums.saturated,
         )  # fmt: skip
     return next((said for reader in readers if (said := reader(one))), None)

@@ -75,7 +75,7 @@ def by_dims(one: Head) -> Said | None:
         return None
     if np.median(np.abs(weights - 1)) > 0.05 and len(rows) == 1:
         return _other_query(one, weights * q[b, h, rows[0]])
-    return _describe_dims(weights, d)
+    return describe_dims(weights, d)
 
 
 def _other_query(one: Head, used: Array) -> Said:
@@ -93,7 +93,8 @@ def _other_query(one: Head, used: Array) -> Said:
     )
 
 
-def _describe_dims(weights: Array, d: int) -> Said | None:
+def describe_dims(weights: Array, d: int) -> Said | None:
+    """What is said of these weights of d dims, of which 1 is right; None where all are."""
     near = {name: np.abs(weights - value) < 0.01 for name, value in (("0", 0), ("1", 1), ("2", 2))}
     if near["1"].all():
         return None
@@ -137,15 +138,19 @@ def left_over(one: Head) -> Said | None:
     probe, usable, rest, b, h = one.probe, one.usable, one.rest, one.b, one.h
     others = [(f"head {e}", e) for e in (h - 1, h + 1, 0) if 0 <= e < probe.case.n_head and e != h]
     rows = usable.sum(1) >= LEAST_KEYS
+
+    def explains(left: Array) -> bool:
+        x = centred(left, usable)
+        # What is left may not be divided by its sum: then it is so many times as much.
+        times = (x * rest).sum(1) / np.maximum((x * x).sum(1), LEAST)
+        off = np.where(usable, rest - times[:, None] * x, 0)
+        return bool(np.abs(off[rows]).max() < max(FITS, 0.02 * np.abs(rest[rows]).max()))
+
+    if not rows.any() or explains(one.p):
+        return None  # where the head's own weights explain it as well, no other's are told by it
     for whose, e in others:
         for what, left in (("weights", probe.own[b, e]), ("scores", probe.scores[b, e])):
-            x = centred(left, usable)
-            # What is left may not be divided by its sum: then it is so many times as much.
-            times = (x * rest).sum(1) / np.maximum((x * x).sum(1), LEAST)
-            off = np.where(usable, rest - times[:, None] * x, 0)
-            if rows.any() and (
-                np.abs(off[rows]).max() < max(FITS, 0.02 * np.abs(rest[rows]).max())
-            ):
+            if explains(left):
                 return (
                     "scores_accumulated",
                     f"to the scores of head {h} are added the {what} of {whose}, which are "

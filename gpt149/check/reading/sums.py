@@ -12,6 +12,8 @@ from .words import ranges
 LEAST_ALIKE = 3  # keys, and rows
 MUCH_BETTER = 20.0  # times less is left with a shift than without
 SAME_WEIGHT = 1e-5  # of log P
+MOST_WHOLE, NEAR_WHOLE = 4096, 0.02  # of a sum: float32 tells it from others to so much
+LEAST_WHOLE = 8  # rows
 LEAST_SUM = 4e-6  # that is not rounding
 
 
@@ -85,6 +87,12 @@ def _divisor(one: Head, l: Array) -> str:
             near = ROUGH * np.abs(row) + ROUGH / 10 * np.abs(x).sum(1)
             if (np.abs(by - row) <= near)[several].all():
                 return f"each row of {kept} is divided not by its sum l, but by {name}"
+        few = several & (by < MOST_WHOLE)
+        if few.sum() >= LEAST_WHOLE and (np.abs(by - np.rint(by)) < NEAR_WHOLE)[few].all():
+            return (
+                f"each row of {kept} is divided by a whole number, {by[few][-1]:.0f} in query "
+                f"{np.flatnonzero(few)[-1]}: its sum l is kept in an integer"
+            )
     return ""
 
 

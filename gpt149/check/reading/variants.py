@@ -25,6 +25,7 @@ from .widths import read_widths
 from .words import ranges
 
 MILD = 4.0  # a softcap that bends usual scores
+TILES = (4, 8, 16, 32, 64, 128)
 CAPS = np.geomspace(0.05, 1000, 80)
 Said = tuple[str, str]
 
@@ -57,8 +58,12 @@ def _said(probe: Probe) -> Iterator[Said]:
     q, given = np.zeros_like(own), mild(case)
     setup = _setup(probe, q, given)
     got, wanted = weights_of(probe, q, given), _right_weights(setup)
+    if case.softcap:
+        yield from _leaks(case, got, setup)
     if case.window or case.kv_begin:
         yield from _seen(case, got, wanted, setup)
+    if not (case.sinks or case.alibi):
+        yield from _besides(case, got, setup.masks)
     if case.sinks:
         yield from read_sinks(probe, got, setup)
         yield from _extreme_sinks(probe, setup)
@@ -110,6 +115,53 @@ def _seen(case: Case, got: Array, wanted: Array, setup: Setup) -> Iterator[Said]
         f"{cause}_wrong",
         f"{what}, query {i} of batch {b} (at position {i + case.n_kv - case.n_q}) sees "
         f"{_keys(sees[b, h, i])}, and should see {_keys(should[b, h, i])}{where}",
+    )
+
+
+def _leaks(case: Case, got: Array, setup: Setup) -> Iterator[Said]:
+    """Hidden keys that have the weight of a score: of -softcap, where that is."""
+    hidden = np.broadcast_to(~setup.masks[:, None], got.shape)
+    leaks = hidden & (got > TINY)
+    if not leaks.any():
+        return
+    seen = np.where(hidden, 0, got).max(-1, keepdims=True)
+    scores = np.log(np.maximum(got, TINY) / np.maximum(seen, TINY))[leaks & (seen > TINY)]
+    if not scores.size or np.abs(scores + case.softcap).max() > 3 * rough(case):
+        return
+    _, h, i, j = np.argwhere(leaks)[0]
+    yield (
+        "softcap_behind_mask",
+        "the softcap comes behind the mask: hidden keys get the score -softcap, and weight with "
+        f"it (first: key {j} for query {i} of head {h}; {int(leaks.any(-1).sum())} of "
+        f"{leaks[..., 0].size} rows have such)",
+    )
+
+
+def _besides(case: Case, got: Array, masks: NDArray[np.bool_]) -> Iterator[Said]:
+    """What the sum has besides the keys that are seen, where all of these weigh the same."""
+    n, first = masks.sum(-1)[:, None], masks.argmax(-1)[:, None]
+    total = got.sum(-1)
+    told = (n > 0) & (total > TINY)
+    held = np.where(told, n / np.maximum(total, TINY), n)
+    near = np.broadcast_to(2 * rough(case) * case.n_kv, held.shape)
+    if np.abs(held - n).max() < near.max():
+        return
+    hidden = case.n_kv - n
+    rules = [("the keys that are hidden before a row's first", first), ("all hidden keys", hidden)]
+    if case.causal:
+        rules.append(("the keys that the causal mask hides", hidden - first))
+    tiles = ((f"the hidden keys of the tile of {m} in which a row begins", m) for m in TILES)
+    rules += [(text, first % m) for text, m in tiles]
+    for text, more in rules:
+        if (np.abs(held - n - more) < near)[told].all():
+            yield "sum_wrong", f"the sum l also has {text}, whose values do not count"
+            return
+    b, h, i = (int(x) for x in np.unravel_index(np.abs(held - n).argmax(), held.shape))
+    yield (
+        "sum_wrong",
+        f"the weights do not add up to 1: of query {i} (batch {b}, head {h}), with all scores 0, "
+        f"to {total[b, h, i]:.4g}, as if the sum l held {held[b, h, i]:.4g} keys instead of "
+        f"{n[b, 0, i]}",
     )
 
 

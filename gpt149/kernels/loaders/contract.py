@@ -23,7 +23,7 @@ class ContractKernel:
 
     def __init__(self, entry: abi.KernelEntry, built_for: bytes, owner: object) -> None:
         """owner: what holds its code, and lives as long as it."""
-        self.square = False  # said by whoever knows the source; see kernels.is_square
+        self.adapted = False  # said by whoever knows the source; see registry.is_adapted
         self.entry, self._owner = entry, owner
         name, idea, memory, isa = (
             one_line(text.decode(errors="replace"))
@@ -113,7 +113,8 @@ def open_library(path: Path, source: str) -> list[ContractKernel]:
     except ValueError as e:
         raise BuildError(
             f"{source} exports no table of kernels, gpt149_kernels. End the file with "
-            'GPT149_KERNEL({"name", "idea", "memory", workspace_bytes, run}).'
+            'GPT149_KERNEL({"name", "idea", "memory", workspace_bytes, run}), or give it a '
+            "function of q, k, v, out and sizes (docs/lab.md, Other signatures)."
         ) from e
     return kernels_of(table, library, source)
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import importlib.metadata
 import importlib.util
 import logging
+import os
 import re
 import shutil
 import subprocess
@@ -17,7 +18,7 @@ import sysconfig
 from dataclasses import replace
 from pathlib import Path
 
-from ...errors import BuildError, MissingDependency
+from ...errors import BuildError, InputError, MissingDependency
 from ...system.paths import cache_dir, shipped, write_whole
 from ..build import Target, build_all, cached, digest, locked
 from ..compiler import version_of
@@ -107,11 +108,30 @@ def target(path: Path) -> Target:
     adapter = shipped("csrc") / "cs149" / "adapter.cpp"
     ispc = _ispc(path)
     flags = (f"-I{adapter.parent / 'standin'}", *QUIET, *(f"-I{header.parent}" for header in ispc))
-    module = f'-DMODULE_FILE="{path.resolve()}"'
+    module = f'-DMODULE_FILE="{includable(path.resolve())}"'
     objects = [
         str(header.with_suffix(".o")) for header in ispc if header.with_suffix(".o").exists()
     ]
     return Target((adapter,), (*flags, module), tuple(objects), subject=path)
+
+
+def includable(path: Path) -> Path:
+    """The path, or a file that includes it, where a double quote would end it in an #include.
+
+    Raises:
+        InputError: neither can be written.
+    """
+    if '"' not in str(path):
+        return path
+    if ">" in str(path):
+        raise InputError(
+            f'{path} cannot be included: there are both " and > in its path. Rename it.'
+        )
+    file = cache_dir() / "kernels" / f"include-{digest(str(path))[:20]}" / "module.h"
+    with locked(file.parent):
+        if not file.exists():
+            write_whole(file, os.fsencode(f"#include <{path}>\n"))
+    return file
 
 
 def seen_in_editor(path: Path) -> Target:

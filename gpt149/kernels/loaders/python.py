@@ -5,13 +5,15 @@ A file of Triton runs in Triton's interpreter, which needs no GPU: the tensors a
 
 from __future__ import annotations
 
+import importlib.util
 import inspect
 import itertools
 import os
 import re
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -49,7 +51,7 @@ def function(module: ModuleType, path: Path, name: str) -> TensorKernel:
         name or path.stem,
         idea,
         "chosen by Python",
-        _checked(function, path),
+        checked(function, path),
         "triton interpreter" if is_triton(path) else "python",
         _features(function),
     )
@@ -84,24 +86,56 @@ def execute(path: Path) -> ModuleType:
     sys.modules[module.__name__] = module
     try:
         code = compile(text, str(path), "exec")
-        exec(code, module.__dict__)
+        with _beside(path):
+            exec(code, module.__dict__)
     except (Exception, SystemExit) as e:
         if isinstance(e, ModuleNotFoundError) and e.name in OPTIONAL:
             raise MissingDependency(
                 f"{path} needs the package {e.name}, which is not installed: pip install {e.name}."
             ) from e
-        raise BuildError(f"{path} cannot be loaded: {_said(e, path)}") from e
+        raise BuildError(f"{path} cannot be loaded: {said(e, path)}") from e
     return module
 
 
-def _checked(function: TensorFunction, path: Path) -> TensorFunction:
+@contextmanager
+def _beside(path: Path) -> Iterator[None]:
+    """Files beside this one can be imported, as when Python runs it; another kernel has others.
+
+    Where none is called `task`, which tasks of GPU MODE have for types alone, an empty one is.
+    """
+    folder, before = str(path.resolve().parent), set(sys.modules)
+    sys.path.insert(0, folder)
+    if importlib.util.find_spec("task") is None:
+        sys.modules["task"] = _Types("task")
+    try:
+        yield
+    finally:
+        sys.path.remove(folder)
+        for name in set(sys.modules) - before:
+            file = getattr(sys.modules[name], "__file__", None) or ""
+            if name == "task" or file.startswith(f"{folder}{os.sep}"):
+                del sys.modules[name]
+
+
+class _Types(ModuleType):
+    """A module in which every name is a type of anything."""
+
+    def __getattr__(self, name: str) -> object:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return object
+
+
+def checked(function: TensorFunction, path: Path) -> TensorFunction:
     """The function, with its exceptions and odd results as errors of ours."""
 
     def run(q: Tensor, k: Tensor, v: Tensor, *, causal: bool, scale: float, **variants: Any) -> Any:
         try:
             out = function(q, k, v, causal=causal, scale=scale, **variants)
+        except KernelRaised:
+            raise
         except (Exception, SystemExit) as e:
-            raise KernelRaised(f"the kernel {path} raised {_said(e, path)}") from e
+            raise KernelRaised(f"the kernel {path} raised {said(e, path)}") from e
         size = (*q.shape[:3], v.shape[3])
         if not variants.get("return_lse"):
             check(out, size, "(batch, n_head, n_q, head_dim)")
@@ -129,7 +163,7 @@ def _checked(function: TensorFunction, path: Path) -> TensorFunction:
     return run
 
 
-def _said(error: BaseException, path: Path) -> str:
+def said(error: BaseException, path: Path) -> str:
     """The exception and the line of the kernel's file that it came through."""
     own = [f for f in traceback.extract_tb(error.__traceback__) if f.filename == str(path)]
     line = own[-1].lineno if own else getattr(error, "lineno", None)

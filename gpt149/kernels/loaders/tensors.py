@@ -33,7 +33,7 @@ CONVERTED = Feature.KV_BFLOAT16 | Feature.Q_BFLOAT16
 
 @dataclass(frozen=True)
 class TensorKernel:
-    """A function with what `gpt149 kernels` says of it."""
+    """A function with what `gpt149 kernels` says of it. adapted: see `registry.is_adapted`."""
 
     name: str
     idea: str
@@ -41,6 +41,7 @@ class TensorKernel:
     function: TensorFunction
     isa: str = "torch"
     features: Feature = CONVERTED
+    adapted: bool = False
 
 
 def features_of(function: Callable[..., Any]) -> Feature:

@@ -3,8 +3,7 @@
 //   out = softmax(scale * Q K^T + mask) V, for every batch b and head h
 //
 // gpt149.h says what a kernel may rely on. In short:
-// - q and out are (batch, n_head, n_q, head_dim), k and v (batch, n_kv_head, n_kv, head_dim),
-// float.
+// - q and out are (batch, n_head, n_q, head_dim), k and v (batch, n_kv_head, n_kv, head_dim).
 //   Rows are head_dim contiguous floats; nothing else is: reach them by gpt149_q(a, b, h, i) and
 //   the like, or by the strides.
 // - Query i sees the keys 0 .. gpt149_visible(a, i) - 1. n_q = n_kv is a prefill, n_q = 1 a decode

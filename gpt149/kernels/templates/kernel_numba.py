@@ -66,5 +66,6 @@ def run(args):
 
 
 # Name, idea and extra memory are what `gpt149` prints of it. Behind run a kernel may claim more
-# that it computes (gpt149_feature in gpt149.h): no call asks for what is not claimed.
+# that it computes (gpt149_feature in gpt149.h), such as Feature.WINDOW, which is imported from
+# gpt149.kernels.numba too: no call asks for what is not claimed.
 gpt149_kernels = [Kernel("NAME", "one query at a time", "n_kv", workspace_bytes, run)]
