@@ -72,8 +72,8 @@ def find_compiler() -> list[str]:
             return [path, *chosen[1:]]
     if chosen:
         raise MissingDependency(
-            f"CXX names the compiler {chosen[0]!r}, and there is no such program. Mend it, or unset "
-            "it: then c++, g++ or clang++ is taken."
+            f"CXX names the compiler {chosen[0]!r}, and there is no such program. Mend it, or "
+            "unset it: then c++, g++ or clang++ is taken."
         )
     hint = (
         "`xcode-select --install`, and `brew install libomp` for OpenMP"
