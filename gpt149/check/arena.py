@@ -173,16 +173,16 @@ class Arena:
     """
 
     def __init__(self, cases: Sequence[Case]) -> None:
-        """Large enough for each of the cases. Given back by `close`.
+        """Large enough for each of the cases, also without its variants. Given back by `close`.
 
         Raises:
             InputError: there is no room, or what lies far apart cannot be mapped.
         """
         self.size = FLOAT_BYTES * max(
-            (_end(case) for case in cases if case.layout != "far"), default=1
+            (_room(case) for case in cases if case.layout != "far"), default=1
         )
         self.handle = _reserve(self.size)
-        mapped = FLOAT_BYTES * max(map(_end, cases))
+        mapped = FLOAT_BYTES * max(map(_room, cases))
         try:
             os.ftruncate(self.handle, mapped)
             self._map = mmap.mmap(self.handle, mapped)
@@ -213,6 +213,7 @@ class Arena:
 
         around: the bits of what is no element of an input, and lies between or beside them.
         """
+        assert case.layout == "far" or self.holds(case), f"there is no room for {case}"
         self.placed = place(case)
         if case.layout == "far":
             inputs = [around for name in self._names() for around in _heads(self.placed[name])]
@@ -294,6 +295,12 @@ class Arena:
         first = int(stray[0][0]) - out.start
         n = sum(map(len, stray))
         return n, first if first < out.span else first - out.span + 1
+
+
+def _room(case: Case) -> int:
+    """What a case takes, or the same without variants: float32 takes more than bfloat16."""
+    whole = replace(case, half=False, half_kv=False)
+    return max(map(_end, (case, whole, replace(whole, head_dim_v=0))))
 
 
 def _end(case: Case) -> int:

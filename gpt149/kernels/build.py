@@ -41,6 +41,7 @@ from .compiler import (
     cpu,
     flags_of,
     hint,
+    is_clang,
     machine_libraries,
     must_run_here,
     version_of,
@@ -165,7 +166,7 @@ def dry_run(cpu: str) -> list[str]:
         raise InputError(f"there is no CPU '{cpu}' in the table: {', '.join(CPUS)}.")
     machine = CPUS[cpu][0]
     compiler = "c++" if "apple" in machine else f"{machine}-g++"
-    flags = (*flags_of(compiler, machine, cpu), *LIBRARY_FLAGS, "-shared")
+    flags = (*flags_of("apple" in machine, machine, cpu), *LIBRARY_FLAGS, "-shared")
     libraries = machine_libraries(machine)
     return [compiler, *flags, _include(), "mine.cpp", "-o", "mine.so", *libraries]
 
@@ -173,11 +174,6 @@ def dry_run(cpu: str) -> list[str]:
 def compile_command(target: Target) -> tuple[str, ...]:
     """The C++ compiler with its words for the first source; () for Rust and Zig."""
     return next(iter(_product(Path(), target).compile), ())
-
-
-def is_clang() -> bool:
-    """Whether the compiler is clang, by what it says of itself."""
-    return "clang" in version_of(compiler_for(""))
 
 
 def _entries(targets: Sequence[Target]) -> list[Path]:
@@ -213,7 +209,7 @@ def _product(entry: Path, target: Target) -> Product:
     if command := languages.whole(source, output, depfile, lines=target.lines):
         return replace(product, link=command)
     compiler, machine = compiler_for(target.sanitizers), compiles_for()
-    flags = [*compiler, *flags_of(compiler[0], machine, wanted_cpu()), _include()]
+    flags = [*compiler, *flags_of(is_clang(tuple(compiler)), machine, wanted_cpu()), _include()]
     if target.sanitizers:
         flags += [*SANITIZER_FLAGS, f"-fsanitize={target.sanitizers}"]
     else:

@@ -72,8 +72,8 @@ def find_compiler() -> list[str]:
             return [path, *chosen[1:]]
     if chosen:
         raise MissingDependency(
-            f"CXX names the compiler {chosen[0]!r}, which is not there. Mend it, or unset it: then "
-            "c++, g++ or clang++ is taken."
+            f"CXX names the compiler {chosen[0]!r}, and there is no such program. Mend it, or "
+            "unset it: then c++, g++ or clang++ is taken."
         )
     hint = (
         "`xcode-select --install`, and `brew install libomp` for OpenMP"
@@ -93,7 +93,7 @@ def compiler_for(sanitizers: str) -> list[str]:
         InputError, MissingDependency: see `find_compiler`; or there is no clang++.
     """
     own = find_compiler()
-    if sanitizers != "thread" or "clang" in version_of(own):
+    if sanitizers != "thread" or is_clang(tuple(own)):
         return own
     if path := shutil.which("clang++"):
         return [path]
@@ -124,9 +124,14 @@ def _target_of(compiler: tuple[str, ...]) -> str:
     return _asked([*compiler, "-dumpmachine"]).strip()
 
 
-def flags_of(compiler: str, target: str, cpu: str) -> list[str]:
+@lru_cache
+def is_clang(compiler: tuple[str, ...]) -> bool:
+    """Whether a compiler, which may go by any name, is clang: by what it says of itself."""
+    return "clang" in version_of(compiler)
+
+
+def flags_of(clang: bool, target: str, cpu: str) -> list[str]:
     """What every compilation and link has: see `machine_flags`."""
-    clang = "apple" in target or "clang" in os.path.basename(os.path.realpath(compiler))
     return [*FLAGS, *(() if clang else GXX_FLAGS), *machine_flags(target, cpu)]
 
 

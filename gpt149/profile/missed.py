@@ -11,7 +11,8 @@ import re
 import subprocess
 from pathlib import Path
 
-from ..kernels.build import Target, compile_command, is_clang
+from ..kernels.build import Target, compile_command
+from ..kernels.compiler import compiler_for, is_clang
 from ..system.paths import cache_dir, write_whole
 from .lines import Place
 
@@ -81,7 +82,11 @@ def record(target: Target, library: Path) -> Record | None:
 
 
 def _ask(target: Target, source: Path) -> str | None:
-    flag = "-Rpass-analysis=loop-vectorize" if is_clang() else "-fopt-info-vec-missed"
+    flag = (
+        "-Rpass-analysis=loop-vectorize"
+        if is_clang(tuple(compiler_for("")))
+        else "-fopt-info-vec-missed"
+    )
     compiler = compile_command(target)
     if not compiler:
         return None

@@ -370,7 +370,10 @@ def test_what_cannot_be_asked(tmp_path: Path) -> None:
     for arguments, words in (
         (["check"], "there is no kernel to check"),
         (["check", "flsh"], "Did you mean 'flash'"),
-        (["check", "torch", "--sanitize", "address"], "is Python, so --sanitize cannot build it"),
+        (
+            ["check", "torch", "--sanitize", "address"],
+            "--sanitize cannot build 'torch', which is Python",
+        ),
         (["check", "flash", "--case", "n0"], "no case 'n0'"),
         (["check", "flash", "--timeout", "0"], "--timeout is 0"),
         (["check", "flash", "--timeout", "nan"], "--timeout is nan"),

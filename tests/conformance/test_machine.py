@@ -45,7 +45,10 @@ def test_a_compiler_that_compiles_nothing(
 
 def test_a_folder_of_submissions_is_not_graded_without_a_compiler(tmp_path: Path) -> None:
     shutil.copy(MODULE, tmp_path / "one.cpp")
-    refused(gpt149("lab", str(tmp_path), CXX="/etc/passwd"), "no C++ compiler found")
+    refused(
+        gpt149("lab", str(tmp_path), CXX="/etc/passwd"),
+        "CXX names the compiler '/etc/passwd', and there is no such program",
+    )
 
 
 def test_a_kernel_that_does_not_compile_is_its_author_s_fault(tmp_path: Path) -> None:

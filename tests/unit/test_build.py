@@ -211,7 +211,7 @@ def test_a_cxx_that_is_no_command_line(
     monkeypatch.setenv("CXX", f'{compiler} ""')
     assert build(source).is_file()
     monkeypatch.setenv("CXX", "g+++ -O2")
-    with pytest.raises(MissingDependency, match=r"^CXX names the compiler 'g\+\+\+', which is not"):
+    with pytest.raises(MissingDependency, match=r"^CXX names the compiler 'g\+\+\+', and"):
         build(source)
 
 
