@@ -24,6 +24,7 @@ namespace function {
 constexpr bool takes_causal = TAKES_CAUSAL, takes_scale = TAKES_SCALE, is_causal = IS_CAUSAL;
 constexpr bool square = IS_SQUARE, grouped = IS_GROUPED, gives_lse = GIVES_LSE;
 constexpr bool has_batch = HAS_BATCH, has_heads = HAS_HEADS, token_major = TOKEN_MAJOR;
+constexpr int usual_tile = 32;         // where a call leaves it to the kernel
 constexpr float own_scale = OWN_SCALE; // 0: 1 / sqrt(head_dim)
 
 struct Call {
@@ -116,8 +117,23 @@ int attend(const gpt149_args *a, int i0, int rows, int first, int n_q, int n, bo
             }
     }
     const adapters::Team team(a->n_threads);
-    const Call c = {q.data, k.data, v.data,   out.data, lse.data(),   0,     0,    0, n_q, n,
-                    n,      d,      a->scale, causal,   a->n_threads, a->br, a->bc};
+    const Call c = {q.data,
+                    k.data,
+                    v.data,
+                    out.data,
+                    lse.data(),
+                    0,
+                    0,
+                    0,
+                    n_q,
+                    n,
+                    n,
+                    d,
+                    a->scale,
+                    causal,
+                    a->n_threads,
+                    a->br > 0 ? a->br : usual_tile,
+                    a->bc > 0 ? a->bc : usual_tile};
     if (const int failed = over_batches(c, a->batch, a->n_head, kv_heads)) return failed;
     for (int b = 0; b < a->batch; b++)
         for (int h = 0; h < a->n_head; h++)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
-from ..errors import BuildError, Gpt149Error, InputError
+from ..errors import BuildError, InputError
 from ..kernels.abi import IN_WORDS, Feature
 from ..kernels.loaders.python import is_triton
 from ..kernels.registry import Source, compiled, locate
@@ -21,6 +21,7 @@ from .finding import Finding, once
 from .isolation import DEFAULT_TEAM, Child
 from .machine import must_build, must_run
 from .observe import Bench, Memo, Observation
+from .rereading import reread
 from .sanitize import MemoryFault, must_have_sanitizers, sanitize
 from .symptoms import CANCELLATION
 from .unclaimed import unclaimed
@@ -42,7 +43,6 @@ EXPLAINS = {
     "n_threads_ignored": ("workspace_overrun", "crash", "race", "threads_split", "unknown"),
 }
 MOST_DOUBTFUL = 30_000_000  # of a case that runs under the sanitizers, though nothing crashed
-MOST_REREAD = 6  # cases that failed, and that passed
 MOST_LOOPED = 2**18  # pairs of a query and a key, of a case for loops over tiles in Python
 MOST_SQUARE_WORK = 600_000_000  # multiplications of a case for which it is called once a query
 
@@ -223,7 +223,8 @@ def check(
         fault = sanitize(source, child.kernel, asked, sanitizers, timeout)
     if failed and explained and source.signature:
         progress("reading its parameters otherwise")
-        notes, findings = _reread(source, source.signature, observations, notes, findings, timeout)
+        first, note = reread(source, source.signature, observations, timeout, check)
+        notes, findings = (*note, *notes), first or findings
     left_out = tuple(case.name for case in asked[len(observations) :])
     seconds = time.perf_counter() - start
     return Report(
@@ -304,55 +305,10 @@ def _read_as(signature: Signature) -> Finding:
     return Finding(
         "read_as",
         f"{signature.function} is judged as: {signature.words}. If it is meant otherwise, "
-        "say so in a comment such as `gpt149: causal, scale=1`",
+        "say so in a comment such as `gpt149: causal, scale=1, axes=bnhd`",
         "",
         0.0,
     )
-
-
-def _reread(
-    source: Source,
-    signature: Signature,
-    observations: Sequence[Observation],
-    notes: tuple[Finding, ...],
-    findings: list[Finding],
-    timeout: float,
-) -> tuple[tuple[Finding, ...], list[Finding]]:
-    """The notes and findings, with what the function is right as, if it was read wrong.
-
-    In another layout, nothing that is read from its output means anything.
-    """
-    by_size = sorted(observations, key=lambda o: o.case.batch * o.case.n_head * o.case.n_kv)
-    failed = [o for o in by_size if not o.passed]
-    passed = [o for o in by_size if o.passed]
-    few = [o.case for o in [*failed[:MOST_REREAD], *passed[-MOST_REREAD:]]]
-    for said, other in signature.others():
-        if not _may_be(other, signature, failed):
-            continue
-        try:
-            report = check(replace(source, signature=other), few, timeout=timeout, explained=False)
-        except Gpt149Error:
-            continue
-        if not report.right:
-            continue
-        text = f"'gpt149: {said}' in a comment makes it right, if that is what is meant"
-        if other.axes == signature.axes:
-            return (Finding("read_otherwise", text, "", 0.0), *notes), findings
-        return notes, [Finding("read_otherwise", text, f"in all of {len(few)} cases tried", 1.0)]
-    return notes, findings
-
-
-def _may_be(other: Signature, signature: Signature, failed: Sequence[Observation]) -> bool:
-    """Whether what failed could be right if the function is another than it was read as."""
-    cases = [o.case for o in failed]
-    if other.causal != signature.causal:
-        return not any(case.causal for case in cases)
-    if other.scale != signature.scale:
-        return not any(case.n_kv == 1 or case.head_dim == 1 for case in cases)
-    turned = sorted(other.axes) == sorted(signature.axes)
-    if turned:
-        return not any(case.n_head == 1 for case in cases)
-    return all(o.answer.outcome == "raised" for o in failed)
 
 
 def _interpretable(case: Case) -> bool:

@@ -61,6 +61,22 @@ def test_what_is_wrong_in_them_is_named(
     assert [f"gpt149: {said}" in sentence for sentence in meant] == [True] * (said is not None)
 
 
+TOKENS_FIRST = """import torch
+def attention(q, k, v):
+    scores = torch.einsum("bihd,bjhd->bhij", q, k) * q.shape[-1] ** -0.5
+    scores = scores + torch.full(scores.shape[-2:], -torch.inf).triu(1)
+    return torch.einsum("bhij,bjhd->bihd", scores.softmax(-1), v)
+"""
+
+
+def test_two_things_that_were_read_otherwise_are_found_one_after_the_other(tmp_path: Path) -> None:
+    file = tmp_path / "tokens_first.py"
+    file.write_text(TOKENS_FIRST)
+    found = judged(file).findings[0]
+    assert found.cause == "read_otherwise"
+    assert "with 'gpt149: axes=bnhd, causal' in a comment it is right" in found.sentence
+
+
 C = """// gpt149: {said}
 #include <math.h>
 {storage}{returns} whole({parameters}) {{
@@ -78,7 +94,7 @@ C = """// gpt149: {said}
                 float s = 0;
                 for (int x = 0; x < d; x++)
                     s += q[{at_q}] * k[{at_kv}];
-                s *= {scale};
+                s *= {scale}{tile};
                 const float rise = fmaxf(m, s), fade = expf(m - rise), p = expf(s - rise);
                 m = rise;
                 l = fade * l + p;
@@ -101,7 +117,7 @@ AT = {
 @pytest.mark.parametrize(
     ("ending", "axes", "masks", "more"),
     [
-        (".c", "bhnd", "told", "lse grouped"),
+        (".c", "bhnd", "told", "lse grouped tiled"),
         (".cpp", "bnhd", "never", "unscaled grouped"),
         (".c", "hnd", "always", "unscaled"),
         (".cpp", "nhd", "told", "int scaled"),
@@ -120,6 +136,7 @@ def test_every_form_of_a_function_in_c_is_called_right(
     parameters = ["const float *q", "const float *k", "const float *v", "float *out"]
     parameters += [f"int {sizes[letter]}" for letter in axes]
     parameters += ["int Hkv"] * ("grouped" in more) + ["float *lse"] * ("lse" in more)
+    parameters += ["int Br"] * ("tiled" in more)
     parameters += ["double scale"] * ("scaled" in more and "unscaled" not in more)
     parameters += ["_Bool is_causal" if ending == ".c" else "bool is_causal"] * (masks == "told")
     at = AT["bnhd" if "nh" in axes else "bhnd"]
@@ -135,6 +152,7 @@ def test_every_form_of_a_function_in_c_is_called_right(
         causal={"told": "is_causal", "always": "1", "never": "0"}[masks],
         at_q=at.format(b="b", h="h", i="i", n=n_q, heads=heads),
         at_kv=at.format(b="b", h="g", i="j", n=n_kv, heads=kv_heads),
+        tile=" * (Br / Br)" if "tiled" in more else "",  # a tile is never 0
         lse=f"lse[{row}] = m + logf(l);" if "lse" in more else "",
         end="return 0;" if "int" in more else "",
     )  # fmt: skip

@@ -29,6 +29,8 @@ TENSORS = "const float *Q, const float *K, const float *V, float *O"
         ("int T, int dk, float scale, bool causal, float out[], const float q[], float const *k, "
          "float *__restrict v", "nd", "n head_dim scale causal out q k v",
          "causal if told, scale as told, n_q = n_kv"),
+        (f"{TENSORS}, int M, int d, int Br, int Bc", "nd", "q k v out n head_dim br bc",
+         "n_q = n_kv"),
         (f"{TENSORS}, float *lse, int L, size_t D, int num_threads", "nd",
          "q k v out lse n head_dim n_threads", "n_q = n_kv"),
     ],
@@ -92,6 +94,7 @@ class {0}(torch.autograd.Function):
         ("def custom_kernel(data): pass", "", "data", "q k v"),
         (CLASS.format("F", "Q, K, V, tile=16, is_causal=False"), "", "autograd", "q k v  causal"),
         ("def mine(query, key, value): pass", "mine", "function", "q k v"),
+        ("def softmax(x): pass\ndef sdpa(query, key, value): pass", "", "function", "q k v"),
     ],
 )
 def test_parameters_of_python_are_known_by_their_names(
@@ -107,10 +110,12 @@ def test_kernels_of_ours_in_python_are_not_read_as_others() -> None:
     assert python_reading.read("def attention(q, k, v, *, causal, scale): pass", "f.py") is None
     assert python_reading.read("attention = 3", "f.py") is None
     assert python_reading.read("def (", "f.py") is None
-    with pytest.raises(InputError, match="parameter 'bias'"):
+    with pytest.raises(InputError, match="takes 'bias'"):
         python_reading.read("def attention(q, k, v, bias): pass", "f.py")
     with pytest.raises(InputError, match="has no q, k and v"):
         python_reading.read("def attention(x, w): pass", "f.py")
+    with pytest.raises(InputError, match="Mha is a class"):
+        python_reading.read("class Mha: pass", "f.py", "Mha")
     two = CLASS.format("A", "q, k, v") + CLASS.format("B", "q, k, v")
     with pytest.raises(SeveralKernels, match=r"A, B. Choose one with f\.py:NAME"):
         python_reading.read(two, "f.py")

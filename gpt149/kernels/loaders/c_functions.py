@@ -110,8 +110,11 @@ def _of_parameters(name: str, parameters: str, returns: str) -> tuple[Signature 
         return None, (
             f"{name}(...) looks like attention, and gpt149 cannot call it: {why}. Pointers are "
             "float * called q, k, v, out, lse; numbers B, H, N, d, or n_q and n_kv, n_kv_head, "
-            "scale, causal, n_threads. A kernel of the contract ends with GPT149_KERNEL({...})."
+            "scale, causal, n_threads, Br, Bc. A kernel of the contract ends with "
+            "GPT149_KERNEL({...})."
         )
+    if "n_q" in roles and not {"n", "n_kv"} & set(roles):  # M alone
+        roles = ["n" if r == "n_q" else r for r in roles]
     if "n_q" in roles:  # (M, N): the other is the keys'
         roles = ["n_kv" if r == "n" else r for r in roles]
     if not ({"n_q", "n_kv"} <= set(roles) or "n" in roles):

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 DEFAULT_NAME = "attention"
 TRITON = re.compile(rb"^\s*(?:import|from)\s+triton\b", re.MULTILINE)
+JIT = re.compile(rb"\bjit\b")  # without, a file asks only whether triton is there
 OPTIONAL = ("numba", "triton")  # packages that kernels are written with
 _loaded = itertools.count()
 
@@ -66,7 +67,11 @@ def _features(function: Callable[..., Any]) -> Feature:
 
 def is_triton(path: Path) -> bool:
     """Whether a file's kernels are Triton's."""
-    return path.suffix == ".py" and bool(TRITON.search(read_bytes(path)))
+    return path.suffix == ".py" and _uses_triton(read_bytes(path))
+
+
+def _uses_triton(text: bytes) -> bool:
+    return bool(TRITON.search(text) and JIT.search(text))
 
 
 def execute(path: Path) -> ModuleType:
@@ -78,7 +83,7 @@ def execute(path: Path) -> ModuleType:
         BuildError: it raises an exception.
     """
     text = read_bytes(path)
-    if TRITON.search(text):
+    if _uses_triton(text):
         os.environ["TRITON_INTERPRET"] = "1"
     module = ModuleType(f"gpt149_kernel_{next(_loaded)}")
     module.__file__ = str(path)

@@ -24,6 +24,7 @@ from .tensors import CONVERTED, TensorKernel
 if TYPE_CHECKING:
     from torch import Tensor
 
+TILE = 32  # where a function asks for one
 LEAST_TILE = 16  # of CS336, whose sizes are powers of two
 OTHERWISE = "if it means other axes, a line such as '# gpt149: axes=nd' in the file says so."
 HIDDEN = -1e30  # a score that no other is below, and whose exp is 0
@@ -131,8 +132,8 @@ class Adapted:
         values: dict[str, Any] = {
             "q": q, "k": k, "v": v, "out": out, "scale": scale, "causal": masked,
             "batch": sizes.get("b"), "n_head": sizes.get("h"), "n": sizes["n"], "n_q": sizes["n"],
-            "n_kv": k.shape[self._is.axes.index("n")], "head_dim": sizes["d"], "br": 0, "bc": 0,
-            "n_threads": torch.get_num_threads(),
+            "n_kv": k.shape[self._is.axes.index("n")], "head_dim": sizes["d"],
+            "br": TILE, "bc": TILE, "n_threads": torch.get_num_threads(),
         }  # fmt: skip
         if self._is.in_numpy:
             values |= {name: values[name].numpy() for name in ("q", "k", "v", "out")}

@@ -40,12 +40,22 @@ def read(text: str, source: str, wanted: str = "") -> Signature | None:
         for forward in one.body
         if isinstance(forward, ast.FunctionDef) and forward.name == "forward"
     }
-    usual = [name for name in ("attention", CUSTOM) if name in functions][:1] or list(classes)
+    usual = [name for name in ("attention", CUSTOM) if name in functions or _assigns(body, name)][
+        :1
+    ]
+    usual = usual or list(classes) or [name for name, one in functions.items() if _is_one(one)]
     if not wanted and len(usual) > 1:
         raise SeveralKernels(
-            f"{source} has {len(usual)} classes of torch.autograd.Function: {', '.join(usual)}. "
+            f"{source} has {len(usual)} functions that could be attention: {', '.join(usual)}. "
             f"Choose one with {source}:NAME.",
             names=usual,
+        )
+    if any(isinstance(one, ast.ClassDef) and one.name == wanted for one in body) and (
+        wanted not in classes
+    ):
+        raise InputError(
+            f"{source}: {wanted} is a class, and no torch.autograd.Function: write a function of "
+            "q, k and v that calls it."
         )
     name = wanted or next(iter(usual), "")
     if name in classes:
@@ -67,6 +77,17 @@ def read(text: str, source: str, wanted: str = "") -> Signature | None:
 
 def _last(base: ast.expr) -> str:
     return base.attr if isinstance(base, ast.Attribute) else getattr(base, "id", "")
+
+
+def _assigns(body: Sequence[ast.stmt], name: str) -> bool:
+    """Whether a file gives that name to something else, such as what a decorator returned."""
+    targets = [t for one in body if isinstance(one, ast.Assign) for t in one.targets]
+    return any(getattr(target, "id", "") == name for target in targets)
+
+
+def _is_one(function: ast.FunctionDef) -> bool:
+    """Whether a function takes q, k and v, by name."""
+    return {"q", "k", "v"} <= {role(name, POINTERS) for name in _parameters(function)}
 
 
 def _parameters(function: ast.FunctionDef) -> list[str]:
@@ -113,7 +134,7 @@ def _of_names(function: str, names: Sequence[tuple[str, bool]], kind: str) -> Si
     for one, (name, optional) in zip(roles, names, strict=True):
         if not one and not optional:
             raise InputError(
-                f"{function}(...) has a parameter '{name}', and gpt149 does not know what that is. "
-                "It knows q, k, v, out, B, H, N, d, scale, causal. Give others a default."
+                f"{function}(...) takes '{name}', and gpt149 does not know what that is. It knows "
+                "q, k, v, out, B, H, N, d, scale, causal; a parameter may have a default instead."
             )
     return Signature(function, tuple(roles), kind=kind, names=tuple(name for name, _ in names))
