@@ -110,6 +110,8 @@ def test_kernels_of_ours_in_python_are_not_read_as_others() -> None:
     assert python_reading.read("def attention(q, k, v, *, causal, scale): pass", "f.py") is None
     assert python_reading.read("attention = 3", "f.py") is None
     assert python_reading.read("def (", "f.py") is None
+    helpers = "def one(q, k, v): pass\ndef two(q, k, v): pass\n"
+    assert python_reading.read(helpers + "gpt149_kernels = [one]", "f.py") is None
     with pytest.raises(InputError, match="takes 'bias'"):
         python_reading.read("def attention(q, k, v, bias): pass", "f.py")
     with pytest.raises(InputError, match="has no q, k and v"):

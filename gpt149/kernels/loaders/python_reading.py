@@ -9,6 +9,7 @@ from dataclasses import replace
 
 from ...errors import InputError, SeveralKernels
 from ..signatures import NUMBERS, POINTERS, Signature, role, with_meaning
+from .cfuncs import TABLE
 
 CUSTOM = "custom_kernel"
 TORCH = re.compile(r"^\s*(?:import|from)\s+torch\b", re.MULTILINE)
@@ -32,6 +33,8 @@ def read(text: str, source: str, wanted: str = "") -> Signature | None:
         body = ast.parse(text).body
     except (SyntaxError, ValueError, RecursionError):
         return None  # running it says where
+    if TABLE in text:  # it offers kernels of the contract, and what else it has are its helpers
+        return None
     functions = {one.name: one for one in body if isinstance(one, ast.FunctionDef)}
     classes = {
         one.name: forward
