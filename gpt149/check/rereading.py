@@ -64,12 +64,11 @@ def _nearer(
         if not failed or not _may_be(other, signature, failed):
             continue
         read = replace(source, signature=other)
-        judged = observations
         with suppress(Gpt149Error):
-            for cases, most in ((few, len(failed[:MOST_REREAD])), (None, len(failed))):
-                asked = [o.case for o in observations] if cases is None else cases
+            for asked in (few, [o.case for o in observations]):
                 judged = check(read, asked, timeout=timeout, explained=False).observations
-                if 2 * (_n_failed(judged) + len(asked) - len(judged)) >= most:
+                n_failed = len(asked) - sum(o.passed for o in judged)
+                if 2 * n_failed >= sum(o.case in asked for o in failed):
                     break
             else:
                 return said, other, judged

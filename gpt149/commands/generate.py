@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING
 import click
 
 from ..errors import Gpt149Error, InputError
-from ..kernels.registry import is_adapted
 from . import several
 from .figures import as_json, statistics_line
 from .prompts import read as read_prompts
@@ -276,7 +275,7 @@ class Session:
         if any(s.finish_reason == "context" for s in generation.samples):
             _say(f"The context is full ({self.engine.n_ctx} tokens): generation stopped.")
         _say(statistics_line(generation.stats))
-        if is_adapted(self.engine.kernel) or is_adapted(self.engine.decode_kernel):
+        if self.engine.kernel.adapted or self.engine.decode_kernel.adapted:
             _say(ADAPTED_NOTE)
 
 

@@ -7,7 +7,7 @@ import logging
 from ..errors import InputError
 from ..kernels.build import build_all
 from ..kernels.loaders.contract import ContractKernel
-from ..kernels.registry import Kernel, compiled, is_adapted, load, locate, to_build
+from ..kernels.registry import Kernel, compiled, load, locate, to_build
 from ..model.checkpoint import Checkpoint
 from ..system.threads import checked_threads, processors
 from .choices import DTYPES, ENGINES
@@ -81,7 +81,7 @@ def start(
     names = [one for one in given if isinstance(one, str)]
     prepared = iter(prepare(*names, engine=engine, dtype=dtype, kv_cache=kv_cache))
     kernels = [next(prepared) if isinstance(one, str) else one for one in given]
-    strange = [one for one in kernels if is_adapted(one) or not isinstance(one, ContractKernel)]
+    strange = [one for one in kernels if one.adapted or not isinstance(one, ContractKernel)]
     problem = ""
     if engine == "torch":
         problem = "the torch engine runs float32 only"

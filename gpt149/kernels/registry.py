@@ -94,11 +94,6 @@ def resolve(spec: str | Path) -> Kernel:
     return load(source, compiled(source))
 
 
-def is_adapted(kernel: Kernel) -> bool:
-    """Whether calls of the contract are made of other calls for it."""
-    return kernel.adapted
-
-
 def locate(spec: str | Path) -> Source:
     """What `spec` names.
 

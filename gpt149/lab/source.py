@@ -6,7 +6,8 @@ import re
 from collections import defaultdict
 from pathlib import Path
 
-COMMENT_OR_STRING = re.compile(r'//[^\n]*|/\*.*?\*/|"(?:\\.|[^"\\\n])*"', re.DOTALL)
+from ..kernels.loaders.c_functions import COMMENT_OR_STRING
+
 # A definition up to its body. Conditions look alike; their names are nobody's functions.
 DEFINITION = re.compile(r"\b(\w+)\s*\(([^(){};]*)\)\s*(?:const\s*|noexcept\s*)*\{")
 MACRO = re.compile(r"^[ \t]*#[ \t]*define[ \t]+(\w+)((?:\\\n|[^\n])*)", re.MULTILINE)

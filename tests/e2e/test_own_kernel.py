@@ -20,7 +20,7 @@ from cs149.mistakes import MODULE
 from gpt149.check.cases import quick
 from gpt149.check.run import check
 from gpt149.cli import main
-from gpt149.kernels.registry import CONTRACT_BUILTINS, is_adapted, resolve
+from gpt149.kernels.registry import CONTRACT_BUILTINS, resolve
 
 
 def gpt149(*arguments: str | Path) -> Result:
@@ -248,7 +248,7 @@ def test_odd_paths_of_kernels_work_everywhere(odd: str, tmp_path: Path) -> None:
     assert re.search(re.escape(f"WRITE of size 4 at {file.name}:") + r"\d+, in", done.stdout)
     (file.parent / "own.h").touch()
     file.write_text('#include "own.h"\n' + MODULE.read_text())
-    assert is_adapted(resolve(f"{file}:part4"))
+    assert resolve(f"{file}:part4").adapted
     file.write_text(file.read_text().replace("PYBIND11_MODULE", "no_such_name;\nPYBIND11_MODULE"))
     done = gpt149("check", f"{file}:part4")
     assert re.search(re.escape(f"{file}:") + r"\d+:\d+: error: 'no_such_name'", done.output)

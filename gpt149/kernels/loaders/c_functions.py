@@ -16,15 +16,13 @@ from ...system.paths import shipped
 from ..build import Target
 from ..languages import C
 from ..signatures import AXES, NUMBERS, POINTERS, Signature, role, with_meaning
-from .cs149 import includable
+from .cs149 import QUIET, includable
 
 COMMENT_OR_STRING = re.compile(r'//[^\n]*|/\*.*?\*/|"(?:\\.|[^"\\\n])*"', re.DOTALL)
 DEFINITION = re.compile(
     r"((?:\b(?:static|inline)\s+)*)\b(void|int)\s+(\w+)\s*\(([^(){};]*)\)\s*(?:noexcept\s*)?\{"
 )
 NO_TYPE = {"const", "restrict", "__restrict__", "__restrict", "struct", "std"}
-# Authors' code is compiled as it is.
-QUIET = ("-Wno-unused", "-Wno-unused-parameter", "-Wno-sign-compare", "-Wno-unknown-pragmas")
 
 
 def read(text: str, source: str, wanted: str = "") -> Signature | None:

@@ -23,7 +23,7 @@ class ContractKernel:
 
     def __init__(self, entry: abi.KernelEntry, built_for: bytes, owner: object) -> None:
         """owner: what holds its code, and lives as long as it."""
-        self.adapted = False  # said by whoever knows the source; see registry.is_adapted
+        self.adapted = False  # calls are made of others for it: said by whoever knows the source
         self.entry, self._owner = entry, owner
         name, idea, memory, isa = (
             one_line(text.decode(errors="replace"))

@@ -33,7 +33,9 @@ CONVERTED = Feature.KV_BFLOAT16 | Feature.Q_BFLOAT16
 
 @dataclass(frozen=True)
 class TensorKernel:
-    """A function with what `gpt149 kernels` says of it. adapted: see `registry.is_adapted`."""
+    """A function with what `gpt149 kernels` says of it. adapted: calls
+    are made of other calls for it.
+    """
 
     name: str
     idea: str
